@@ -1,0 +1,222 @@
+"""Prices per token class and what a call costs, as Decimal arithmetic without rounding.
+
+Rounding happens once: half up for what is charged, upward for what is set aside.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from genai_prices.data_snapshot import get_snapshot
+
+from costs.core.money import EXACT, nano_from_usd, round_up, usd_from_nano
+from costs.core.usage import Usage
+
+ZERO = Decimal(0)
+_TOKENS_PER_PRICE = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """USD per million tokens of each class."""
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal
+    cache_write: Decimal
+
+    @property
+    def dearest_input(self) -> Decimal:
+        return max(self.input, self.cached, self.cache_write)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTier:
+    """Rates for the whole of a call whose input is longer than `above_input_tokens`."""
+
+    above_input_tokens: int
+    input: Decimal
+    output: Decimal
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a model costs: USD per million tokens, and optionally per request.
+
+    A class without a price of its own (`cached`, `cache_write`) is charged as plain input.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+    per_request: Decimal = ZERO
+    source: str = ""
+    tiers: tuple[PriceTier, ...] = ()
+
+    def __post_init__(self) -> None:
+        amounts = [self.per_request]
+        levels: tuple[Price | PriceTier, ...] = (self, *self.tiers)
+        for level in levels:
+            amounts += [level.input, level.output, level.cached or ZERO, level.cache_write or ZERO]
+        if not all(amount.is_finite() and amount >= 0 for amount in amounts):
+            raise ValueError("prices must be finite and not negative")
+
+    def rates(self, input_tokens: int) -> Rates:
+        """The rates for a call with this much input: crossing a tier reprices all of it."""
+        reached = [tier for tier in self.tiers if input_tokens > tier.above_input_tokens]
+        return _rates_of(max(reached, key=lambda tier: tier.above_input_tokens, default=self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """The price of one call. `breakdown` is exact USD per token class; it is not rounded.
+
+    `rates` is None where the provider's own statement was taken.
+    """
+
+    nano: int
+    breakdown: Mapping[str, Decimal]
+    rates: Rates | None
+
+
+def cost(usage: Usage, price: Price) -> Cost:
+    """What `usage` costs. A cost that the provider reported wins over our arithmetic."""
+    if usage.reported_cost_nano is not None:
+        reported = usage.reported_cost_nano
+        return Cost(nano=reported, breakdown={"reported": usd_from_nano(reported)}, rates=None)
+    rates = price.rates(usage.input_tokens)
+    breakdown = {
+        "input": _amount(usage.plain_input_tokens, rates.input),
+        "cached": _amount(usage.cached_tokens, rates.cached),
+        "cache_write": _amount(usage.cache_write_tokens, rates.cache_write),
+        "output": _amount(usage.output_tokens, rates.output),
+        "request": price.per_request,
+    }
+    return Cost(nano=nano_from_usd(_total(*breakdown.values())), breakdown=breakdown, rates=rates)
+
+
+def worst_case(*, input_bound: int, max_output: int, price: Price) -> int:
+    """Nano-USD that a call cannot exceed: all input in its dearest class, all output used.
+
+    Takes the dearest of the tiers that input up to the bound may fall into, because a shorter
+    input can be the dearer one where a tier lowers a rate.
+    """
+    candidates = [0, *(tier.above_input_tokens + 1 for tier in price.tiers), input_bound]
+    reachable = [price.rates(tokens) for tokens in candidates if tokens <= input_bound]
+    return max(
+        round_up(
+            _total(
+                _amount(input_bound, rates.dearest_input),
+                _amount(max_output, rates.output),
+                price.per_request,
+            )
+        )
+        for rates in reachable
+    )
+
+
+# Only providers whose prices the library keeps and that bill by the token at any hour. A name
+# that is not here (a local model, a tenant's own server) has no library price.
+_LIBRARY_IDS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "xai": "x-ai",
+    "mistral": "mistral",
+    "groq": "groq",
+    "together": "together",
+    "fireworks": "fireworks",
+    "openrouter": "openrouter",
+    "perplexity": "perplexity",
+    "cerebras": "cerebras",
+}
+
+
+def library_price(provider: str, model: str, on: date) -> Price | None:
+    """The price that the bundled library states for a day, or None if it knows none."""
+    library_id = _LIBRARY_IDS.get(provider)
+    if library_id is None or not model:
+        return None
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, library_id, None)
+    except LookupError:
+        return None
+    listed = info.get_prices(datetime.combine(on, time(12), UTC))
+    if listed.input_mtok is None or listed.output_mtok is None:
+        return None
+    return _from_library(listed, source=f"genai-prices: {library_id}/{info.id}")
+
+
+def estimate_tokens(text: str) -> int:
+    """A fair guess without the vendor's tokenizer: a third of the UTF-8 bytes and 10 %."""
+    return -(-len(_utf8(text)) * 11 // 30)
+
+
+def token_upper_bound(text: str) -> int:
+    """Never less than the real count of `text`: no tokenizer makes more tokens than bytes.
+
+    Chat formats add a few tokens per message; the caller adds those.
+    """
+    return len(_utf8(text))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", errors="surrogatepass")
+
+
+def _amount(tokens: int, usd_per_million: Decimal) -> Decimal:
+    product = EXACT.multiply(Decimal(tokens), usd_per_million)
+    return EXACT.divide(product, _TOKENS_PER_PRICE)
+
+
+def _total(*amounts: Decimal) -> Decimal:
+    total = ZERO
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total
+
+
+def _rates_of(level: Price | PriceTier) -> Rates:
+    return Rates(
+        input=level.input,
+        output=level.output,
+        cached=level.input if level.cached is None else level.cached,
+        cache_write=level.input if level.cache_write is None else level.cache_write,
+    )
+
+
+def _from_library(listed: Any, *, source: str) -> Price:
+    classes = {
+        "input": listed.input_mtok,
+        "output": listed.output_mtok,
+        "cached": listed.cache_read_mtok,
+        "cache_write": listed.cache_write_mtok,
+    }
+    starts = sorted({tier.start for value in classes.values() for tier in _tiers_of(value)})
+    tiers = [
+        PriceTier(above_input_tokens=start, **{k: _at(v, start + 1) for k, v in classes.items()})
+        for start in starts
+    ]
+    return Price(
+        **{name: _at(value, 0) for name, value in classes.items()},
+        per_request=(listed.requests_kcount or ZERO) / 1000,
+        source=source,
+        tiers=tuple(tiers),
+    )
+
+
+def _tiers_of(value: Any) -> list[Any]:
+    return list(getattr(value, "tiers", ()))
+
+
+def _at(value: Any, input_tokens: int) -> Any:
+    """The library's rate at an input length; a plain rate is the same at any."""
+    rate = getattr(value, "base", value)
+    for tier in _tiers_of(value):
+        if input_tokens > tier.start:
+            rate = tier.price
+    return rate
