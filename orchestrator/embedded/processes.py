@@ -1,0 +1,174 @@
+"""Starting and ending the programs that belong to one `.muster` directory.
+
+Every program gets a mark in its environment. What a killed supervisor left behind is found by that
+mark among the living, never by a number in a file, so a recycled process id is never hit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from orchestrator.embedded.errors import EmbeddedError, ServerDiedError
+
+MARK = "MUSTER_SUPERVISED"
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One program: how to start it, how to see that it serves, how to end it."""
+
+    name: str
+    command: tuple[str, ...]
+    directory: Path
+    log: Path
+    environment: Mapping[str, str]
+    is_ready: Callable[[], bool]
+    before_start: Callable[[], None] | None = None
+    after_ready: Callable[[], None] | None = None
+    ready_seconds: float = 30.0
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 15.0
+    user: int | None = None
+
+
+def start(service: Service, *, home: Path) -> subprocess.Popen[bytes]:
+    """Start the program and return once it serves; it is ended again if it never does."""
+    process = spawn(service, home=home)
+    try:
+        wait_until_ready(service, process)
+    except BaseException:
+        stop(service, process)
+        raise
+    return process
+
+
+def spawn(service: Service, *, home: Path) -> subprocess.Popen[bytes]:
+    if service.before_start is not None:
+        service.before_start()
+    keep_previous_log(service.log)
+    with service.log.open("ab") as log:
+        # A session of its own, so that Ctrl-C in the terminal reaches the supervisor alone.
+        return subprocess.Popen(
+            service.command,
+            cwd=service.directory,
+            env={**service.environment, MARK: str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=service.user,
+            group=service.user,
+            extra_groups=None if service.user is None else [],
+        )
+
+
+def wait_until_ready(service: Service, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + service.ready_seconds
+    while not service.is_ready():
+        if process.poll() is not None:
+            why = f"stopped at start with exit code {process.returncode}"
+            raise ServerDiedError(service.name, why, service.log)
+        if time.monotonic() > deadline:
+            why = f"did not answer within {service.ready_seconds:.0f} s"
+            raise ServerDiedError(service.name, why, service.log)
+        time.sleep(POLL_SECONDS)
+    if service.after_ready is not None:
+        service.after_ready()
+
+
+def stop(service: Service, process: subprocess.Popen[bytes]) -> None:
+    """Ask the program to end, and end it with all its children if it does not."""
+    if process.poll() is None:
+        process.send_signal(service.stop_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(service.stop_seconds)
+    # The program leads its own group: what it forked and left behind goes with it.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def run_checked(
+    command: Iterable[str | Path],
+    *,
+    environment: Mapping[str, str],
+    directory: Path,
+    user: int | None = None,
+    stdin: str = "",
+) -> None:
+    """Run a short helper program; what it says becomes the error if it fails."""
+    argv = [str(part) for part in command]
+    done = subprocess.run(
+        argv,
+        input=stdin,
+        cwd=directory,
+        env=dict(environment),
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+    )
+    if done.returncode != 0:
+        hint = " The disk is full." if "No space left" in done.stdout else ""
+        raise EmbeddedError(
+            f"{Path(argv[0]).name} failed with exit code {done.returncode}.{hint}\n{done.stdout}"
+        )
+
+
+def keep_previous_log(log: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        log.replace(log.with_suffix(".old.log"))
+
+
+def marked_processes(home: Path) -> list[psutil.Process]:
+    """The living programs that were started for `home`, by whichever supervisor."""
+    return [process for process in psutil.process_iter() if mark_of(process) == str(home)]
+
+
+def mark_of(process: psutil.Process) -> str | None:
+    try:
+        environment: dict[str, str] = process.environ()
+    except (psutil.Error, OSError):
+        return None
+    return environment.get(MARK)
+
+
+def processes_in(directory: Path) -> list[psutil.Process]:
+    """The living processes that have made this their working directory."""
+    return [process for process in psutil.process_iter() if working_directory(process) == directory]
+
+
+def working_directory(process: psutil.Process) -> Path | None:
+    try:
+        return Path(process.cwd())
+    except (psutil.Error, OSError):
+        return None
+
+
+def end_processes(processes: Iterable[psutil.Process], *, patience_seconds: float = 10.0) -> None:
+    """End processes of ours without a supervisor: ask, wait, kill."""
+    found = list(processes)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # To PostgreSQL TERM means: wait until the last client has left.
+            gentle = signal.SIGINT if process.name() == "postgres" else signal.SIGTERM
+            process.send_signal(gentle)
+    _, stubborn = psutil.wait_procs(found, timeout=patience_seconds)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=5)
