@@ -1,0 +1,116 @@
+"""What an agent is: a configuration, a type that knows how to run it, and the ports it may use."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from agents_app.core.errors import AgentInvalidError
+from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, JsonSchema, ModelClient
+from agents_app.core.roles import Role
+from agents_app.core.structured import schema_problem
+from agents_app.core.tools import Toolbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """One agent, ready to run: templates rendered, defaults filled in.
+
+    Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
+    the mode. `parameters` go to the model, except `max_output_tokens`, which bounds its answer.
+    """
+
+    type: str
+    role: Role | None = None
+    provider: str = ""
+    model: str = ""
+    system: str = ""
+    prompt: str = ""
+    parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    output_schema: JsonSchema | None = None
+    tool: str = ""
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    mode: str = ""
+    deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """All that an agent can reach of the world outside."""
+
+    model: ModelClient
+    tools: Toolbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an agent hands on: JSON for the steps after it, text for people."""
+
+    output: JsonValue
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    field: str
+    message: str
+
+
+def schema_problems(config: AgentConfig) -> list[Problem]:
+    wrong = None if config.output_schema is None else schema_problem(config.output_schema)
+    return [Problem("output_schema", wrong)] if wrong else []
+
+
+class AgentType(Protocol):
+    """One way of working. Instances hold no state and are shared between threads."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def calls_model(self) -> bool:
+        """Whether running it costs model calls, so that it needs a provider and a price."""
+        ...
+
+    def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
+        """All that is wrong with a configuration, without running it.
+
+        Prompt and arguments may still be templates.
+        """
+        ...
+
+    def run(self, config: AgentConfig, *, inputs: Mapping[str, JsonValue], ports: Ports) -> Outcome:
+        """Do the work. `inputs` are the outputs of the steps before, by step name."""
+        ...
+
+
+class AgentTypes:
+    """The known agent types by name, in the order they were added."""
+
+    def __init__(self, *types: AgentType) -> None:
+        self._types: dict[str, AgentType] = {}
+        for agent_type in types:
+            self.add(agent_type)
+
+    def add(self, agent_type: AgentType) -> None:
+        if agent_type.name in self._types:
+            raise ValueError(f"two agent types are named {agent_type.name!r}")
+        self._types[agent_type.name] = agent_type
+
+    def __getitem__(self, name: str) -> AgentType:
+        try:
+            return self._types[name]
+        except KeyError:
+            known = ", ".join(self._types)
+            raise AgentInvalidError(f"no agent type {name!r}; known: {known}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
+
+    def __iter__(self) -> Iterator[AgentType]:
+        return iter(self._types.values())

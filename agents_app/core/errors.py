@@ -1,0 +1,126 @@
+"""What can go wrong while an agent works."""
+
+from enum import StrEnum
+
+from tenants.kernel.errors import PlatformError
+
+
+class AgentsError(PlatformError):
+    code = "agents_error"
+
+
+class ProviderErrorKind(StrEnum):
+    TIMEOUT = "timeout"  # our deadline passed, or the provider says that its own did
+    CONNECTION = "connection"  # no connection, or it broke
+    RATE_LIMITED = "rate_limited"  # too many requests or tokens for now
+    OVERLOADED = "overloaded"  # the provider has no capacity for anyone
+    SERVER = "server"  # the provider failed
+    AUTH = "auth"  # the key is missing, wrong or revoked
+    PERMISSION = "permission"  # the key is right but may not do this
+    NOT_FOUND = "not_found"  # no such model or address
+    INVALID_REQUEST = "invalid_request"  # the provider, or our own check, refuses the request
+    CONTEXT_TOO_LONG = "context_too_long"  # more input than the model takes
+    CONTENT_REFUSED = "content_refused"  # the provider or the model refuses the content
+    QUOTA_EXHAUSTED = "quota_exhausted"  # the account has no credit left
+    PROTOCOL = "protocol"  # the answer is not in the form that was agreed
+    NOT_CONFIGURED = "not_configured"  # no address or key for this provider
+
+
+_RETRYABLE = frozenset(
+    {
+        ProviderErrorKind.TIMEOUT,
+        ProviderErrorKind.CONNECTION,
+        ProviderErrorKind.RATE_LIMITED,
+        ProviderErrorKind.OVERLOADED,
+        ProviderErrorKind.SERVER,
+    }
+)
+
+
+class ProviderError(AgentsError):
+    """A call to a provider failed.
+
+    `in_doubt` is true where the provider may have done the work, and charge for it, although
+    no answer arrived.
+    """
+
+    code = "provider_error"
+
+    def __init__(
+        self,
+        kind: ProviderErrorKind,
+        detail: str,
+        provider: str = "",
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+        in_doubt: bool = False,
+    ) -> None:
+        super().__init__(kind, detail, provider, status, retry_after_seconds, in_doubt)
+        self.kind = kind
+        self.detail = detail
+        self.provider = provider
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+        self.in_doubt = in_doubt
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]  # the only error where it varies
+        return self.kind in _RETRYABLE
+
+    def __str__(self) -> str:
+        label = self.kind.replace("_", " ")
+        status = f" ({self.status})" if self.status else ""
+        return f"{self.provider or 'provider'}: {label}{status}: {self.detail}"
+
+
+class ToolFailedError(AgentsError):
+    """A tool refused its arguments or broke; the message is fit to be shown to an agent."""
+
+    code = "tool_failed"
+
+    def __init__(self, tool: str, detail: str) -> None:
+        super().__init__(tool, detail)
+        self.tool = tool
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"tool {self.tool!r}: {self.detail}"
+
+
+class ToolNotAllowedError(AgentsError):
+    code = "tool_not_allowed"
+
+    def __init__(self, tool: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(tool, allowed)
+        self.tool = tool
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"no tool {self.tool!r} here; available: {', '.join(self.allowed) or 'none'}"
+
+
+class AgentInvalidError(AgentsError):
+    """An agent's configuration or its inputs do not fit its type."""
+
+    code = "agent_invalid"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class OutputInvalidError(AgentsError):
+    """A model's answer is not what the output schema asks for.
+
+    `path` is a JSON pointer into the answer; it is empty for the answer as a whole.
+    """
+
+    code = "output_invalid"
+
+    def __init__(self, detail: str, path: str = "") -> None:
+        super().__init__(detail, path)
+        self.detail = detail
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"output{f' at {self.path}' if self.path else ''}: {self.detail}"

@@ -1,0 +1,162 @@
+"""Functions that agents may call, with their arguments checked and their results bounded."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import create_model as create_pydantic_model
+
+from agents_app.core import values
+from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.model import JsonSchema
+
+MAX_RESULT_BYTES = 64 * 1024
+_SHOWN = 300
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A callable with the schema of its arguments, as a model is shown it."""
+
+    name: str
+    description: str
+    parameters: JsonSchema
+    max_result_bytes: int
+    _arguments: type[BaseModel]
+    _function: Callable[..., Any]
+
+    def call(self, arguments: Mapping[str, JsonValue]) -> JsonValue:
+        """Check the arguments, call, check the result. Every failure is a ToolFailedError."""
+        checked = self._checked(arguments)
+        try:
+            result = self._function(**checked)
+        except ToolFailedError:
+            raise
+        except Exception as error:  # a tool is foreign code; whatever it raises is its failure
+            reason = f"{type(error).__name__}: {error}"[:_SHOWN]
+            raise ToolFailedError(self.name, reason) from error
+        return self._bounded(result)
+
+    def problems(self, arguments: Mapping[str, JsonValue]) -> list[str]:
+        """What is wrong with the arguments, each with its name; empty if nothing is."""
+        try:
+            self._arguments.model_validate(arguments)
+        except ValidationError as error:
+            return _told(error)
+        return []
+
+    def _checked(self, arguments: Mapping[str, JsonValue]) -> dict[str, Any]:
+        try:
+            model = self._arguments.model_validate(arguments)
+        except ValidationError as error:
+            told = "; ".join(_told(error))
+            raise ToolFailedError(self.name, f"arguments: {told}"[:_SHOWN]) from error
+        # Attribute by attribute: model_dump() would turn nested models back into dictionaries.
+        return {name: getattr(model, name) for name in self._arguments.model_fields}
+
+    def _bounded(self, result: Any) -> JsonValue:
+        try:
+            plain = values.clean(_JSON.validate_python(result))
+            size = len(values.dump(plain).encode())
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ToolFailedError(self.name, "the result is not JSON") from error
+        if size > self.max_result_bytes:
+            raise ToolFailedError(
+                self.name, f"the result has {size} bytes; at most {self.max_result_bytes} may be"
+            )
+        return plain
+
+
+def tool(
+    *, name: str | None = None, max_result_bytes: int = MAX_RESULT_BYTES
+) -> Callable[[Callable[..., Any]], Tool]:
+    """Make a tool of a function: name, docstring and type hints are what a model gets to see.
+
+    The function takes named, annotated arguments and returns JSON. It must be an ordinary
+    function: async ones are not yet supported.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Tool:
+        tool_name = name or function.__name__
+        description = inspect.cleandoc(function.__doc__ or "")
+        if not description:
+            raise TypeError(f"tool {tool_name!r} needs a docstring: models choose by it")
+        arguments = _arguments_model(function, tool_name)
+        return Tool(
+            name=tool_name,
+            description=description,
+            parameters=_without_titles(arguments.model_json_schema()),
+            max_result_bytes=max_result_bytes,
+            _arguments=arguments,
+            _function=function,
+        )
+
+    return decorate
+
+
+class Toolbox:
+    """The tools that one agent may use, by name."""
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        self._tools: dict[str, Tool] = {}
+        for item in tools:
+            if item.name in self._tools:
+                raise ValueError(f"two tools are named {item.name!r}")
+            self._tools[item.name] = item
+
+    def __getitem__(self, name: str) -> Tool:
+        try:
+            return self._tools[name]
+        except KeyError:
+            raise ToolNotAllowedError(name, tuple(sorted(self._tools))) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def only(self, names: Iterable[str]) -> "Toolbox":
+        """A box with these tools alone; an unknown name is a ToolNotAllowedError."""
+        return Toolbox(self[name] for name in names)
+
+
+def _arguments_model(function: Callable[..., Any], name: str) -> type[BaseModel]:
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"tool {name!r}: async functions are not yet supported")
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in _BY_NAME or parameter.name not in hints:
+            raise TypeError(
+                f"tool {name!r}: {parameter} must be passed by name and have a type hint"
+            )
+        required = parameter.default is inspect.Parameter.empty
+        default = Field() if required else Field(default=parameter.default)
+        fields[parameter.name] = (hints[parameter.name], default)
+    return create_pydantic_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _without_titles(schema: Any) -> Any:
+    """Drop the titles that pydantic makes up from names: they say nothing and cost tokens."""
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # A property may itself be called "title"; then its value is a schema, not a text.
+    return {
+        key: _without_titles(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str))
+    }
+
+
+def _told(error: ValidationError) -> list[str]:
+    return [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
+        for problem in error.errors(include_url=False)
+    ]

@@ -1,0 +1,8 @@
+"""The agent types that come with the platform."""
+
+from agents_app.core.agent import AgentTypes
+from agents_app.core.types.aggregator import AggregatorAgent
+from agents_app.core.types.prompt import PromptAgent
+from agents_app.core.types.tool import ToolAgent
+
+AGENT_TYPES = AgentTypes(PromptAgent(), ToolAgent(), AggregatorAgent())

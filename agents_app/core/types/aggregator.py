@@ -1,0 +1,68 @@
+"""Brings the outputs of the steps before together, without a model."""
+
+from collections.abc import Callable, Mapping
+
+from pydantic import JsonValue
+
+from agents_app.core import values
+from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem, schema_problems
+from agents_app.core.errors import AgentInvalidError
+from agents_app.core.structured import check_output
+from agents_app.core.tools import Toolbox
+
+Inputs = Mapping[str, JsonValue]
+
+
+def collect(inputs: Inputs) -> JsonValue:
+    """An object with one entry per step; null for a step that gave nothing."""
+    return dict(inputs)
+
+
+def concat(inputs: Inputs) -> JsonValue:
+    """One text, a blank line between the steps; steps that gave nothing are left out."""
+    given = (output for output in inputs.values() if output is not None)
+    return "\n\n".join(values.as_text(output) for output in given)
+
+
+def merge(inputs: Inputs) -> JsonValue:
+    """One object of all keys; a later step wins. Steps that gave nothing are left out."""
+    merged: dict[str, JsonValue] = {}
+    for step, output in inputs.items():
+        if output is None:
+            continue
+        if not isinstance(output, dict):
+            raise AgentInvalidError(
+                f"cannot merge the output of step {step!r}: it is not an object; "
+                "use mode collect or concat"
+            )
+        merged.update(output)
+    return merged
+
+
+MODES: dict[str, Callable[[Inputs], JsonValue]] = {
+    "collect": collect,
+    "concat": concat,
+    "merge": merge,
+}
+DEFAULT_MODE = "collect"
+
+
+class AggregatorAgent:
+    name = "aggregator"
+    description = "Combines the outputs of the steps before: collect, concat or merge; no model."
+    calls_model = False
+
+    def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
+        found = []
+        if config.mode and config.mode not in MODES:
+            found.append(Problem("mode", f"{config.mode!r} is none of {', '.join(MODES)}"))
+        return found + schema_problems(config)
+
+    def run(self, config: AgentConfig, *, inputs: Inputs, ports: Ports) -> Outcome:
+        mode = config.mode or DEFAULT_MODE
+        if mode not in MODES:
+            raise AgentInvalidError(f"mode {mode!r} is none of {', '.join(MODES)}")
+        output = MODES[mode](inputs)
+        if config.output_schema is not None:
+            check_output(output, config.output_schema)
+        return Outcome(output=output, text=values.as_text(output))

@@ -1,0 +1,99 @@
+"""One prompt, one answer."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem, schema_problems
+from agents_app.core.errors import OutputInvalidError, ProviderError, ProviderErrorKind
+from agents_app.core.model import (
+    DEFAULT_MAX_OUTPUT_TOKENS,
+    FinishReason,
+    Message,
+    ModelReply,
+    ModelRequest,
+)
+from agents_app.core.structured import parse_output
+from agents_app.core.tools import Toolbox
+
+
+class PromptAgent:
+    """Asks the model once. With an output schema the answer is JSON, else it is text."""
+
+    name = "prompt"
+    description = "One model call: the prompt in, the answer out."
+    calls_model = True
+
+    def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
+        found = []
+        if not config.prompt.strip():
+            found.append(Problem("prompt", "a prompt agent needs a prompt"))
+        if not config.provider or not config.model:
+            found.append(Problem("model", "a prompt agent needs a provider and a model"))
+        if not _is_count(config.parameters.get("max_output_tokens", 1)):
+            found.append(
+                Problem("parameters.max_output_tokens", "must be a whole number of at least 1")
+            )
+        return found + schema_problems(config)
+
+    def run(
+        self,
+        config: AgentConfig,
+        *,
+        inputs: Mapping[str, JsonValue],  # they are in the prompt already
+        ports: Ports,
+    ) -> Outcome:
+        request = request_of(config)
+        reply = ports.model.complete(request)
+        _refuse_unfinished(reply, request)
+        if config.output_schema is None:
+            return Outcome(output=reply.text, text=reply.text)
+        return Outcome(output=parse_output(reply.text, config.output_schema), text=reply.text)
+
+
+def request_of(config: AgentConfig) -> ModelRequest:
+    """The call that this configuration stands for; also what a price estimate is made of."""
+    parameters = dict(config.parameters)
+    max_output_tokens = parameters.pop("max_output_tokens", DEFAULT_MAX_OUTPUT_TOKENS)
+    return ModelRequest(
+        provider=config.provider,
+        model=config.model,
+        messages=(Message("user", config.prompt),),
+        system=config.system,
+        parameters=parameters,
+        max_output_tokens=_count(max_output_tokens),
+        output_schema=config.output_schema,
+        deadline_seconds=config.deadline_seconds,
+        attempt=config.attempt,
+    )
+
+
+def _refuse_unfinished(reply: ModelReply, request: ModelRequest) -> None:
+    """Raise unless the answer may be taken. Cut text is kept; cut JSON is not JSON."""
+    match reply.finish_reason:
+        case FinishReason.STOP:
+            return
+        case FinishReason.LENGTH if request.output_schema is None and reply.text:
+            return
+        case FinishReason.LENGTH:
+            raise OutputInvalidError(
+                f"the answer was cut after {reply.usage.output_tokens} tokens of "
+                f"{request.max_output_tokens} allowed; raise max_output_tokens or ask for less"
+            )
+        case FinishReason.REFUSED:
+            kind, told = ProviderErrorKind.CONTENT_REFUSED, "the model declined to answer"
+        case FinishReason.TOOL_CALLS:
+            kind, told = ProviderErrorKind.PROTOCOL, "the model called a tool it was not given"
+        case FinishReason.UNKNOWN:
+            kind, told = ProviderErrorKind.PROTOCOL, "the answer ended without a known reason"
+    raise ProviderError(kind, told, reply.provider)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _count(value: JsonValue) -> int:
+    if isinstance(value, int) and _is_count(value):
+        return value
+    raise ProviderError(ProviderErrorKind.INVALID_REQUEST, f"max_output_tokens cannot be {value!r}")

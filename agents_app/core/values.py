@@ -1,0 +1,51 @@
+"""JSON values as agents and tools hand them on."""
+
+import json
+import re
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+# PostgreSQL stores neither NUL nor half of a surrogate pair, and a model may write both.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
+
+
+def clean_text(text: str) -> str:
+    return _UNSTORABLE.sub(_REPLACEMENT, text)
+
+
+def clean(value: JsonValue) -> JsonValue:
+    """The same value with every text fit to be stored."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(key): clean(item) for key, item in value.items()}
+    return value
+
+
+def parse(text: str) -> JsonValue:
+    """Strict JSON, cleaned. Raises ValueError, also for NaN and for absurd nesting."""
+    try:
+        value: JsonValue = json.loads(text, parse_constant=_refuse_constant)
+        return clean(value)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def dump(value: JsonValue | Mapping[str, JsonValue]) -> str:
+    """Compact strict JSON. Raises ValueError or TypeError for what JSON cannot hold."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def as_text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else dump(value)
+
+
+def _refuse_constant(name: str) -> JsonValue:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,58 @@
+import pytest
+
+from agents_app.core.errors import AgentInvalidError, OutputInvalidError
+from agents_app.core.structured import check_output, parse_output, schema_problem
+
+SCHEMA = {
+    "type": "object",
+    "required": ["sections"],
+    "properties": {"sections": {"type": "array", "items": {"type": "string"}}},
+}
+
+
+def test_an_answer_that_fits_is_parsed():
+    assert parse_output('{"sections": ["a"]}', SCHEMA) == {"sections": ["a"]}
+
+
+def test_a_fence_around_the_whole_answer_is_taken_off():
+    assert parse_output('```json\n{"sections": []}\n```\n', SCHEMA) == {"sections": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [('{"sections": ["a", 2]}', "/sections/1"), ("{}", ""), ('Sure! {"sections": []}', "")],
+)
+def test_a_misfit_names_its_place(text, path):
+    with pytest.raises(OutputInvalidError) as caught:
+        parse_output(text, SCHEMA)
+
+    assert caught.value.path == path
+
+
+def test_pointer_escapes_slashes_in_keys():
+    with pytest.raises(OutputInvalidError) as caught:
+        check_output({"a/b~": 1}, {"properties": {"a/b~": {"type": "string"}}})
+
+    assert caught.value.path == "/a~1b~0"
+
+
+def test_a_long_answer_is_not_quoted_whole():
+    with pytest.raises(OutputInvalidError) as caught:
+        check_output("x" * 10_000, {"type": "integer"})
+
+    assert len(str(caught.value)) < 300
+
+
+def test_references_are_never_fetched():
+    with pytest.raises(AgentInvalidError, match="cannot resolve"):
+        check_output(1, {"$ref": "http://127.0.0.1:9/schema.json"})
+
+
+def test_a_schema_that_only_refers_to_itself_is_refused():
+    with pytest.raises(AgentInvalidError, match="itself"):
+        check_output(1, {"$ref": "#"})
+
+
+def test_a_wrong_schema_is_told_with_its_place():
+    assert schema_problem(SCHEMA) is None
+    assert schema_problem({"properties": {"a": {"type": "text"}}}).startswith("/properties/a/type:")

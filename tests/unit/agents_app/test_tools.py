@@ -1,0 +1,123 @@
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, Field, JsonValue
+
+from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.tools import Toolbox, tool
+from agents_app.tools.builtin import BUILTIN_TOOLS
+
+
+class Line(BaseModel):
+    title: str
+    amount: int = 1
+
+
+@tool()
+def order(lines: list[Line], note: Annotated[str, Field(max_length=10)] = "") -> JsonValue:
+    """Place an order."""
+    return {"count": sum(line.amount for line in lines), "note": note}
+
+
+def test_schema_comes_from_the_signature():
+    assert (order.name, order.description) == ("order", "Place an order.")
+    assert order.parameters["required"] == ["lines"]
+    assert order.parameters["additionalProperties"] is False
+    assert order.parameters["properties"]["note"]["maxLength"] == 10
+    assert order.parameters["$defs"]["Line"]["properties"]["title"] == {"type": "string"}
+
+
+def test_arguments_reach_the_function_as_its_own_types():
+    assert order.call({"lines": [{"title": "ink", "amount": 3}]}) == {"count": 3, "note": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "lines: Field required"),
+        ({"lines": "no"}, "lines: Input should be a valid list"),
+        ({"lines": [], "colour": "red"}, "colour: Extra inputs"),
+        ({"lines": [], "note": "x" * 11}, "note: String should have at most 10"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, told):
+    with pytest.raises(ToolFailedError, match=told):
+        order.call(arguments)
+
+
+def test_what_a_tool_raises_is_its_failure():
+    @tool()
+    def broken() -> int:
+        """Fail."""
+        raise KeyError("shelf")
+
+    with pytest.raises(ToolFailedError, match="KeyError: 'shelf'"):
+        broken.call({})
+
+
+@pytest.mark.parametrize("result", [object(), float("nan"), {1: "a"}, b"x"])
+def test_results_must_be_json(result):
+    @tool()
+    def strange() -> JsonValue:
+        """Answer oddly."""
+        return result
+
+    with pytest.raises(ToolFailedError, match="not JSON"):
+        strange.call({})
+
+
+def test_results_are_bounded():
+    @tool(max_result_bytes=10)
+    def chatty() -> str:
+        """Talk."""
+        return "é" * 5
+
+    with pytest.raises(ToolFailedError, match="12 bytes; at most 10"):
+        chatty.call({})
+
+
+def test_functions_that_cannot_be_called_by_name_are_no_tools():
+    with pytest.raises(TypeError, match="by name"):
+
+        @tool()
+        def rest(*args: int) -> int:
+            """Sum."""
+            return sum(args)
+
+    with pytest.raises(TypeError, match="async"):
+
+        @tool()
+        async def later() -> int:
+            """Wait."""
+            return 1
+
+    with pytest.raises(TypeError, match="docstring"):
+
+        @tool()
+        def silent() -> int:
+            return 1
+
+
+def test_a_narrowed_toolbox_holds_only_what_was_granted():
+    box = BUILTIN_TOOLS.only(["echo"])
+
+    assert "calculator" not in box
+    with pytest.raises(ToolNotAllowedError, match="available: echo"):
+        box["calculator"]
+
+
+def test_names_in_a_toolbox_are_unique():
+    with pytest.raises(ValueError, match="order"):
+        Toolbox([order, order])
+
+
+def test_echo_gives_back_any_json():
+    value = {"a": [1, None, "x"]}
+
+    assert BUILTIN_TOOLS["echo"].call({"value": value}) == value
+
+
+def test_text_stats_counts():
+    counted = BUILTIN_TOOLS["text_stats"].call({"text": "one two\nthree"})
+
+    assert counted == {"characters": 13, "words": 3, "lines": 2}
