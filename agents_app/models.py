@@ -1,0 +1,41 @@
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from tenants.kernel.models import TenantOwned
+from tenants.models import slug_validator
+
+
+class Agent(TenantOwned):
+    """A saved agent that workflow steps name by its slug.
+
+    Publishing a workflow freezes a copy, so later edits never change a published version.
+    Empty fields leave the choice to the workflow's defaults.
+    """
+
+    slug = models.CharField(max_length=63, validators=[slug_validator])
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    type = models.CharField(max_length=32, default="prompt")
+    role = models.CharField(max_length=32, blank=True)
+    provider = models.CharField(max_length=32, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    system = models.TextField(blank=True, verbose_name="system prompt")
+    prompt = models.TextField(blank=True)
+    tools = ArrayField(models.CharField(max_length=100), default=list, blank=True)
+    parameters = models.JSONField(default=dict, blank=True)
+    output_schema = models.JSONField(null=True, blank=True)
+    settings = models.JSONField(
+        default=dict, blank=True, help_text="What the agent's type needs beyond the fields above."
+    )
+
+    class Meta:
+        db_table = "agent"
+        ordering: ClassVar = ["slug"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "slug"], name="agent_slug_once_per_tenant")
+        ]
+
+    def __str__(self) -> str:
+        return self.slug

@@ -1,0 +1,5 @@
+from django.contrib.admin.apps import AdminConfig
+
+
+class MusterAdminConfig(AdminConfig):
+    default_site = "unfold.sites.UnfoldAdminSite"

@@ -1,0 +1,35 @@
+from django.db import migrations
+
+from tenants.isolation import IsolateTenant, TenantReference
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("orchestrator", "0001_initial"),
+        ("tenants", "0002_isolation"),
+        ("costs", "0002_isolation"),
+    ]
+
+    operations = [
+        IsolateTenant("Workflow"),
+        IsolateTenant("Step"),
+        IsolateTenant("WorkflowVersion", hidden=("spec", "plan"), append_only=True),
+        # Later changes of a run are the engine's; its history is the event stream.
+        IsolateTenant("Run", audit_events="INSERT", hidden=("input", "output")),
+        IsolateTenant("AgentRun", audited=False),
+        IsolateTenant("Attempt", audited=False, append_only=True),
+        IsolateTenant("LlmCall", audited=False),
+        IsolateTenant("RunEvent", audited=False, append_only=True),
+        TenantReference("Workflow", "project"),
+        TenantReference("Step", "workflow"),
+        TenantReference("WorkflowVersion", "workflow"),
+        TenantReference("Workflow", "current_version", on_delete="NO ACTION"),
+        TenantReference("Run", "project"),
+        TenantReference("Run", "workflow"),
+        TenantReference("Run", "version"),
+        TenantReference("AgentRun", "run"),
+        TenantReference("Attempt", "agent_run"),
+        TenantReference("LlmCall", "agent_run"),
+        TenantReference("LlmCall", "run"),
+        TenantReference("RunEvent", "run"),
+    ]

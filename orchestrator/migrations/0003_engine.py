@@ -1,0 +1,27 @@
+from django.db import migrations
+
+from tenants.kernel.sql import run_sql_file
+
+_FUNCTIONS = """
+muster_event, muster_claim, muster_open_call, muster_charge, muster_end_call,
+muster_want_advance, muster_finish, muster_sum_calls, muster_queue_next, muster_begin_advance,
+muster_skip_steps, muster_queue_level, muster_finish_run, muster_renew_leases
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("orchestrator", "0002_isolation")]
+
+    operations = [
+        migrations.RunSQL(
+            # The reader of a run's history stops at the oldest running transaction.
+            "ALTER TABLE run_event ADD COLUMN xact xid8 NOT NULL DEFAULT pg_current_xact_id()",
+            "ALTER TABLE run_event DROP COLUMN xact",
+        ),
+        run_sql_file(__file__, "engine.sql", reverse=f"DROP FUNCTION {_FUNCTIONS} CASCADE"),
+        run_sql_file(
+            __file__,
+            "sweep.sql",
+            reverse="DROP FUNCTION muster_sweep_leases, muster_sweep_messages, muster_sweep_runs",
+        ),
+    ]

@@ -1,0 +1,226 @@
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from orchestrator.core.state import AgentRunStatus, RunStatus
+from orchestrator.models.workflow import Workflow, WorkflowVersion
+from tenants.kernel.models import TenantForeignKey, TenantOwned
+from tenants.models import Project
+
+IN_FLIGHT = (AgentRunStatus.QUEUED, AgentRunStatus.RUNNING, AgentRunStatus.WAITING)
+
+
+class Run(TenantOwned):
+    """One execution of a published version. Changed by the engine's SQL only."""
+
+    project = TenantForeignKey(Project, on_delete=models.CASCADE, related_name="runs")
+    workflow = TenantForeignKey(Workflow, on_delete=models.CASCADE, related_name="runs")
+    version = TenantForeignKey(WorkflowVersion, on_delete=models.CASCADE, related_name="runs")
+    status = models.CharField(
+        max_length=24, choices=[(s, s) for s in RunStatus], default=RunStatus.PENDING
+    )
+    status_reason = models.TextField(blank=True, default="", db_default="")
+    input = models.JSONField(default=dict)
+    output = models.JSONField(null=True)
+    metadata = models.JSONField(default=dict)
+    priority = models.PositiveSmallIntegerField(default=5)
+    started_by = models.JSONField(default=dict)
+    # Coalesces hints: `advance` is published only when this turns true.
+    advance_wanted = models.BooleanField(default=False, db_default=False)
+    advance_wanted_at = models.DateTimeField(null=True)
+    # What a level wider than its window still has to settle; null where a chord counts.
+    level_left = models.IntegerField(null=True)
+    cost_nano = models.BigIntegerField(default=0, db_default=0)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "run"
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=list(RunStatus)), name="run_status_known"),
+            models.CheckConstraint(condition=Q(priority__lte=10), name="run_priority_0_to_10"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "status", "-id"], name="run_by_status"),
+            models.Index(
+                fields=["created_at"], name="run_live", condition=Q(status__in=["pending", "running"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class AgentRun(TenantOwned):
+    """A step inside a run. `attempt` is the fencing token of whoever runs it."""
+
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="agent_runs")
+    step = models.CharField(max_length=63)
+    position = models.PositiveIntegerField()
+    level = models.PositiveIntegerField()
+    status = models.CharField(
+        max_length=24,
+        choices=[(s, s) for s in AgentRunStatus],
+        default=AgentRunStatus.PENDING,
+        db_default=AgentRunStatus.PENDING.value,
+    )
+    status_reason = models.TextField(blank=True, default="", db_default="")
+    priority = models.PositiveSmallIntegerField(default=5)
+    agent = models.CharField(max_length=63, blank=True, default="", db_default="")
+    uses_model = models.BooleanField(default=True)
+    # How the barrier of its level learns that it ended: a chord, the counter, or neither.
+    in_chord = models.BooleanField(default=False, db_default=False)
+    windowed = models.BooleanField(default=False, db_default=False)
+    # Names of the steps whose outputs its templates read.
+    reads = ArrayField(models.TextField(), default=list)
+    attempt = models.PositiveIntegerField(default=0, db_default=0)
+    lost_count = models.PositiveSmallIntegerField(default=0, db_default=0)
+    worker = models.TextField(blank=True, default="", db_default="")
+    lease_until = models.DateTimeField(null=True)
+    published_at = models.DateTimeField(null=True)
+    publish_count = models.PositiveSmallIntegerField(default=0, db_default=0)
+    prompt = models.TextField(null=True)
+    output = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    provider = models.CharField(max_length=32, blank=True, default="", db_default="")
+    model = models.CharField(max_length=200, blank=True, default="", db_default="")
+    role = models.CharField(max_length=32, blank=True, default="", db_default="")
+    llm_calls = models.IntegerField(default=0, db_default=0)
+    input_tokens = models.BigIntegerField(default=0, db_default=0)
+    output_tokens = models.BigIntegerField(default=0, db_default=0)
+    cached_tokens = models.BigIntegerField(default=0, db_default=0)
+    reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
+    cost_nano = models.BigIntegerField(default=0, db_default=0)
+    queued_at = models.DateTimeField(null=True)
+    attempt_started_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "agent_run"
+        ordering: ClassVar = ["run", "position"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "step"], name="agent_run_once_per_step"),
+            models.CheckConstraint(
+                condition=Q(status__in=list(AgentRunStatus)), name="agent_run_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(lease_until__isnull=False) | ~Q(status="running"),
+                name="agent_run_running_has_lease",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["run"],
+                name="agent_run_in_flight",
+                condition=Q(status__in=["ready", "queued", "running", "waiting"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.step} ({self.status})"
+
+
+class Attempt(TenantOwned):
+    """One try of an agent run, written when it ends, by its worker or by the sweeper."""
+
+    agent_run = TenantForeignKey(AgentRun, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    worker = models.TextField()
+    outcome = models.CharField(max_length=16)  # completed, failed, lost
+    error = models.JSONField(null=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "attempt"
+        ordering: ClassVar = ["number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["agent_run", "number"], name="attempt_number_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}: {self.outcome}"
+
+
+class CallStatus(models.TextChoices):
+    OPEN = "open", "Open"  # sent, or about to be
+    CLOSED = "closed", "Closed"  # answered and charged
+    FAILED = "failed", "Failed"  # the provider refused or did not answer
+    IN_DOUBT = "in_doubt", "In doubt"  # its worker died: charged at its hold until an answer comes
+
+
+class LlmCall(TenantOwned):
+    """One call to a model. A closed call's reply is the memory that a later attempt reuses."""
+
+    agent_run = TenantForeignKey(AgentRun, on_delete=models.CASCADE, related_name="calls")
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+")
+    attempt = models.PositiveIntegerField()
+    turn = models.PositiveIntegerField()
+    status = models.CharField(
+        max_length=16, choices=CallStatus.choices, default=CallStatus.OPEN
+    )
+    provider = models.CharField(max_length=32)
+    model = models.CharField(max_length=200)
+    answered_model = models.CharField(max_length=200, blank=True, default="", db_default="")
+    role = models.CharField(max_length=32, blank=True)
+    request = models.JSONField()
+    reply = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    hold_nano = models.BigIntegerField()
+    cost_nano = models.BigIntegerField(default=0, db_default=0)
+    input_tokens = models.BigIntegerField(default=0, db_default=0)
+    output_tokens = models.BigIntegerField(default=0, db_default=0)
+    cached_tokens = models.BigIntegerField(default=0, db_default=0)
+    cache_write_tokens = models.BigIntegerField(default=0, db_default=0)
+    reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
+    estimated = models.BooleanField(default=False, db_default=False)
+    unit_prices = models.JSONField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "llm_call"
+        ordering: ClassVar = ["created_at"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=CallStatus.values), name="llm_call_status_known"
+            ),
+            models.CheckConstraint(condition=Q(hold_nano__gte=0), name="llm_call_hold_not_negative"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["agent_run", "turn"], name="llm_call_turn")]
+
+    def __str__(self) -> str:
+        return f"{self.model} turn {self.turn} ({self.status})"
+
+
+class RunEvent(models.Model):
+    """One line of a run's history, appended in the transaction of what it tells.
+
+    Ids come from one sequence before commit, so a reader goes only as far as the oldest
+    transaction that still runs: rows whose `xact` is below `pg_snapshot_xmin`.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(
+        "tenants.Tenant", on_delete=models.CASCADE, db_constraint=False, related_name="+"
+    )
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    agent_run_id = models.UUIDField(null=True)
+    at = models.DateTimeField(default=timezone.now, db_default=Now())
+    type = models.CharField(max_length=48)
+    data = models.JSONField(default=dict)
+
+    objects = models.Manager()
+
+    class Meta:
+        db_table = "run_event"
+        ordering: ClassVar = ["id"]
+        indexes: ClassVar = [models.Index(F("run_id"), F("id"), name="run_event_order")]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.type}"

@@ -1,0 +1,186 @@
+"""Settings shared by every environment. Only this package reads the environment."""
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.settings.celery import *
+from orchestrator.settings.env import (
+    env_bool,
+    env_database,
+    env_float,
+    env_int,
+    env_list,
+    env_text,
+)
+from orchestrator.settings.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+
+DEBUG = False
+SECRET_KEY = env_text("SECRET_KEY")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
+ROOT_URLCONF = "orchestrator.urls"
+WSGI_APPLICATION = "orchestrator.wsgi.application"
+AUTH_USER_MODEL = "tenants.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "orchestrator.admin_site.MusterAdminConfig",
+    "unfold",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_structlog",
+    "tenants",
+    "costs",
+    "agents_app",
+    "orchestrator",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "tenants.middleware.TenantMiddleware",
+]
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Three ways into one database: the application (row-level security holds), the sweeper and
+# operator pages (all tenants by policy), and the owner of the tables (migrations only).
+_POOL = {"min_size": 0, "max_size": env_int("DATABASE_POOL_SIZE", 10, minimum=1), "timeout": 30}
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env_database("DATABASE_URL"),
+    "system": env_database("SYSTEM_DATABASE_URL"),
+    "owner": env_database("MIGRATION_DATABASE_URL"),
+}
+for _alias in ("default", "system"):
+    DATABASES[_alias].setdefault("OPTIONS", {})["pool"] = _POOL
+DATABASE_ROUTERS = ["tenants.routers.OwnerMigrates"]
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+    )
+]
+LOGIN_URL = "/admin/login/"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
+# The 5 MB of a large workflow, and room for its envelope.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 6 * 1024 * 1024
+# An admin form of a workflow has some twenty fields a step.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 50_000
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.PrincipalAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tenants.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": "tenants.api.pagination.NewestFirst",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "EXCEPTION_HANDLER": "orchestrator.api.errors.problem_response",
+    "UNAUTHENTICATED_USER": None,
+    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
+}
+
+REDIS_URL = env_text("REDIS_URL")
+LOGGING = logging_config(
+    level=env_text("LOG_LEVEL", "INFO"), as_json=env_bool("LOG_JSON", default=True)
+)
+DJANGO_STRUCTLOG_CELERY_ENABLED = False
+
+# The engine. A lease outlives several of its renewals; see ARCHITECTURE.md.
+MUSTER_LEASE_SECONDS = env_int("MUSTER_LEASE_SECONDS", 30, minimum=3)
+MUSTER_SWEEP_SECONDS = env_float("MUSTER_SWEEP_SECONDS", 2.0)
+MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)
+MUSTER_STEP_TIMEOUT_SECONDS = env_int("MUSTER_STEP_TIMEOUT_SECONDS", 30, minimum=1)
+
+# Providers. Keys in the environment serve only tenants that are flagged to use them.
+LLM_PROVIDER = env_text("LLM_PROVIDER", "local")
+LLM_TEMPERATURE = env_float("LLM_TEMPERATURE", 0.7)
+LLM_MAX_TOKENS = env_int("LLM_MAX_TOKENS", 4096, minimum=1)
+MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
+    "openai": {
+        "api_key": env_text("OPENAI_API_KEY"),
+        "base_url": env_text("OPENAI_BASE_URL"),
+    },
+    "anthropic": {
+        "api_key": env_text("ANTHROPIC_API_KEY"),
+        "base_url": env_text("ANTHROPIC_BASE_URL"),
+    },
+    "xai": {
+        "api_key": env_text("XAI_API_KEY"),
+        "base_url": env_text("XAI_BASE_URL", "https://api.x.ai/v1"),
+    },
+    "ollama": {"base_url": env_text("OLLAMA_BASE_URL")},
+    "compatible": {
+        "api_key": env_text("COMPATIBLE_API_KEY"),
+        "base_url": env_text("COMPATIBLE_BASE_URL"),
+    },
+    "local": {"base_url": env_text("LOCAL_MODEL_URL")},
+    "simulated": {},
+}
+MUSTER_MODEL_ROLES = ("orchestrator", "planner", "executor", "reviewer")
+for _name, _provider in MUSTER_PROVIDERS.items():
+    _provider["model"] = env_text(f"{_name.upper()}_MODEL")
+    for _role in MUSTER_MODEL_ROLES:
+        _provider[f"model_{_role}"] = env_text(f"{_name.upper()}_MODEL_{_role.upper()}")
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Muster",
+    "DESCRIPTION": "Run AI-agent workflows on a Celery cluster.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SERVE_PUBLIC": True,
+    "SERVE_PERMISSIONS": [],
+    "SERVE_AUTHENTICATION": [],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Muster",
+    "SITE_HEADER": "Muster",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+}

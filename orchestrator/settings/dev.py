@@ -1,0 +1,16 @@
+"""A laptop: the servers that `make up` or `make demo` started, unless the environment names others."""
+
+from pathlib import Path
+
+from orchestrator.settings.env import load_file
+
+load_file(Path(__file__).resolve().parent.parent.parent / ".muster" / "env")
+
+from orchestrator.settings.base import *  # noqa: E402  the file above feeds it
+from orchestrator.settings.env import env_bool  # noqa: E402
+
+DEBUG = env_bool("DEBUG", default=False)
+SECRET_KEY = SECRET_KEY or "only-for-this-laptop"  # noqa: S105  production refuses to start without one
+LOGGING = logging_config(
+    level=env_text("LOG_LEVEL", "INFO"), as_json=env_bool("LOG_JSON", default=False)
+)

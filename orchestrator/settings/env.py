@@ -1,0 +1,77 @@
+"""Typed readers of the environment. Bad text is refused at start, with the variable's name.
+
+Every `NAME` may also be given as `NAME_FILE`, the path of a file that holds the value.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+_env = environ.FileAwareEnv()
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+
+
+def load_file(path: Path) -> None:
+    """Take `KEY=value` lines of a file as defaults; the real environment wins."""
+    if path.is_file():
+        environ.Env.read_env(str(path))
+
+
+def env_text(name: str, default: str = "") -> str:
+    return str(_env.str(name, default)).strip()
+
+
+def env_bool(name: str, *, default: bool) -> bool:
+    text = env_text(name, str(default)).lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ImproperlyConfigured(f"{name}={text!r} is not a yes or no; use true or false.")
+
+
+def env_int(name: str, default: int, *, minimum: int = 0) -> int:
+    text = env_text(name, str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={text!r} is not a whole number.") from None
+    if value < minimum:
+        raise ImproperlyConfigured(f"{name}={value} is below {minimum}.")
+    return value
+
+
+def env_float(name: str, default: float) -> float:
+    text = env_text(name, str(default))
+    try:
+        return float(text)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={text!r} is not a number.") from None
+
+
+def env_list(name: str) -> list[str]:
+    return [part.strip() for part in env_text(name).split(",") if part.strip()]
+
+
+def env_database(name: str) -> dict[str, Any]:
+    """Django's settings for a `postgres://user:password@host:port/name?option=value` URL."""
+    url = env_text(name)
+    if not url:
+        return {"ENGINE": "django.db.backends.postgresql", "NAME": ""}
+    parsed = dict(environ.Env.db_url_config(url))
+    if parsed.get("ENGINE") != "django.db.backends.postgresql":
+        raise ImproperlyConfigured(f"{name} must be a postgres:// URL; Muster runs on PostgreSQL only.")
+    return parsed
+
+
+def require(*names: str) -> None:
+    """Refuse to start while a variable is missing; names all of them at once."""
+    missing = [n for n in names if not os.environ.get(n) and not os.environ.get(f"{n}_FILE")]
+    if missing:
+        raise ImproperlyConfigured(
+            f"Set {', '.join(missing)} (or NAME_FILE with a path). See docs/deployment.md."
+        )

@@ -1,0 +1,27 @@
+"""Production: refuses to start without its secrets, speaks HTTPS only."""
+
+from orchestrator.settings.env import env_bool, require
+
+require(
+    "SECRET_KEY",
+    "DATABASE_URL",
+    "SYSTEM_DATABASE_URL",
+    "REDIS_URL",
+    "ALLOWED_HOSTS",
+)
+
+from orchestrator.settings.base import *  # noqa: E402  after the check, so that it names all at once
+
+SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", default=True)
+# Health checks come from inside, without TLS.
+SECURE_REDIRECT_EXEMPT = [r"^health", r"^metrics"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE_SSL_REDIRECT else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT
+CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}

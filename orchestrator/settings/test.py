@@ -1,0 +1,11 @@
+"""Tests: servers that the test session started itself (see tests/plugin.py)."""
+
+import os
+
+os.environ.setdefault("LOG_LEVEL", "WARNING")
+
+from orchestrator.settings.base import *  # noqa: E402  the level above feeds it
+
+SECRET_KEY = "only-for-tests"  # noqa: S105
+ALLOWED_HOSTS = ["*"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

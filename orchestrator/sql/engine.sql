@@ -1,0 +1,300 @@
+-- The engine's hot path: one function, one round trip, one short transaction each. Every
+-- function that takes p_tenant opens the tenant's scope itself, so row-level security holds.
+-- Times are the database's: workers' clocks differ.
+
+CREATE FUNCTION muster_event(p_tenant uuid, p_run uuid, p_agent_run uuid, p_type text, p_data jsonb)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    VALUES (p_tenant, p_run, p_agent_run, clock_timestamp(), p_type, p_data)
+$$;
+
+-- Takes a queued agent run for a worker: one winner, next attempt, a lease. Brings all that
+-- the attempt needs; no row means that a duplicate delivery lost, or that the run stopped.
+CREATE FUNCTION muster_claim(p_tenant uuid, p_agent_run uuid, p_worker text, p_lease interval)
+RETURNS TABLE (run_id uuid, version_id uuid, step text, attempt integer, input jsonb,
+               outputs jsonb, replies jsonb, environment_credentials boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    a agent_run;
+    r run;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    UPDATE agent_run ar
+       SET status = 'running', attempt = ar.attempt + 1, worker = p_worker,
+           lease_until = clock_timestamp() + p_lease, attempt_started_at = clock_timestamp(),
+           started_at = COALESCE(ar.started_at, clock_timestamp())
+      FROM run
+     WHERE ar.id = p_agent_run AND ar.status = 'queued'
+       AND run.id = ar.run_id AND run.status = 'running'
+    RETURNING ar.* INTO a;
+    IF NOT FOUND THEN RETURN; END IF;
+    SELECT * INTO r FROM run WHERE id = a.run_id;
+    PERFORM muster_event(p_tenant, a.run_id, a.id, 'agent.running',
+        jsonb_build_object('step', a.step, 'attempt', a.attempt, 'worker', p_worker));
+    RETURN QUERY SELECT a.run_id, r.version_id, a.step::text, a.attempt, r.input,
+        CASE WHEN a.reads <> '{}' THEN
+            (SELECT jsonb_object_agg(o.step, o.output) FROM agent_run o
+              WHERE o.run_id = a.run_id AND o.step = ANY (a.reads)) END,
+        CASE WHEN a.attempt > 1 THEN
+            (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
+              WHERE c.agent_run_id = a.id AND c.status = 'closed') END,
+        t.uses_environment_credentials
+        FROM tenant t WHERE t.id = p_tenant;
+END $$;
+
+-- Records a call before it is sent. False: the attempt lost its lease and must not send.
+CREATE FUNCTION muster_open_call(
+    p_tenant uuid, p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer,
+    p_provider text, p_model text, p_role text, p_request jsonb, p_hold bigint, p_prices jsonb)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_run uuid;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    SELECT run_id INTO v_run FROM agent_run
+     WHERE id = p_agent_run AND attempt = p_attempt AND status = 'running'
+       AND lease_until > clock_timestamp()
+       FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RETURN false; END IF;
+    INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
+                          model, role, request, hold_nano, unit_prices)
+    VALUES (p_call, p_tenant, v_run, p_agent_run, p_attempt, p_turn, 'open', p_provider,
+            p_model, p_role, p_request, p_hold, p_prices);
+    RETURN true;
+END $$;
+
+-- Writes the ledger line of a call. An answer to a call in doubt corrects what was charged.
+CREATE FUNCTION muster_charge(c llm_call, p_kind text, p_amount bigint)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO cost_entry (id, tenant_id, at, kind, amount_nano, estimated, call_id, project_id,
+        workflow_id, workflow_name, run_id, agent_run_id, attempt, step, agent, role, provider,
+        model, input_tokens, output_tokens, cached_tokens, cache_write_tokens,
+        reasoning_tokens, unit_prices)
+    SELECT uuidv7(), c.tenant_id, clock_timestamp(), p_kind, p_amount, c.estimated, c.id,
+           r.project_id, r.workflow_id, w.name, c.run_id, c.agent_run_id, c.attempt, a.step,
+           a.agent, c.role, c.provider, COALESCE(NULLIF(c.answered_model, ''), c.model),
+           c.input_tokens, c.output_tokens, c.cached_tokens, c.cache_write_tokens,
+           c.reasoning_tokens, c.unit_prices
+      FROM agent_run a JOIN run r ON r.id = a.run_id JOIN workflow w ON w.id = r.workflow_id
+     WHERE a.id = c.agent_run_id
+    ON CONFLICT DO NOTHING
+$$;
+
+-- Ends a call and charges it, both or neither. Compare-and-swap by call id, not fenced: what a
+-- late attempt really paid is always recorded. False: it was ended before.
+CREATE FUNCTION muster_end_call(
+    p_tenant uuid, p_call uuid, p_status text, p_cost bigint, p_reply jsonb, p_error jsonb,
+    p_answered_model text, p_input bigint, p_output bigint, p_cached bigint,
+    p_cache_write bigint, p_reasoning bigint, p_estimated boolean)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    was llm_call;
+    c llm_call;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    SELECT * INTO was FROM llm_call WHERE id = p_call FOR NO KEY UPDATE;
+    IF was.status = 'in_doubt' AND p_status <> 'closed' OR was.status NOT IN ('open', 'in_doubt') THEN
+        RETURN false;
+    END IF;
+    UPDATE llm_call
+       SET status = p_status, cost_nano = p_cost, reply = p_reply, error = p_error,
+           answered_model = p_answered_model, input_tokens = p_input, output_tokens = p_output,
+           cached_tokens = p_cached, cache_write_tokens = p_cache_write,
+           reasoning_tokens = p_reasoning, estimated = p_estimated, ended_at = clock_timestamp(),
+           updated_at = clock_timestamp()
+     WHERE id = p_call RETURNING * INTO c;
+    PERFORM muster_charge(c,
+        CASE WHEN was.status = 'in_doubt' THEN 'correction' WHEN p_status = 'closed' THEN 'call' ELSE p_status END,
+        CASE WHEN was.status = 'in_doubt' THEN p_cost - was.cost_nano ELSE p_cost END);
+    IF was.status = 'in_doubt' THEN
+        -- Its agent run has been summed up already.
+        UPDATE agent_run SET cost_nano = cost_nano + p_cost - was.cost_nano WHERE id = c.agent_run_id AND finished_at IS NOT NULL;
+        UPDATE run SET cost_nano = cost_nano + p_cost - was.cost_nano WHERE id = c.run_id AND finished_at IS NOT NULL;
+    END IF;
+    RETURN true;
+END $$;
+
+-- Publishes `advance` at most once until it has begun: true for the one who must publish.
+CREATE FUNCTION muster_want_advance(p_run uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE run SET advance_wanted = true, advance_wanted_at = clock_timestamp()
+     WHERE id = p_run AND NOT advance_wanted AND status IN ('pending', 'running');
+    RETURN FOUND;
+END $$;
+
+-- Ends an attempt with its outcome. `finished` is false for an attempt that lost its fence;
+-- `next_agent_run` takes the freed place of a level wider than its window; `advance` asks the
+-- caller to publish the hint, where no chord will.
+CREATE FUNCTION muster_finish(
+    p_tenant uuid, p_agent_run uuid, p_attempt integer, p_status text, p_reason text,
+    p_prompt text, p_output jsonb, p_error jsonb)
+RETURNS TABLE (finished boolean, next_agent_run uuid, advance boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    a agent_run;
+    v_next agent_run;
+    v_left integer;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    UPDATE agent_run ar
+       SET status = p_status, status_reason = p_reason, prompt = p_prompt, output = p_output,
+           error = p_error, lease_until = NULL, finished_at = clock_timestamp(),
+           updated_at = clock_timestamp()
+     WHERE ar.id = p_agent_run AND ar.attempt = p_attempt AND ar.status = 'running'
+    RETURNING ar.* INTO a;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT false, NULL::uuid, false;
+        RETURN;
+    END IF;
+    IF a.uses_model THEN
+        a := muster_sum_calls(a.id);
+    END IF;
+    INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, started_at, finished_at)
+    VALUES (uuidv7(), p_tenant, a.id, a.attempt, a.worker, p_status, p_error, a.attempt_started_at, a.finished_at);
+    PERFORM muster_event(p_tenant, a.run_id, a.id, 'agent.' || p_status,
+        jsonb_strip_nulls(jsonb_build_object('step', a.step, 'attempt', a.attempt,
+            'cost_nano', a.cost_nano, 'error', p_error)));
+    IF NOT a.windowed THEN
+        RETURN QUERY SELECT true, NULL::uuid, NOT a.in_chord AND muster_want_advance(a.run_id);
+        RETURN;
+    END IF;
+    -- The counter is the barrier of a windowed level; its row lock lets one finisher be last.
+    UPDATE run r SET level_left = r.level_left - 1 WHERE r.id = a.run_id RETURNING r.level_left INTO v_left;
+    IF p_status = 'completed' THEN
+        v_next := muster_queue_next(a.run_id);
+    END IF;
+    RETURN QUERY SELECT true, v_next.id,
+        (v_left <= 0 OR p_status <> 'completed') AND muster_want_advance(a.run_id);
+END $$;
+
+-- Totals of an agent run from its calls, those of lost attempts included.
+CREATE FUNCTION muster_sum_calls(p_agent_run uuid) RETURNS agent_run LANGUAGE sql AS $$
+    UPDATE agent_run ar
+       SET llm_calls = s.calls, input_tokens = s.input, output_tokens = s.output,
+           cached_tokens = s.cached, reasoning_tokens = s.reasoning, cost_nano = s.cost,
+           provider = COALESCE(s.provider, ar.provider), model = COALESCE(s.model, ar.model)
+      FROM (SELECT count(*) AS calls, COALESCE(sum(c.input_tokens), 0) AS input,
+                   COALESCE(sum(c.output_tokens), 0) AS output, COALESCE(sum(c.cached_tokens), 0) AS cached,
+                   COALESCE(sum(c.reasoning_tokens), 0) AS reasoning, COALESCE(sum(c.cost_nano), 0) AS cost,
+                   (array_agg(c.provider ORDER BY c.created_at DESC))[1] AS provider,
+                   (array_agg(COALESCE(NULLIF(c.answered_model, ''), c.model) ORDER BY c.created_at DESC))[1] AS model
+              FROM llm_call c WHERE c.agent_run_id = p_agent_run) s
+     WHERE ar.id = p_agent_run
+    RETURNING ar.*
+$$;
+
+-- Moves the most urgent ready agent run of a windowed level to queued; null when none is left.
+CREATE FUNCTION muster_queue_next(p_run uuid) RETURNS agent_run LANGUAGE plpgsql AS $$
+DECLARE
+    a agent_run;
+BEGIN
+    UPDATE agent_run SET status = 'queued', queued_at = clock_timestamp(),
+           published_at = clock_timestamp(), publish_count = 1
+     WHERE id = (SELECT id FROM agent_run WHERE run_id = p_run AND status = 'ready'
+                  ORDER BY priority DESC, position LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING * INTO a;
+    IF FOUND THEN
+        PERFORM muster_event(a.tenant_id, p_run, a.id, 'agent.queued', jsonb_build_object('step', a.step));
+    END IF;
+    RETURN a;
+END $$;
+
+-- Opens the run's lock for `advance`: starts a pending run, clears the wish before anything is
+-- read, and tells how far each level is.
+CREATE FUNCTION muster_begin_advance(p_tenant uuid, p_run uuid)
+RETURNS TABLE (status text, version_id uuid, unsettled jsonb, settled_badly jsonb)
+LANGUAGE plpgsql AS $$
+DECLARE
+    r run;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    SELECT * INTO r FROM run WHERE id = p_run FOR NO KEY UPDATE;
+    IF r.status NOT IN ('pending', 'running') THEN RETURN; END IF;
+    UPDATE run SET advance_wanted = false, status = 'running',
+           started_at = COALESCE(run.started_at, clock_timestamp()), updated_at = clock_timestamp()
+     WHERE id = p_run;
+    IF r.status = 'pending' THEN
+        PERFORM muster_event(p_tenant, p_run, NULL, 'run.started', '{}');
+    END IF;
+    RETURN QUERY SELECT 'running'::text, r.version_id,
+        (SELECT jsonb_object_agg(l.level, l.states) FROM (
+            SELECT g.level, jsonb_object_agg(g.status, g.n) AS states FROM (
+                SELECT a.level, a.status, count(*) AS n FROM agent_run a
+                 WHERE a.run_id = p_run AND a.status NOT IN
+                       ('completed', 'failed', 'skipped', 'cancelled', 'budget_exceeded')
+                 GROUP BY a.level, a.status) g GROUP BY g.level) l),
+        (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
+          WHERE a.run_id = p_run AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded'));
+END $$;
+
+-- Skips steps whose needs were not met; a need that fails skips all that hang on it.
+CREATE FUNCTION muster_skip_steps(p_tenant uuid, p_run uuid, p_steps text[], p_reason text)
+RETURNS void LANGUAGE sql AS $$
+    WITH skipped AS (
+        UPDATE agent_run SET status = 'skipped', status_reason = p_reason,
+               finished_at = clock_timestamp(), updated_at = clock_timestamp()
+         WHERE run_id = p_run AND step = ANY (p_steps) AND status IN ('pending', 'ready')
+        RETURNING id, step)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.skipped',
+           jsonb_build_object('step', step, 'reason', p_reason) FROM skipped
+$$;
+
+-- Makes a level's pending agent runs ready and queues as many as the window lets through, the
+-- most urgent first. `windowed` tells whether some had to wait.
+CREATE FUNCTION muster_queue_level(p_tenant uuid, p_run uuid, p_level integer, p_window integer)
+RETURNS TABLE (agent_run_id uuid, priority smallint, windowed boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_count integer;
+BEGIN
+    SELECT count(*) INTO v_count FROM agent_run a
+     WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending';
+    UPDATE run SET level_left = CASE WHEN v_count > p_window THEN v_count END WHERE id = p_run;
+    RETURN QUERY
+    WITH ranked AS (
+        SELECT a.id, row_number() OVER (ORDER BY a.priority DESC, a.position) AS rank
+          FROM agent_run a WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending'),
+    moved AS (
+        UPDATE agent_run a
+           SET status = CASE WHEN k.rank <= p_window THEN 'queued' ELSE 'ready' END,
+               queued_at = CASE WHEN k.rank <= p_window THEN clock_timestamp() END,
+               published_at = CASE WHEN k.rank <= p_window THEN clock_timestamp() END,
+               publish_count = CASE WHEN k.rank <= p_window THEN 1 ELSE 0 END,
+               windowed = v_count > p_window, in_chord = v_count <= p_window
+          FROM ranked k WHERE a.id = k.id
+        RETURNING a.id, a.step, a.priority, a.status, k.rank),
+    told AS (
+        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+        SELECT p_tenant, p_run, m.id, clock_timestamp(), 'agent.queued', jsonb_build_object('step', m.step)
+          FROM moved m WHERE m.status = 'queued')
+    SELECT m.id, m.priority, v_count > p_window FROM moved m WHERE m.status = 'queued' ORDER BY m.rank;
+END $$;
+
+-- Ends a run: what never began is skipped, the cost is summed up.
+CREATE FUNCTION muster_finish_run(p_tenant uuid, p_run uuid, p_status text, p_reason text, p_output jsonb)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_cost bigint;
+BEGIN
+    PERFORM muster_skip_steps(p_tenant, p_run,
+        ARRAY(SELECT step FROM agent_run WHERE run_id = p_run AND status IN ('pending', 'ready')), p_reason);
+    SELECT COALESCE(sum(cost_nano), 0) INTO v_cost FROM agent_run WHERE run_id = p_run;
+    UPDATE run SET status = p_status, status_reason = p_reason, output = p_output, cost_nano = v_cost,
+           level_left = NULL, finished_at = clock_timestamp(), updated_at = clock_timestamp()
+     WHERE id = p_run AND status = 'running';
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.' || p_status,
+        jsonb_build_object('reason', p_reason, 'cost_nano', v_cost));
+END $$;
+
+-- Renews the leases that a worker process holds, across tenants, hence with its owner's rights;
+-- it can do no more than move the lease of an attempt whose number the caller knows.
+CREATE FUNCTION muster_renew_leases(p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval)
+RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+    UPDATE agent_run a SET lease_until = clock_timestamp() + p_lease
+      FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt)
+     WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker AND a.status = 'running'
+    RETURNING a.id
+$$;
+REVOKE EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval) TO muster_app, muster_system;

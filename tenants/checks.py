@@ -1,0 +1,51 @@
+"""Start-up checks of what isolation rests on."""
+
+from typing import Any
+
+from django.core.checks import Error, Tags, register
+from django.db import connections
+
+from tenants.isolation import APP_ROLE, SYSTEM_ROLE
+
+_IDENTITY = """
+SELECT current_user,
+       rolsuper,
+       rolbypassrls,
+       EXISTS (SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+               WHERE c.relname = 'tenant' AND pg_has_role(current_user, o.oid, 'MEMBER')),
+       pg_has_role(current_user, %s, 'MEMBER'),
+       current_setting('server_version_num')::int
+FROM pg_roles WHERE rolname = current_user
+"""
+_MINIMUM_VERSION = 180000
+
+
+def register_checks() -> None:
+    register(check_database_roles, Tags.database)
+
+
+def check_database_roles(databases: list[str] | None = None, **_: Any) -> list[Error]:
+    """The application must not be able to look over the wall that it builds."""
+    problems: list[Error] = []
+    for alias, role in (("default", APP_ROLE), ("system", SYSTEM_ROLE)):
+        if databases and alias in databases:
+            problems += [
+                Error(text, hint=hint, obj=alias, id=f"tenants.{code}")
+                for code, text, hint in _role_problems(alias, role)
+            ]
+    return problems
+
+
+def _role_problems(alias: str, role: str) -> list[tuple[str, str, str]]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_IDENTITY, [role])
+        user, superuser, bypasses, owner, member, version = cursor.fetchone()
+    hint = f"Connect as {role} or a member of it; docker/roles.sql creates the roles."
+    found = [
+        (superuser, "E001", f"Database role {user} is a superuser: row-level security is off for it."),
+        (bypasses, "E002", f"Database role {user} has BYPASSRLS: row-level security is off for it."),
+        (owner and not superuser, "E003", f"Database role {user} owns the tables: row-level security is off for it."),
+        (not member, "E004", f"Database role {user} is not {role}."),
+        (version < _MINIMUM_VERSION, "E005", "PostgreSQL 18 or newer is needed (uuidv7)."),
+    ]
+    return [(code, text, hint) for wrong, code, text in found if wrong]

@@ -1,0 +1,159 @@
+from datetime import datetime
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import RegexValidator
+from django.db import models
+from uuid_utils.compat import uuid7
+
+from tenants.kernel.models import Record, TenantForeignKey, TenantOwned
+from tenants.roles import Role, Scope
+
+slug_validator = RegexValidator(
+    r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$",
+    "Use 1 to 63 lower-case letters, digits, hyphens and underscores; begin and end with a letter or digit.",
+)
+
+
+class User(AbstractUser):
+    """A person who logs in. Tenants see people only through memberships."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+
+    class Meta:
+        db_table = "user_account"
+
+
+class TenantStatus(models.TextChoices):
+    ACTIVE = "active", "Active"
+    SUSPENDED = "suspended", "Suspended"  # may look, may not start anything
+
+
+class Tenant(Record):
+    """A customer or department: the wall that nothing crosses."""
+
+    slug = models.CharField(max_length=63, unique=True, validators=[slug_validator])
+    name = models.CharField(max_length=200)
+    status = models.CharField(
+        max_length=16, choices=TenantStatus.choices, default=TenantStatus.ACTIVE
+    )
+    suspended_reason = models.CharField(max_length=500, blank=True)
+    uses_environment_credentials = models.BooleanField(
+        default=False,
+        help_text="May use the provider keys that the operator put into the environment.",
+    )
+
+    class Meta:
+        db_table = "tenant"
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(status__in=TenantStatus.values), name="tenant_status_known"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Project(TenantOwned):
+    """A tenant's folder for workflows, runs and keys."""
+
+    slug = models.CharField(max_length=63, validators=[slug_validator])
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+
+    class Meta:
+        db_table = "project"
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "slug"], name="project_slug_once_per_tenant")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(TenantOwned):
+    """A user's role in a tenant."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role.choices, default=Role.VIEWER)
+
+    class Meta:
+        db_table = "membership"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="membership_once_per_user"),
+            models.CheckConstraint(
+                condition=models.Q(role__in=Role.values), name="membership_role_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role})"
+
+
+class ApiKey(TenantOwned):
+    """A secret that acts for a tenant. Only its SHA-256 is kept; 256 random bits need no salt."""
+
+    name = models.CharField(max_length=100)
+    project = TenantForeignKey(
+        Project,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        help_text="Narrows the key to one project.",
+    )
+    scopes = ArrayField(models.CharField(max_length=32, choices=Scope.choices))
+    prefix = models.CharField(max_length=16, editable=False)
+    key_hash = models.BinaryField(max_length=32, unique=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        db_table = "api_key"
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    def is_usable(self, now: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+
+class AuditEntry(models.Model):
+    """One change or trigger, written by the database itself; nobody edits or deletes it.
+
+    `before` and `after` hold the columns that differ. A row without a tenant tells of the
+    platform's own tables and is visible to operators alone.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, null=True, db_constraint=False, related_name="+"
+    )
+    at = models.DateTimeField()
+    actor_kind = models.CharField(max_length=16)
+    actor_id = models.CharField(max_length=64, blank=True)
+    actor_label = models.CharField(max_length=200, blank=True)
+    ip = models.CharField(max_length=45, blank=True)
+    request_id = models.CharField(max_length=64, blank=True)
+    action = models.CharField(max_length=64)
+    object_type = models.CharField(max_length=64)
+    object_id = models.CharField(max_length=64)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+
+    class Meta:
+        db_table = "audit_entry"
+        ordering: ClassVar = ["-id"]
+        verbose_name_plural = "audit entries"
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "-id"], name="audit_entry_latest"),
+            models.Index(fields=["tenant", "object_type", "object_id"], name="audit_entry_object"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object_id}"
