@@ -26,10 +26,10 @@ class PriceFields(models.Model):
 
 
 def _not_negative() -> models.Q:
-    return models.Q(
-        input_usd__gte=0, output_usd__gte=0
-    ) & (models.Q(cached_usd__isnull=True) | models.Q(cached_usd__gte=0)) & (
-        models.Q(cache_write_usd__isnull=True) | models.Q(cache_write_usd__gte=0)
+    return (
+        models.Q(input_usd__gte=0, output_usd__gte=0)
+        & (models.Q(cached_usd__isnull=True) | models.Q(cached_usd__gte=0))
+        & (models.Q(cache_write_usd__isnull=True) | models.Q(cache_write_usd__gte=0))
     )
 
 
@@ -110,8 +110,12 @@ class CostEntry(models.Model):
         verbose_name_plural = "cost entries"
         constraints: ClassVar = [
             # One line of each kind a call: a doubled close cannot charge twice.
-            models.UniqueConstraint(fields=["tenant", "call_id", "kind"], name="cost_entry_once_per_call"),
-            models.CheckConstraint(condition=models.Q(kind__in=CostKind.values), name="cost_entry_kind_known"),
+            models.UniqueConstraint(
+                fields=["tenant", "call_id", "kind"], name="cost_entry_once_per_call"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=CostKind.values), name="cost_entry_kind_known"
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["tenant", "run_id"], name="cost_entry_run"),

@@ -2,10 +2,10 @@
 
 import os
 
-from celery import Celery
+from orchestrator.dispatch.app import BatchingCelery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings.dev")
 
-app = Celery("muster")
+app = BatchingCelery("muster")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["orchestrator"])

@@ -42,9 +42,21 @@ def _role_problems(alias: str, role: str) -> list[tuple[str, str, str]]:
         user, superuser, bypasses, owner, member, version = cursor.fetchone()
     hint = f"Connect as {role} or a member of it; docker/roles.sql creates the roles."
     found = [
-        (superuser, "E001", f"Database role {user} is a superuser: row-level security is off for it."),
-        (bypasses, "E002", f"Database role {user} has BYPASSRLS: row-level security is off for it."),
-        (owner and not superuser, "E003", f"Database role {user} owns the tables: row-level security is off for it."),
+        (
+            superuser,
+            "E001",
+            f"Database role {user} is a superuser: row-level security is off for it.",
+        ),
+        (
+            bypasses,
+            "E002",
+            f"Database role {user} has BYPASSRLS: row-level security is off for it.",
+        ),
+        (
+            owner and not superuser,
+            "E003",
+            f"Database role {user} owns the tables: row-level security is off for it.",
+        ),
         (not member, "E004", f"Database role {user} is not {role}."),
         (version < _MINIMUM_VERSION, "E005", "PostgreSQL 18 or newer is needed (uuidv7)."),
     ]

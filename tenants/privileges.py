@@ -22,7 +22,9 @@ def grant(cursor: CursorWrapper) -> None:
     """Give both roles their rights on all tables, and take back what is append-only."""
     roles = f"{APP_ROLE}, {SYSTEM_ROLE}"
     cursor.execute(f"GRANT USAGE ON SCHEMA public TO {roles}")
-    cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {roles}")
+    cursor.execute(
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {roles}"
+    )
     cursor.execute(f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {roles}")
     existing = {model._meta.db_table for model in apps.get_models()}
     for table in existing.intersection(READ_ONLY):

@@ -33,9 +33,7 @@ _tenant: ContextVar[UUID | None] = ContextVar("tenant", default=None)
 _actor: ContextVar[Actor] = ContextVar("actor", default=Actor())
 
 # One statement for all settings: the third argument ties them to the transaction.
-_ENTER = (
-    "SELECT set_config('app.tenant_id', %s, true), set_config('app.actor', %s, true)"
-)
+_ENTER = "SELECT set_config('app.tenant_id', %s, true), set_config('app.actor', %s, true)"
 
 
 def current_tenant_id() -> UUID:
@@ -69,7 +67,9 @@ def tenant_scope(tenant_id: UUID | str) -> Iterator[None]:
     wanted = tenant_id if isinstance(tenant_id, UUID) else UUID(tenant_id)
     outer = _tenant.get()
     if outer is not None and outer != wanted:
-        raise TenantScopeError(f"The scope of tenant {outer} is open; {wanted} must wait for its end.")
+        raise TenantScopeError(
+            f"The scope of tenant {outer} is open; {wanted} must wait for its end."
+        )
     with transaction.atomic():
         if outer is None:
             _tell_database(str(wanted), json.dumps(asdict(current_actor())))
@@ -89,8 +89,6 @@ def _tell_database(tenant_id: str, actor: str) -> None:
 
 
 _M = TypeVar("_M", bound=models.Model)
-
-
 
 
 class ScopedManager(models.Manager[_M]):

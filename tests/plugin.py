@@ -41,7 +41,9 @@ def _start() -> None:
     base = tempfile.mkdtemp(prefix="muster-tests-")
     _stack.callback(shutil.rmtree, base, ignore_errors=True)
     servers = _stack.enter_context(start_servers(Path(base)))
-    for name in [n for n in os.environ if n.endswith(("_API_KEY", "_BASE_URL")) or n.startswith("LLM_")]:
+    for name in [
+        n for n in os.environ if n.endswith(("_API_KEY", "_BASE_URL")) or n.startswith("LLM_")
+    ]:
         del os.environ[name]
     os.environ.update(
         {

@@ -42,13 +42,17 @@ class Run(TenantOwned):
         db_table = "run"
         ordering: ClassVar = ["-id"]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(status__in=list(RunStatus)), name="run_status_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=list(RunStatus)), name="run_status_known"
+            ),
             models.CheckConstraint(condition=Q(priority__lte=10), name="run_priority_0_to_10"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["tenant", "status", "-id"], name="run_by_status"),
             models.Index(
-                fields=["created_at"], name="run_live", condition=Q(status__in=["pending", "running"])
+                fields=["created_at"],
+                name="run_live",
+                condition=Q(status__in=["pending", "running"]),
             ),
         ]
 
@@ -162,9 +166,7 @@ class LlmCall(TenantOwned):
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+")
     attempt = models.PositiveIntegerField()
     turn = models.PositiveIntegerField()
-    status = models.CharField(
-        max_length=16, choices=CallStatus.choices, default=CallStatus.OPEN
-    )
+    status = models.CharField(max_length=16, choices=CallStatus.choices, default=CallStatus.OPEN)
     provider = models.CharField(max_length=32)
     model = models.CharField(max_length=200)
     answered_model = models.CharField(max_length=200, blank=True, default="", db_default="")
@@ -190,7 +192,9 @@ class LlmCall(TenantOwned):
             models.CheckConstraint(
                 condition=Q(status__in=CallStatus.values), name="llm_call_status_known"
             ),
-            models.CheckConstraint(condition=Q(hold_nano__gte=0), name="llm_call_hold_not_negative"),
+            models.CheckConstraint(
+                condition=Q(hold_nano__gte=0), name="llm_call_hold_not_negative"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["agent_run", "turn"], name="llm_call_turn")]
 

@@ -64,7 +64,9 @@ def env_database(name: str) -> dict[str, Any]:
         return {"ENGINE": "django.db.backends.postgresql", "NAME": ""}
     parsed = dict(environ.Env.db_url_config(url))
     if parsed.get("ENGINE") != "django.db.backends.postgresql":
-        raise ImproperlyConfigured(f"{name} must be a postgres:// URL; Muster runs on PostgreSQL only.")
+        raise ImproperlyConfigured(
+            f"{name} must be a postgres:// URL; Muster runs on PostgreSQL only."
+        )
     return parsed
 
 

@@ -298,3 +298,11 @@ RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, p
 $$;
 REVOKE EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval) TO muster_app, muster_system;
+
+-- The frozen plan of a version; workers keep it, since it never changes.
+CREATE FUNCTION muster_version_plan(p_tenant uuid, p_version uuid)
+RETURNS TABLE (plan jsonb) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    RETURN QUERY SELECT v.plan FROM workflow_version v WHERE v.id = p_version;
+END $$;

@@ -1,0 +1,67 @@
+"""Which price holds for a call: the tenant's own, the operator's, or the library's."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+from costs.core.errors import UnknownPriceError
+from costs.core.pricing import Price, library_price
+from costs.models import PlatformPrice, PriceFields, TenantPrice
+
+ANY_MODEL = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceRow:
+    """A dated price as it lies in a table. `rank` orders tables: the tenant's come first."""
+
+    rank: int
+    provider: str
+    model: str
+    valid_from: date
+    price: Price
+
+
+def price_rows() -> tuple[PriceRow, ...]:
+    """All rows that can matter to the tenant of the open scope."""
+    own = [_row(row, rank=0, source="tenant") for row in TenantPrice.objects.all()]
+    platform = [_row(row, rank=1, source="platform") for row in PlatformPrice.objects.all()]
+    return (*own, *platform)
+
+
+def price_of(rows: Iterable[PriceRow], *, provider: str, model: str, on: date) -> Price:
+    """The price on a day. An exact model name beats `*`, then the later row wins.
+
+    Raises UnknownPriceError where neither a row nor the library knows the model.
+    """
+    fitting = [
+        row
+        for row in rows
+        if row.provider == provider and row.model in (model, ANY_MODEL) and row.valid_from <= on
+    ]
+    if fitting:
+        return max(fitting, key=_preference).price
+    found = library_price(provider, model, on)
+    if found is None:
+        raise UnknownPriceError(provider, model)
+    return found
+
+
+def _preference(row: PriceRow) -> tuple[int, bool, date]:
+    return (-row.rank, row.model != ANY_MODEL, row.valid_from)
+
+
+def _row(row: PriceFields, *, rank: int, source: str) -> PriceRow:
+    return PriceRow(
+        rank=rank,
+        provider=row.provider,
+        model=row.model,
+        valid_from=row.valid_from,
+        price=Price(
+            input=row.input_usd,
+            output=row.output_usd,
+            cached=row.cached_usd,
+            cache_write=row.cache_write_usd,
+            source=f"{source} price from {row.valid_from}",
+        ),
+    )

@@ -1,0 +1,67 @@
+"""The engine's own connections: autocommit, prepared statements, one SQL function a round trip.
+
+They are apart from Django's, which serve people's pages. A connection is held for the length
+of one call, so hundreds of agents in flight share a handful.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from psycopg import Connection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool
+
+Row = DictRow
+
+
+def one(query: str, *arguments: Any, alias: str = "default") -> Row | None:
+    """The only row of a statement, or None. The statement is its own transaction."""
+    with _pool(alias).connection() as connection:
+        return connection.execute(query, arguments, prepare=True).fetchone()
+
+
+def many(query: str, *arguments: Any, alias: str = "default") -> list[Row]:
+    with _pool(alias).connection() as connection:
+        return connection.execute(query, arguments, prepare=True).fetchall()
+
+
+@contextmanager
+def transaction() -> Iterator[Connection[Row]]:
+    """Several statements as one transaction on the application's connection."""
+    with _pool("default").connection() as connection, connection.transaction():
+        yield connection
+
+
+def rows(connection: Connection[Row], query: str, arguments: Sequence[Any]) -> list[Row]:
+    return connection.execute(query, arguments, prepare=True).fetchall()
+
+
+def close_pools() -> None:
+    for alias in ("default", "system"):
+        _pool(alias).close()
+    _pool.cache_clear()
+
+
+@cache
+def _pool(alias: str) -> ConnectionPool[Connection[Row]]:
+    parameters = connections[alias].get_connection_params()
+    # Django's cursors and adapters are for its own types; plain psycopg is faster.
+    for name in ("cursor_factory", "context", "prepare_threshold"):
+        parameters.pop(name, None)
+    return ConnectionPool(
+        kwargs={
+            **parameters,
+            "autocommit": True,
+            "row_factory": dict_row,
+            "application_name": "muster-engine",
+        },
+        min_size=1,
+        max_size=settings.MUSTER_ENGINE_POOL_SIZE,
+        timeout=30,
+        name=f"engine-{alias}",
+        open=True,
+    )
