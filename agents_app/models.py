@@ -3,6 +3,7 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantOwned
 from tenants.models import slug_validator
 
@@ -24,9 +25,9 @@ class Agent(TenantOwned):
     system = models.TextField(blank=True, verbose_name="system prompt")
     prompt = models.TextField(blank=True)
     tools = ArrayField(models.CharField(max_length=100), default=list, blank=True)
-    parameters = models.JSONField(default=dict, blank=True)
-    output_schema = models.JSONField(null=True, blank=True)
-    settings = models.JSONField(
+    parameters = OrderedJSONField(default=dict, blank=True)
+    output_schema = OrderedJSONField(null=True, blank=True)
+    settings = OrderedJSONField(
         default=dict, blank=True, help_text="What the agent's type needs beyond the fields above."
     )
 

@@ -12,7 +12,8 @@ from tenants.roles import Role, Scope
 
 slug_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$",
-    "Use 1 to 63 lower-case letters, digits, hyphens and underscores; begin and end with a letter or digit.",
+    "Use 1 to 63 lower-case letters, digits, hyphens and underscores; "
+    "begin and end with a letter or digit.",
 )
 
 

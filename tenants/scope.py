@@ -30,7 +30,8 @@ class Actor:
 
 
 _tenant: ContextVar[UUID | None] = ContextVar("tenant", default=None)
-_actor: ContextVar[Actor] = ContextVar("actor", default=Actor())
+_SYSTEM = Actor()
+_actor: ContextVar[Actor] = ContextVar("actor", default=_SYSTEM)
 
 # One statement for all settings: the third argument ties them to the transaction.
 _ENTER = "SELECT set_config('app.tenant_id', %s, true), set_config('app.actor', %s, true)"

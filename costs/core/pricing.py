@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelInfo
 
 from costs.core.money import EXACT, nano_from_usd, round_up, usd_from_nano
 from costs.core.usage import Usage
@@ -138,17 +139,19 @@ _LIBRARY_IDS = {
 
 def library_price(provider: str, model: str, on: date) -> Price | None:
     """The price that the bundled library states for a day, or None if it knows none."""
-    library_id = _LIBRARY_IDS.get(provider)
-    if library_id is None or not model:
-        return None
-    try:
-        _, info = get_snapshot().find_provider_model(model, None, library_id, None)
-    except LookupError:
+    info = _library_model(provider, model)
+    if info is None:
         return None
     listed = info.get_prices(datetime.combine(on, time(12), UTC))
     if listed.input_mtok is None or listed.output_mtok is None:
         return None
-    return _from_library(listed, source=f"genai-prices: {library_id}/{info.id}")
+    return _from_library(listed, source=f"genai-prices: {_LIBRARY_IDS[provider]}/{info.id}")
+
+
+def library_context_window(provider: str, model: str) -> int | None:
+    """The input tokens that a model takes, where the library knows it."""
+    info = _library_model(provider, model)
+    return info.context_window if info else None
 
 
 def estimate_tokens(text: str) -> int:
@@ -162,6 +165,17 @@ def token_upper_bound(text: str) -> int:
     Chat formats add a few tokens per message; the caller adds those.
     """
     return len(_utf8(text))
+
+
+def _library_model(provider: str, model: str) -> ModelInfo | None:
+    library_id = _LIBRARY_IDS.get(provider)
+    if library_id is None or not model:
+        return None
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, library_id, None)
+    except LookupError:
+        return None
+    return info
 
 
 def _utf8(text: str) -> bytes:

@@ -1,4 +1,4 @@
-from orchestrator.models.run import Attempt, AgentRun, CallStatus, LlmCall, Run, RunEvent
+from orchestrator.models.run import AgentRun, Attempt, CallStatus, LlmCall, Run, RunEvent
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [

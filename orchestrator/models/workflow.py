@@ -4,6 +4,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
+from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantForeignKey, TenantOwned
 from tenants.models import Project, slug_validator
 
@@ -25,10 +26,10 @@ class Workflow(TenantOwned):
     module = models.CharField(max_length=63, null=True, blank=True)
     strategy = models.CharField(max_length=16, null=True, blank=True)
     max_parallel = models.PositiveIntegerField(null=True, blank=True)
-    inputs = models.JSONField(null=True, blank=True)
-    defaults = models.JSONField(null=True, blank=True)
-    output = models.JSONField(null=True, blank=True)
-    settings = models.JSONField(default=dict, blank=True)
+    inputs = OrderedJSONField(null=True, blank=True)
+    defaults = OrderedJSONField(null=True, blank=True)
+    output = OrderedJSONField(null=True, blank=True)
+    settings = OrderedJSONField(default=dict, blank=True)
     current_version = TenantForeignKey(
         "WorkflowVersion", on_delete=models.PROTECT, null=True, editable=False, related_name="+"
     )
@@ -54,7 +55,7 @@ class Step(TenantOwned):
     name = models.CharField(max_length=63, validators=[step_name_validator])
     description = models.TextField(null=True, blank=True)
     needs = ArrayField(models.CharField(max_length=63), null=True, blank=True)
-    agent = models.JSONField(
+    agent = OrderedJSONField(
         null=True, blank=True, help_text="A saved agent's slug, or an agent described in place."
     )
     provider = models.CharField(max_length=32, null=True, blank=True)
@@ -62,13 +63,13 @@ class Step(TenantOwned):
     system = models.TextField(null=True, blank=True)
     prompt = models.TextField(null=True, blank=True)
     tools = ArrayField(models.CharField(max_length=100), null=True, blank=True)
-    parameters = models.JSONField(null=True, blank=True)
-    output_schema = models.JSONField(null=True, blank=True)
+    parameters = OrderedJSONField(null=True, blank=True)
+    output_schema = OrderedJSONField(null=True, blank=True)
     timeout = models.CharField(max_length=32, null=True, blank=True)
     priority = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(0), MaxValueValidator(10)]
     )
-    settings = models.JSONField(default=dict, blank=True)
+    settings = OrderedJSONField(default=dict, blank=True)
 
     class Meta:
         db_table = "step"
@@ -90,7 +91,7 @@ class WorkflowVersion(TenantOwned):
 
     workflow = TenantForeignKey(Workflow, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
-    spec = models.JSONField()
+    spec = OrderedJSONField()
     plan = models.JSONField()
 
     class Meta:

@@ -6,11 +6,11 @@ from orchestrator.settings.env import load_file
 
 load_file(Path(__file__).resolve().parent.parent.parent / ".muster" / "env")
 
-from orchestrator.settings.base import *  # noqa: E402  the file above feeds it
-from orchestrator.settings.env import env_bool  # noqa: E402
+from orchestrator.settings.base import *
+from orchestrator.settings.env import env_bool
 
 DEBUG = env_bool("DEBUG", default=False)
-SECRET_KEY = SECRET_KEY or "only-for-this-laptop"  # noqa: S105  production refuses to start without one
+SECRET_KEY = SECRET_KEY or "only-for-this-laptop"
 LOGGING = logging_config(
     level=env_text("LOG_LEVEL", "INFO"), as_json=env_bool("LOG_JSON", default=False)
 )

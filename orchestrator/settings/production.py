@@ -10,7 +10,7 @@ require(
     "ALLOWED_HOSTS",
 )
 
-from orchestrator.settings.base import *  # noqa: E402  after the check, so that it names all at once
+from orchestrator.settings.base import *
 
 SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", default=True)
 # Health checks come from inside, without TLS.

@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("LOG_LEVEL", "WARNING")
 
-from orchestrator.settings.base import *  # noqa: E402  the level above feeds it
+from orchestrator.settings.base import *
 
 SECRET_KEY = "only-for-tests"  # noqa: S105
 ALLOWED_HOSTS = ["*"]
