@@ -1,7 +1,8 @@
 """Starting and ending the programs that belong to one `.muster` directory.
 
 Every program gets a mark in its environment. What a killed supervisor left behind is found by that
-mark among the living, never by a number in a file, so a recycled process id is never hit.
+mark among the living; a recorded process id counts only with the birth recorded beside it, so that
+a recycled one is never hit.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +22,6 @@ import psutil  # type: ignore[import-untyped]
 from orchestrator.embedded.errors import EmbeddedError, ServerDiedError
 
 MARK = "MUSTER_SUPERVISED"
-POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Service:
     before_start: Callable[[], None] | None = None
     after_ready: Callable[[], None] | None = None
     ready_seconds: float = 30.0
+    poll_seconds: float = 0.03
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
     user: int | None = None
@@ -72,8 +74,14 @@ def spawn(service: Service, *, home: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def wait_until_ready(service: Service, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(
+    service: Service,
+    process: subprocess.Popen[bytes],
+    *,
+    cancelled: threading.Event | None = None,
+) -> None:
     deadline = time.monotonic() + service.ready_seconds
+    given_up = cancelled or threading.Event()
     while not service.is_ready():
         if process.poll() is not None:
             why = f"stopped at start with exit code {process.returncode}"
@@ -81,7 +89,8 @@ def wait_until_ready(service: Service, process: subprocess.Popen[bytes]) -> None
         if time.monotonic() > deadline:
             why = f"did not answer within {service.ready_seconds:.0f} s"
             raise ServerDiedError(service.name, why, service.log)
-        time.sleep(POLL_SECONDS)
+        if given_up.wait(service.poll_seconds):
+            raise EmbeddedError(f"{service.name} was stopped while it started.")
     if service.after_ready is not None:
         service.after_ready()
 
@@ -132,6 +141,17 @@ def run_checked(
 def keep_previous_log(log: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".old.log"))
+
+
+def birth(pid: int) -> str | None:
+    """What tells this process from every other that ever had its number; None if it is gone."""
+    try:
+        # The name in field 2 may hold spaces and brackets; the start time is field 22.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return f"{boot}:{fields[19]}"
 
 
 def marked_processes(home: Path) -> list[psutil.Process]:

@@ -1,0 +1,108 @@
+"""`python -m orchestrator.embedded up|down|status|demo|run-servers`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+from orchestrator.embedded import commands
+from orchestrator.embedded.background import down, up
+from orchestrator.embedded.demo import directions, load_demo_tenant, run_blueprint
+from orchestrator.embedded.errors import EmbeddedError
+from orchestrator.embedded.processes import birth
+from orchestrator.embedded.report import Reporter
+from orchestrator.embedded.state import Home, read_state, supervisor_pid
+from orchestrator.embedded.supervisor import InterruptedSupervisor, Supervisor
+
+
+def run_servers(home: Home) -> int:
+    """Serve in the foreground until a signal comes."""
+    with Supervisor(home, reporter=Reporter()).running(os.environ):
+        stay()
+    return 0
+
+
+def demo(home: Home, *, once: bool) -> int:
+    reporter = Reporter()
+    with Supervisor(home, reporter=reporter).running(os.environ) as stack:
+        environment = {**os.environ, **stack.environment}
+        with reporter.step("demo tenant"):
+            tenant = load_demo_tenant(environment)
+        outcome = run_blueprint(tenant, environment=environment, as_json=once)
+        if once:
+            return outcome
+        login = stack.environment["FLOWER_BASIC_AUTH"]
+        print(directions(tenant, addresses=stack.addresses, flower_login=login), flush=True)
+        stay()
+    return 0
+
+
+def stay() -> None:
+    with contextlib.suppress(InterruptedSupervisor):
+        while True:
+            signal.pause()
+
+
+def bring_up(home: Home) -> int:
+    state = up(home)
+    for name, address in state.addresses.items():
+        print(f"{name:<8} {address}")
+    return 0
+
+
+def bring_down(home: Home) -> int:
+    print("Stopped." if down(home) else "Nothing was running.")
+    return 0
+
+
+def status(home: Home) -> int:
+    """Exit code 0 while everything serves."""
+    state = read_state(home)
+    if supervisor_pid(home) is None:
+        print("Muster does not run from here. Start it with `make up`.")
+        return 1
+    for name, record in state.processes.items():
+        alive = birth(int(record["pid"])) == record["birth"]
+        print(f"{name:<10} {'runs' if alive else 'ended'}  process {record['pid']}")
+    for name, address in state.addresses.items():
+        print(f"{name:<10} {address}")
+    return 0 if state.ready else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.embedded")
+    parser.add_argument("--home", type=Path, default=commands.REPOSITORY / ".muster")
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name in ("up", "down", "status", "run-servers"):
+        actions.add_parser(name)
+    actions.add_parser("demo").add_argument("--once", action="store_true")
+    arguments = parser.parse_args()
+    home = Home(arguments.home.resolve())
+    if arguments.action == "demo":
+        return demo(home, once=arguments.once)
+    simple = {"up": bring_up, "down": bring_down, "status": status, "run-servers": run_servers}
+    return simple[arguments.action](home)
+
+
+def main_in_sentences() -> int:
+    """What can go wrong is told in a sentence; a traceback is for what we did not foresee."""
+    try:
+        return main()
+    except InterruptedSupervisor:
+        return 130
+    except (EmbeddedError, TimeoutError) as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"The disk is full: {error.filename or error}. Free some space.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main_in_sentences())

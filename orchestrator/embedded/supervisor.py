@@ -1,0 +1,135 @@
+"""Starts everything, starts again what dies, and stops everything in reverse order."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+from orchestrator.embedded import processes
+from orchestrator.embedded.env import load_secrets, write_env_file
+from orchestrator.embedded.keeper import Keeper
+from orchestrator.embedded.leftovers import end_leftovers, leftovers
+from orchestrator.embedded.migrations import migrate, stamp_of
+from orchestrator.embedded.processes import Service
+from orchestrator.embedded.report import Reporter
+from orchestrator.embedded.stack import Stack, build_stack
+from orchestrator.embedded.state import Home, State, read_state, supervising, write_state
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class InterruptedSupervisor(BaseException):
+    """The first Ctrl-C or TERM: what goes on is given up, and everything stops in order."""
+
+
+class Supervisor:
+    """One running Muster: one at a time for each `.muster` directory."""
+
+    def __init__(self, home: Home, *, reporter: Reporter) -> None:
+        self._home = home
+        self._reporter = reporter
+        self._tiers: list[list[Keeper]] = []
+        self._state = State()
+        self._state_lock = threading.Lock()
+        self._is_stopping = False
+
+    @contextlib.contextmanager
+    def running(self, inherited: Mapping[str, str]) -> Iterator[Stack]:
+        """Everything serves inside the block, and nothing is left after it."""
+        self._home.prepare()
+        with supervising(self._home), self._signals():
+            try:
+                yield self._start(inherited)
+            finally:
+                self._stop()
+
+    def _start(self, inherited: Mapping[str, str]) -> Stack:
+        end_leftovers(self._home)
+        last_ports = read_state(self._home).ports
+        stack = build_stack(
+            self._home,
+            secrets=load_secrets(self._home),
+            inherited=inherited,
+            last_ports=last_ports,
+        )
+        self._record(ports=stack.ports, addresses=stack.addresses)
+        write_env_file(self._home, stack.environment)
+        with self._reporter.group():
+            self._start_tier(stack.servers)
+            with self._reporter.step("database migrations"):
+                environment = {**os.environ, **stack.environment}
+                migrate(environment=environment, stamp=stamp_of(stack.postgres))
+            self._start_tier(stack.processes)
+        self._record(ready=True)
+        return stack
+
+    def _start_tier(self, services: Sequence[Service]) -> None:
+        keepers = [
+            Keeper(
+                service,
+                home=self._home.path,
+                say=self._reporter.say,
+                started=self._record_process,
+            )
+            for service in services
+        ]
+        self._tiers.append(keepers)
+        with ThreadPoolExecutor(max_workers=max(1, len(keepers))) as threads:
+            try:
+                list(threads.map(self._start_one, keepers))
+            except BaseException:
+                for keeper in keepers:
+                    keeper.cancel()
+                raise
+
+    def _start_one(self, keeper: Keeper) -> None:
+        with self._reporter.step(keeper.service.name):
+            keeper.start()
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._record(ready=False)
+        for tier in reversed(self._tiers):
+            with ThreadPoolExecutor(max_workers=max(1, len(tier))) as threads:
+                list(threads.map(Keeper.stop, tier))
+        self._record(processes={}, addresses={})
+        # Addresses that no longer answer would only mislead the next `manage.py`.
+        self._home.env_file.unlink(missing_ok=True)
+
+    def _record_process(self, name: str, pid: int) -> None:
+        record: dict[str, str | int] = {"pid": pid, "birth": processes.birth(pid) or ""}
+        with self._state_lock:
+            known = {**self._state.processes, name: record}
+            self._store(dataclasses.replace(self._state, processes=known))
+
+    def _record(self, **changes: Any) -> None:
+        with self._state_lock:
+            self._store(dataclasses.replace(self._state, **changes))
+
+    def _store(self, state: State) -> None:
+        self._state = state
+        write_state(self._home, state)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        previous = {name: signal.signal(name, self._interrupt) for name in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for name, handler in previous.items():
+                signal.signal(name, handler)
+
+    def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._is_stopping:
+            # Asked twice: no more patience with anyone.
+            processes.end_processes(leftovers(self._home), patience_seconds=0)
+            os._exit(130)
+        self._is_stopping = True
+        raise InterruptedSupervisor
