@@ -1,4 +1,4 @@
-"""`python -m orchestrator.embedded up|down|status|demo|run-servers`."""
+"""`python -m orchestrator.embedded up|down|status|demo|run-servers|with-servers`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from orchestrator.embedded.processes import birth
 from orchestrator.embedded.report import Reporter
 from orchestrator.embedded.state import Home, read_state, supervisor_pid
 from orchestrator.embedded.supervisor import InterruptedSupervisor, Supervisor
+from orchestrator.embedded.testing import test_servers
 
 
 def run_servers(home: Home) -> int:
@@ -74,6 +76,12 @@ def status(home: Home) -> int:
     return 0 if state.ready else 1
 
 
+def with_servers(command: list[str]) -> int:
+    with test_servers() as servers:
+        environment = {**os.environ, **servers.environment}
+        return subprocess.run([sys.executable, *command], env=environment, check=False).returncode
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m orchestrator.embedded")
     parser.add_argument("--home", type=Path, default=commands.REPOSITORY / ".muster")
@@ -81,7 +89,11 @@ def main() -> int:
     for name in ("up", "down", "status", "run-servers"):
         actions.add_parser(name)
     actions.add_parser("demo").add_argument("--once", action="store_true")
+    on_servers = actions.add_parser("with-servers", help="run Python on throw-away servers")
+    on_servers.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
+    if arguments.action == "with-servers":
+        return with_servers(arguments.command)
     home = Home(arguments.home.resolve())
     if arguments.action == "demo":
         return demo(home, once=arguments.once)

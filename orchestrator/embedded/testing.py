@@ -51,6 +51,17 @@ class ServerAddresses:
     postgres_pid: int
     valkey_pid: int
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables under which the settings look for servers."""
+        return {
+            "DATABASE_URL": self.app_url,
+            "MIGRATION_DATABASE_URL": self.owner_url,
+            "SYSTEM_DATABASE_URL": self.system_url,
+            "REDIS_URL": self.redis_url,
+            "CELERY_BROKER_URL": "",
+        }
+
 
 @contextlib.contextmanager
 def test_servers(
