@@ -1,0 +1,108 @@
+"""Anthropic's Messages API, by its own SDK."""
+
+import time
+from typing import Any
+
+import anthropic
+import httpx2
+
+from agents_app.core.errors import ProviderError, ProviderErrorKind
+from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest
+from agents_app.providers import usage as usages
+from agents_app.providers.answers import body_of, limits_of, name_of, text_of, unreadable
+from agents_app.providers.base import ProviderKind, ProviderSettings
+from agents_app.providers.errors import vendor_errors
+from agents_app.providers.models import model_info
+from agents_app.providers.openai_client import listed_models
+from agents_app.providers.transport import shared_client, timeouts, total_deadline
+
+_FINISH = {
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "refusal": FinishReason.REFUSED,
+}
+
+
+class AnthropicClient:
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._name = settings.name
+        self._api_key = settings.api_key
+        self._client = anthropic.Anthropic(
+            api_key=settings.api_key,
+            base_url=settings.address,
+            max_retries=0,
+            http_client=shared_client(),
+            # Spans of model calls are ours to make, and trace ids ours to keep.
+            open_telemetry={"traces": False, "propagation": False},
+        )
+
+    def complete(self, request: ModelRequest) -> ModelReply:
+        arguments = self._arguments(request)
+        started = time.monotonic()
+        with (
+            vendor_errors(anthropic, provider=self._name, api_key=self._api_key),
+            total_deadline(request.deadline_seconds),
+        ):
+            answer = self._client.messages.with_raw_response.create(
+                **arguments, timeout=timeouts(request.deadline_seconds)
+            )
+        latency_ms = round((time.monotonic() - started) * 1000)
+        return self._reply(answer.http_response, request=request, latency_ms=latency_ms)
+
+    def models(self, *, deadline_seconds: float) -> list[str]:
+        with (
+            vendor_errors(anthropic, provider=self._name, api_key=self._api_key),
+            total_deadline(deadline_seconds),
+        ):
+            answer = self._client.models.with_raw_response.list(timeout=timeouts(deadline_seconds))
+        return listed_models(answer.http_response, provider=self._name)
+
+    def _arguments(self, request: ModelRequest) -> dict[str, Any]:
+        info = model_info(ProviderKind.ANTHROPIC, request.model)
+        taken = info.fit(request.parameters, provider=self._name)
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": each.role, "content": each.content} for each in request.messages],
+            "max_tokens": request.max_output_tokens,
+        }
+        if request.system:
+            arguments["system"] = request.system
+        if "stop" in taken:
+            stop = taken.pop("stop")
+            arguments["stop_sequences"] = stop if isinstance(stop, list) else [stop]
+        if request.output_schema is not None:
+            arguments["output_config"] = {"format": self._format(request.output_schema)}
+        # The SDK's method has no sampling parameters any more; the API still takes them.
+        return arguments | ({"extra_body": taken} if taken else {})
+
+    def _format(self, schema: JsonSchema) -> dict[str, Any]:
+        try:
+            fitted = anthropic.transform_schema(dict(schema))
+        except (ValueError, TypeError, AssertionError, AttributeError, RecursionError):
+            raise ProviderError(
+                ProviderErrorKind.INVALID_REQUEST,
+                "the output schema uses what this provider cannot enforce",
+                self._name,
+            ) from None
+        return {"type": "json_schema", "schema": fitted}
+
+    def _reply(
+        self, response: httpx2.Response, *, request: ModelRequest, latency_ms: int
+    ) -> ModelReply:
+        body = body_of(response, provider=self._name)
+        if not isinstance(body.get("content"), list):
+            raise unreadable("the answer has no content", self._name)
+        text = text_of(body["content"])
+        return ModelReply(
+            text=text,
+            finish_reason=_FINISH.get(str(body.get("stop_reason")), FinishReason.UNKNOWN),
+            usage=usages.from_anthropic(body.get("usage"), request=request, text=text),
+            provider=self._name,
+            model=name_of(body.get("model"), request.model),
+            request_id=name_of(response.headers.get("request-id"), body.get("id")),
+            latency_ms=latency_ms,
+            limits=limits_of(response.headers),
+        )

@@ -1,0 +1,136 @@
+"""Which provider, with which address and key; what its models take; and the way to its client."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pydantic import JsonValue
+
+from agents_app.core.errors import ProviderError, ProviderErrorKind
+from agents_app.core.model import ModelClient
+from agents_app.core.roles import Role
+
+
+class ProviderKind(StrEnum):
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    XAI = "xai"
+    OLLAMA = "ollama"
+    LOCAL = "local"  # the llama.cpp server that comes with the platform
+    COMPATIBLE = "compatible"  # any other server that speaks OpenAI's chat protocol
+    SIMULATED = "simulated"  # answers made up in this process, with set delays and failures
+
+
+# Given always, never left to the SDKs: they would fall back on the process's environment.
+BASE_URLS: Mapping[ProviderKind, str] = {
+    ProviderKind.OPENAI: "https://api.openai.com/v1",
+    ProviderKind.ANTHROPIC: "https://api.anthropic.com",
+    ProviderKind.XAI: "https://api.x.ai/v1",
+    ProviderKind.OLLAMA: "http://localhost:11434/v1",
+}
+NEEDS_KEY = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.XAI})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """One provider as a tenant set it up. `models` gives a role a model of its own.
+
+    `options` are the defaults of a simulated provider, see `SimulatedOptions`.
+    """
+
+    name: str
+    kind: ProviderKind
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
+    default_model: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return self.base_url or BASE_URLS.get(self.kind, "")
+
+    def model_for(self, role: Role | None) -> str:
+        return (self.models.get(role) if role else None) or self.default_model
+
+
+def configuration_problem(settings: ProviderSettings) -> str | None:
+    """Why no call can be made with these settings, or None; without any network."""
+    if settings.kind is ProviderKind.SIMULATED:
+        return None
+    if not settings.address:
+        return "it has no address"
+    if not _is_http_url(settings.address):
+        return "its address is not an http or https URL"
+    if not settings.api_key and settings.kind in NEEDS_KEY:
+        return "it has no API key"
+    # Header text: anything else would fail deep inside the HTTP library, with the key shown.
+    if not (settings.api_key.isascii() and settings.api_key.isprintable()):
+        return "its API key holds characters that no header can carry"
+    return None
+
+
+class ProviderClient(ModelClient, Protocol):
+    """What stands behind the gateway: a model client that also lists its models."""
+
+    def models(self, *, deadline_seconds: float) -> list[str]: ...
+
+
+class _Clients:
+    """Clients by address and credential: made once, used by all threads, oldest out first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, ...], ProviderClient] = OrderedDict()
+
+    def get(self, key: tuple[str, ...], make: Callable[[], ProviderClient]) -> ProviderClient:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._limit:
+                # Not closed: another thread may be in a call, and connections are not its own.
+                self._kept.popitem(last=False)
+            return self._kept[key]
+
+
+_clients = _Clients(limit=1000)
+
+
+def client_for(settings: ProviderSettings) -> ProviderClient:
+    """The client for a provider and credential. ProviderError if it is not configured.
+
+    SDKs are imported here, on the first use of a kind: together they take 1.5 s and 120 MB.
+    """
+    problem = configuration_problem(settings)
+    if problem:
+        raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, problem, settings.name)
+    if settings.kind is ProviderKind.SIMULATED:
+        from agents_app.providers.simulated import SimulatedClient
+
+        return SimulatedClient(settings)
+    key = (settings.name, settings.kind, settings.address, settings.api_key)
+    return _clients.get(key, lambda: _vendor_client(settings))
+
+
+def _vendor_client(settings: ProviderSettings) -> ProviderClient:
+    if settings.kind is ProviderKind.ANTHROPIC:
+        from agents_app.providers.anthropic_client import AnthropicClient
+
+        return AnthropicClient(settings)
+    from agents_app.providers.openai_client import OpenAIClient
+
+    return OpenAIClient(settings)
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -1,0 +1,142 @@
+"""OpenAI, and every server that speaks its chat protocol, by OpenAI's SDK."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx2
+import openai
+
+from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest
+from agents_app.providers import usage as usages
+from agents_app.providers.answers import body_of, first, limits_of, name_of, text_of, unreadable
+from agents_app.providers.base import ProviderKind, ProviderSettings
+from agents_app.providers.errors import vendor_errors
+from agents_app.providers.models import model_info
+from agents_app.providers.transport import shared_client, timeouts, total_deadline
+from costs.core.usage import Usage
+
+_FINISH = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.REFUSED,
+}
+# Reasoning counts against it, and newer models refuse the older name; other servers know only
+# the older.
+_TOKEN_LIMIT = {
+    ProviderKind.OPENAI: "max_completion_tokens",
+    ProviderKind.XAI: "max_completion_tokens",
+}
+_USAGE: Mapping[ProviderKind, Callable[..., Usage]] = {ProviderKind.XAI: usages.from_xai}
+# Parameters outside OpenAI's own protocol, which local servers take.
+_EXTRA = frozenset({"top_k", "min_p", "repeat_penalty"})
+
+
+class OpenAIClient:
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._name = settings.name
+        self._kind = settings.kind
+        self._api_key = settings.api_key
+        self._client = openai.OpenAI(
+            # The SDK insists on a key; servers without keys ignore it.
+            api_key=settings.api_key or "none",
+            base_url=settings.address,
+            max_retries=0,
+            http_client=shared_client(),
+        )
+        # Taken from the environment, these would tell every server whose platform this is.
+        self._client.organization = None
+        self._client.project = None
+
+    def complete(self, request: ModelRequest) -> ModelReply:
+        arguments = self._arguments(request)
+        started = time.monotonic()
+        with (
+            vendor_errors(openai, provider=self._name, api_key=self._api_key),
+            total_deadline(request.deadline_seconds),
+        ):
+            answer = self._client.chat.completions.with_raw_response.create(
+                **arguments, timeout=timeouts(request.deadline_seconds)
+            )
+        latency_ms = round((time.monotonic() - started) * 1000)
+        return self._reply(answer.http_response, request=request, latency_ms=latency_ms)
+
+    def models(self, *, deadline_seconds: float) -> list[str]:
+        with (
+            vendor_errors(openai, provider=self._name, api_key=self._api_key),
+            total_deadline(deadline_seconds),
+        ):
+            answer = self._client.models.with_raw_response.list(timeout=timeouts(deadline_seconds))
+        return listed_models(answer.http_response, provider=self._name)
+
+    def _arguments(self, request: ModelRequest) -> dict[str, Any]:
+        taken = model_info(self._kind, request.model).fit(request.parameters, provider=self._name)
+        messages = [{"role": each.role, "content": each.content} for each in request.messages]
+        if request.system:
+            messages.insert(0, {"role": "system", "content": request.system})
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": messages,
+            _TOKEN_LIMIT.get(self._kind, "max_tokens"): request.max_output_tokens,
+            **{name: value for name, value in taken.items() if name not in _EXTRA},
+        }
+        if request.output_schema is not None:
+            arguments["response_format"] = _response_format(request.output_schema)
+        extra = {name: value for name, value in taken.items() if name in _EXTRA}
+        return arguments | ({"extra_body": extra} if extra else {})
+
+    def _reply(
+        self, response: httpx2.Response, *, request: ModelRequest, latency_ms: int
+    ) -> ModelReply:
+        body = body_of(response, provider=self._name)
+        if not isinstance(body.get("choices"), list):
+            raise unreadable("the answer has no choices", self._name)
+        choice = first(body["choices"])
+        message = first([choice.get("message")])
+        text = text_of(message.get("content"))
+        normalise = _USAGE.get(self._kind, usages.from_openai)
+        return ModelReply(
+            text=text,
+            finish_reason=_finish_reason(choice, message),
+            usage=normalise(body.get("usage"), request=request, text=text),
+            provider=self._name,
+            model=name_of(body.get("model"), request.model),
+            request_id=name_of(response.headers.get("x-request-id"), body.get("id")),
+            latency_ms=latency_ms,
+            limits=limits_of(response.headers),
+        )
+
+
+def listed_models(response: httpx2.Response, *, provider: str) -> list[str]:
+    listed = body_of(response, provider=provider).get("data")
+    if not isinstance(listed, list):
+        raise unreadable("the list of models has no data", provider)
+    return [name_of(item.get("id")) for item in listed if isinstance(item, dict)]
+
+
+def _finish_reason(choice: Mapping[str, Any], message: Mapping[str, Any]) -> FinishReason:
+    if message.get("refusal"):
+        return FinishReason.REFUSED
+    return _FINISH.get(str(choice.get("finish_reason")), FinishReason.UNKNOWN)
+
+
+def _response_format(schema: JsonSchema) -> dict[str, Any]:
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "output", "schema": schema, "strict": is_strict(schema)},
+    }
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether the vendor can guarantee this schema: closed objects that require every key."""
+    if isinstance(schema, list):
+        return all(is_strict(item) for item in schema)
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        closed = schema.get("additionalProperties") is False
+        if not closed or set(schema.get("required", ())) != set(schema.get("properties", ())):
+            return False
+    return all(is_strict(value) for value in schema.values())

@@ -1,0 +1,140 @@
+"""A provider that is none: answers made up here, with set delays, failures and token counts.
+
+Everything follows from the seed and the request, its attempt number included. So two runs of
+the same calls are alike whatever their order, and a retry gets a draw of its own.
+"""
+
+import random
+import threading
+from hashlib import sha256
+from typing import Any
+
+from pydantic import ValidationError
+
+from agents_app.core import values
+from agents_app.core.errors import ProviderError, ProviderErrorKind
+from agents_app.core.model import FinishReason, ModelReply, ModelRequest
+from agents_app.providers.base import ProviderKind, ProviderSettings
+from agents_app.providers.models import model_info
+from agents_app.providers.sampling import WORDS, sample_of
+from agents_app.providers.simulation import SimulatedOptions
+from costs.core.pricing import estimate_tokens
+from costs.core.usage import Usage
+
+
+class SimulatedClient:
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._name = settings.name
+        self._defaults = settings.options
+
+    def complete(self, request: ModelRequest) -> ModelReply:
+        options = self._options(request)
+        rng = _random_for(request, seed=options.seed)
+        latency = _latency(options, rng)
+        failure = _failure(options, rng, attempt=request.attempt)
+        if failure is ProviderErrorKind.TIMEOUT or latency > request.deadline_seconds:
+            _wait(request.deadline_seconds)
+            raise self._error(ProviderErrorKind.TIMEOUT, options)
+        _wait(latency)
+        if failure is not None:
+            raise self._error(failure, options)
+        return self._reply(request, options=options, rng=rng, latency_seconds=latency)
+
+    def models(self, *, deadline_seconds: float) -> list[str]:
+        return []
+
+    def _options(self, request: ModelRequest) -> SimulatedOptions:
+        info = model_info(ProviderKind.SIMULATED, request.model)
+        own = info.fit(request.parameters, provider=self._name)
+        # Nothing made up ever stops early, so there is nothing to cut.
+        own.pop("stop", None)
+        try:
+            return SimulatedOptions.model_validate({**self._defaults, **own})
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in problem["loc"]) or "options"
+            raise ProviderError(
+                ProviderErrorKind.INVALID_REQUEST, f"{place}: {problem['msg']}", self._name
+            ) from error
+
+    def _error(self, kind: ProviderErrorKind, options: SimulatedOptions) -> ProviderError:
+        in_doubt = kind in (ProviderErrorKind.TIMEOUT, ProviderErrorKind.CONNECTION)
+        wait = options.retry_after_seconds
+        return ProviderError(kind, "simulated failure", self._name, None, wait, in_doubt)
+
+    def _reply(
+        self,
+        request: ModelRequest,
+        *,
+        options: SimulatedOptions,
+        rng: random.Random,
+        latency_seconds: float,
+    ) -> ModelReply:
+        words = _words(request, options, rng)
+        cut = words[: request.max_output_tokens]
+        asked = options.input_tokens
+        input_tokens = estimate_tokens(request.prompt_text) if asked is None else asked
+        return ModelReply(
+            text="".join(cut),
+            finish_reason=FinishReason.LENGTH if len(cut) < len(words) else FinishReason.STOP,
+            usage=Usage(
+                input_tokens=input_tokens,
+                output_tokens=len(cut) + options.reasoning_tokens,
+                cached_tokens=min(options.cached_tokens, input_tokens),
+                reasoning_tokens=options.reasoning_tokens,
+            ),
+            provider=self._name,
+            model=request.model,
+            request_id=f"sim-{rng.getrandbits(64):016x}",
+            latency_ms=round(latency_seconds * 1000),
+        )
+
+
+def _random_for(request: ModelRequest, *, seed: int) -> random.Random:
+    content: dict[str, Any] = {
+        "seed": seed,
+        "model": request.model,
+        "system": request.system,
+        "messages": [[message.role, message.content] for message in request.messages],
+        "attempt": request.attempt,
+    }
+    digest = sha256(values.dump(content).encode("utf-8", errors="surrogatepass")).digest()
+    return random.Random(digest)  # noqa: S311  # repeatable on purpose, and no secret
+
+
+def _latency(options: SimulatedOptions, rng: random.Random) -> float:
+    latency = options.latency
+    return latency if isinstance(latency, float) else latency.draw(rng)
+
+
+def _failure(
+    options: SimulatedOptions, rng: random.Random, *, attempt: int
+) -> ProviderErrorKind | None:
+    if attempt <= len(options.fail_attempts):
+        scripted = options.fail_attempts[attempt - 1]
+        return None if scripted == "ok" else scripted
+    drawn = rng.random()
+    for kind, share in options.failures.items():
+        if drawn < share:
+            return kind
+        drawn -= share
+    return None
+
+
+def _wait(seconds: float) -> None:
+    if seconds > 0:
+        threading.Event().wait(seconds)
+
+
+def _words(request: ModelRequest, options: SimulatedOptions, rng: random.Random) -> list[str]:
+    """The answer in pieces of one token each."""
+    fixed = options.text
+    if fixed is None and options.output is not None:
+        fixed = values.dump(options.output)
+    if fixed is None and request.output_schema is not None:
+        fixed = values.dump(sample_of(request.output_schema, rng))
+    if fixed is not None:
+        return [fixed[start : start + 4] for start in range(0, len(fixed), 4)]
+    count = options.output_tokens
+    total = count if isinstance(count, int) else rng.randint(*count)
+    return [rng.choice(WORDS) if place == 0 else f" {rng.choice(WORDS)}" for place in range(total)]

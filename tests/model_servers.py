@@ -1,0 +1,122 @@
+"""Servers that answer as model providers do, as plain context managers."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from llmock.testing import LLMockServer
+
+from orchestrator.embedded.model import MODEL_NAME, answers
+from orchestrator.embedded.ports import LOOPBACK, free_port
+
+__all__ = ["MODEL_NAME", "RawServer", "llmock", "raw_server", "smollm2"]
+
+ROOT = Path(__file__).resolve().parent.parent
+_START_SECONDS = 60.0
+
+
+@contextmanager
+def smollm2() -> Iterator[str]:
+    """The real small model behind llama.cpp's server; gives its root address, without /v1."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.embedded.model_server", "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            root = f"http://{LOOPBACK}:{port}"
+            _wait_until(lambda: answers(f"{root}/health"), process)
+            yield root
+        finally:
+            process.kill()
+
+
+@contextmanager
+def llmock() -> Iterator[LLMockServer]:
+    """A third party's stand-in for the vendors' protocols, faults included."""
+    with LLMockServer(port=free_port()) as server:
+        yield server
+
+
+class RawServer:
+    """Answers every connection with what `talk` does to its socket, once the request is in."""
+
+    def __init__(self, talk: Callable[["RawServer", socket.socket], None]) -> None:
+        self._talk = talk
+        self._listener = socket.create_server((LOOPBACK, free_port()))
+        self._threads: list[threading.Thread] = []
+        self._acceptor = threading.Thread(target=self._accept)
+        self.stopping = threading.Event()
+        self.requests: list[bytes] = []
+        self.url = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> "RawServer":
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stopping.set()
+        # Closing alone would leave accept() blocked.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+    def drip(self, connection: socket.socket, parts: Iterator[bytes], *, every: float) -> None:
+        """Send part by part until the client hangs up or the server stops."""
+        for part in parts:
+            connection.sendall(part)
+            if self.stopping.wait(every):
+                return
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(5)
+            self.requests.append(_read_request(connection))
+            self._talk(self, connection)
+
+
+@contextmanager
+def raw_server(talk: Callable[[RawServer, socket.socket], None]) -> Iterator[RawServer]:
+    with RawServer(talk) as server:
+        yield server
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    lengths = [
+        line.split(b":")[1] for line in head.lower().split(b"\r\n") if b"content-length" in line
+    ]
+    while lengths and len(body) < int(lengths[0]):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    tick = threading.Event()
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("the model server did not start")
+        tick.wait(0.05)
