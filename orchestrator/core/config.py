@@ -1,0 +1,57 @@
+"""What an agent is set to in one step: step over agent over the workflow's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from orchestrator.core.jsonvalue import Json
+from orchestrator.core.spec import FIELDS_OF_AGENT, AgentSpec, Defaults, StepSpec
+
+# A saved agent is the mapping that an author would have written in place; what else its owner
+# stores in it, such as an id, is carried along.
+AgentConfig: TypeAlias = Mapping[str, Json]
+
+OVERRIDES: Final = (
+    "provider",
+    "model",
+    "system",
+    "prompt",
+    "tools",
+    "parameters",
+    "arguments",
+    "output_schema",
+)
+_DEFAULTS: Final = ("provider", "model", "parameters")
+
+
+def agent_of(step: StepSpec, agents: Mapping[str, AgentConfig]) -> AgentConfig | None:
+    """The agent before the step's overrides, or None if no such agent is saved."""
+    if isinstance(step.agent, AgentSpec):
+        return _written(step.agent, tuple(AgentSpec.model_fields))
+    return agents.get(step.agent) if step.agent is not None else None
+
+
+def step_config(step: StepSpec, *, agent: AgentConfig, defaults: Defaults) -> dict[str, Json]:
+    """The merged configuration; `parameters` merge name by name."""
+    applicable = FIELDS_OF_AGENT.get(str(agent.get("type")), frozenset())
+    base = {
+        name: value for name, value in _written(defaults, _DEFAULTS).items() if name in applicable
+    }
+    return _over(_over(base, agent), _written(step, OVERRIDES))
+
+
+def _written(part: AgentSpec | Defaults | StepSpec, names: tuple[str, ...]) -> dict[str, Json]:
+    values = ((name, getattr(part, name)) for name in names)
+    return {name: value for name, value in values if value is not None}
+
+
+def _over(below: AgentConfig, above: AgentConfig) -> dict[str, Json]:
+    merged = {**below, **{name: value for name, value in above.items() if value is not None}}
+    # A model belongs to its provider: who names another provider does not mean the old model.
+    if above.get("provider") not in {None, below.get("provider")} and not above.get("model"):
+        merged.pop("model", None)
+    lower, upper = below.get("parameters"), above.get("parameters")
+    if isinstance(lower, dict) and isinstance(upper, dict):
+        merged["parameters"] = {**lower, **upper}
+    return merged

@@ -1,0 +1,259 @@
+"""JSON Schema: is it one, does a value fit, and what does it say about a path into the value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+import cel
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+
+from orchestrator.core.jsonvalue import Json, copy_json
+from orchestrator.core.problems import Problem, pointer
+
+Schema: TypeAlias = Mapping[str, Json]
+
+MAX_PROBLEMS = 100
+_MAX_MESSAGE = 300
+_MAX_REFERENCES = 16
+_SIMPLE: Final = frozenset(
+    {"type", "description", "properties", "required", "items", "additionalProperties"}
+)
+_TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
+# Keywords after which the plain reading of `properties` and `items` says too little.
+_COMBINING: Final = frozenset({"anyOf", "oneOf", "allOf", "not", "if", "$dynamicRef"})
+
+# A regular expression of a tenant must not hold a worker: Python's engine backtracks, this one
+# takes linear time.
+_MATCHES = cel.compile("text.matches(pattern)")
+
+
+def _pattern(
+    validator: Draft202012Validator, pattern: str, instance: Json, _schema: Schema
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "string"):
+        return
+    if not _MATCHES.execute({"text": instance, "pattern": pattern}):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+_Validator = extend(Draft202012Validator, validators={"pattern": _pattern})  # type: ignore[no-untyped-call]
+
+
+def schema_fault(schema: Schema) -> str | None:
+    """Why this is no JSON Schema that we can use, or None."""
+    return None if _is_simple(schema) else _fault(json.dumps(schema))
+
+
+def _is_simple(schema: object) -> bool:
+    """A schema of the common keywords, rightly used: seen at once, a hundred times as fast."""
+    if not isinstance(schema, dict) or not schema.keys() <= _SIMPLE:
+        return False
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        return False
+    return (
+        schema.get("type", "object") in _TYPES
+        and isinstance(schema.get("description", ""), str)
+        and isinstance(schema.get("additionalProperties", True), bool)
+        and all(isinstance(name, str) for name in required)
+        and len(set(required)) == len(required)
+        and ("items" not in schema or _is_simple(schema["items"]))
+        and all(map(_is_simple, properties.values()))
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _fault(text: str) -> str | None:
+    schema = json.loads(text)
+    error = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
+    if error is not None:
+        place = pointer(*error.absolute_path)
+        return f"{_short(error.message)} (at {place or '/'})"
+    return next(_unusable(schema), None)
+
+
+def _unusable(schema: Json) -> Iterator[str]:
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _unusable(item)
+    if not isinstance(schema, dict):
+        return
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and not reference.startswith("#"):
+        yield f"`$ref: {reference}` leads elsewhere; only references inside the schema are followed"
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str) and not _is_pattern(pattern):
+        yield f"The pattern `{_short(pattern)}` is not supported; look-around and \\1 are not known"
+    if isinstance(schema.get("patternProperties"), dict):
+        yield "`patternProperties` is not supported; use `additionalProperties`"
+    for item in schema.values():
+        yield from _unusable(item)
+
+
+def _is_pattern(pattern: str) -> bool:
+    try:
+        _MATCHES.execute({"text": "", "pattern": pattern})
+    except (ValueError, RuntimeError, TypeError):
+        return False
+    return True
+
+
+def value_problems(value: Json, schema: Schema, *, at: str = "/input") -> list[Problem]:
+    """Everything that keeps `value` from fitting the schema, up to 100 problems."""
+    problems: list[Problem] = []
+    try:
+        for error in _Validator(schema).iter_errors(value):
+            problems += _problems_of(error, at=at)
+            if len(problems) >= MAX_PROBLEMS:
+                break
+    except RecursionError:
+        problems.append(Problem(at, "too_deep", "The schema refers to itself without an end"))
+    return problems[:MAX_PROBLEMS]
+
+
+def _problems_of(error: ValidationError, *, at: str) -> Iterator[Problem]:
+    place = at + pointer(*error.absolute_path)
+    keyword = str(error.validator)
+    if keyword == "required":
+        name = error.message.split("'")[1]
+        yield Problem(place + pointer(name), "required", f"{name} is required")
+    else:
+        yield Problem(place, keyword, _short(error.message))
+
+
+def with_defaults(value: Json, schema: Schema) -> Json:
+    """A copy of `value` with the schema's defaults for the properties that it leaves out."""
+    copied = copy_json(value)
+    properties = schema.get("properties")
+    if isinstance(copied, dict) and isinstance(properties, dict):
+        for name, of_property in properties.items():
+            if isinstance(of_property, dict) and "default" in of_property:
+                copied.setdefault(name, copy_json(of_property["default"]))
+    return copied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a schema says about a path. `schema` is None where it says nothing."""
+
+    schema: Schema | None = None
+    may_be_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nowhere:
+    """The schema rules the path out: `part` is not among what `parent` offers."""
+
+    parent: str
+    part: str
+    offers: str
+
+
+def follow(schema: Schema | None, parts: Sequence[str], *, root: str) -> Place | Nowhere:
+    """The place of a path in the values that the schema describes."""
+    node, may_be_missing, parent = schema, False, root
+    for part in parts:
+        node = _dereferenced(node, root=schema)
+        if node is None or not node.keys().isdisjoint(_COMBINING):
+            return Place()
+        types = types_of(node)
+        if types is not None and "null" in types:
+            may_be_missing = True
+        child = _child(node, part, types=types)
+        if isinstance(child, str):
+            return Nowhere(parent=parent, part=part, offers=child)
+        if child.schema is None:
+            return child
+        node, parent = child.schema, f"{parent}.{part}"
+        may_be_missing = may_be_missing or child.may_be_missing
+    return Place(schema=_dereferenced(node, root=schema), may_be_missing=may_be_missing)
+
+
+def _dereferenced(node: Schema | None, *, root: Schema | None) -> Schema | None:
+    for _ in range(_MAX_REFERENCES):
+        reference = node.get("$ref") if node is not None else None
+        if not isinstance(reference, str):
+            return node
+        target: Json | Schema = root
+        for part in reference.removeprefix("#").split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            target = target.get(key) if isinstance(target, Mapping) else None
+        node = target if isinstance(target, Mapping) else None
+    return None
+
+
+def _child(node: Schema, part: str, *, types: frozenset[str] | None) -> Place | str:
+    if types is None and "properties" not in node and "items" not in node:
+        return Place()
+    if "properties" in node or (types and "object" in types):
+        return _property(node, part)
+    if "items" in node or (types and "array" in types):
+        items = node.get("items")
+        if not part.isdecimal():
+            return "a list: places such as .0"
+        # Whether a list is that long is not for the schema to say.
+        return Place(schema=items if isinstance(items, dict) else None)
+    return f"only a value ({' or '.join(sorted(types or ()))})"
+
+
+def _property(node: Schema, part: str) -> Place | str:
+    properties, required = node.get("properties"), node.get("required")
+    known = properties if isinstance(properties, dict) else {}
+    if part in known:
+        of_part = known[part]
+        is_certain = isinstance(required, list) and part in required
+        schema = of_part if isinstance(of_part, dict) else {}
+        return Place(schema=schema, may_be_missing=not is_certain and "default" not in schema)
+    extra = node.get("additionalProperties", not known)
+    if extra is False or (not extra and not isinstance(extra, dict)):
+        return ", ".join(sorted(known)) or "nothing"
+    return Place(schema=extra if isinstance(extra, dict) else None)
+
+
+def types_of(schema: Schema | None) -> frozenset[str] | None:
+    """The JSON types that the schema allows, or None where it does not say."""
+    if schema is None:
+        return None
+    declared = schema.get("type")
+    if isinstance(declared, str):
+        return frozenset({declared})
+    if isinstance(declared, list):
+        return frozenset(str(name) for name in declared)
+    if "const" in schema:
+        return frozenset({type_name(schema["const"])})
+    options = schema.get("enum")
+    if isinstance(options, list):
+        return frozenset(type_name(option) for option in options)
+    return None
+
+
+def type_name(value: Json) -> str:
+    names: Mapping[type, str] = {
+        bool: "boolean",
+        int: "integer",
+        float: "number",
+        str: "string",
+        dict: "object",
+        list: "array",
+    }
+    return names.get(type(value), "null")
+
+
+def may_fit(source: Schema | None, target: Schema | None) -> bool:
+    """Whether some value of `source` can be a value of `target`, by type alone."""
+    have, want = types_of(source), types_of(target)
+    if have is None or want is None:
+        return True
+    # A number may turn out to be whole.
+    numbers = {"integer", "number"}
+    return bool(have & want) or bool(have & numbers and want & numbers)
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= _MAX_MESSAGE else message[:_MAX_MESSAGE] + "..."

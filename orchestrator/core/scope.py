@@ -1,0 +1,259 @@
+"""What variables exist at a place of a workflow, and what is known about their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final
+
+from orchestrator.core.conditions import Condition
+from orchestrator.core.config import AgentConfig, agent_of, step_config
+from orchestrator.core.graph import Ancestry, find_cycle, levels
+from orchestrator.core.jsonvalue import Json
+from orchestrator.core.schema import Nowhere, Place, Schema, follow
+from orchestrator.core.spec import Defaults, StepSpec
+from orchestrator.core.template import Path, parse
+
+MAX_CYCLES = 20
+TEXT: Final[Schema] = {"type": "string"}
+_VERDICT: Final[Schema] = {
+    "type": "object",
+    "required": ["accepted", "score", "feedback"],
+    "properties": {
+        "accepted": {"type": "boolean"},
+        "score": {"type": "number"},
+        "feedback": {"type": "string"},
+    },
+}
+_DECISION: Final[Schema] = {
+    "type": "object",
+    "required": ["decision", "by", "at", "form"],
+    "properties": {"decision": TEXT, "by": TEXT, "at": TEXT, "form": {}},  # type: ignore[dict-item]
+}
+_INDEX: Final[Schema] = {"type": "integer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a variable cannot be used where it stands."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """The steps of a workflow, or of one loop inside it."""
+
+    steps: Mapping[str, StepSpec]
+    agents: Mapping[str, AgentConfig]
+    defaults: Defaults
+    inputs: Schema | None
+    broken: frozenset[str] = frozenset()
+    outer: Scope | None = None  # the workflow around a loop
+    outer_step: str = ""  # the loop's name there
+    schemas: dict[str, Schema | None] = field(default_factory=dict)
+
+    def inside(self, steps: Mapping[str, StepSpec], *, loop: str) -> Scope:
+        """The scope of the steps of a loop, from where what lies before the loop is seen."""
+        return replace(
+            self, steps=steps, broken=frozenset(), outer=self, outer_step=loop, schemas={}
+        )
+
+    @cached_property
+    def known_needs(self) -> dict[str, list[str]]:
+        return {
+            name: [need for need in step.needs if need in self.steps and need != name]
+            for name, step in self.steps.items()
+        }
+
+    @cached_property
+    def cycles(self) -> tuple[tuple[str, ...], ...]:
+        """Cycles, each found with one need of those before it taken away."""
+        return self._cut[0]
+
+    @cached_property
+    def needs(self) -> dict[str, list[str]]:
+        """The needs without those that close a cycle."""
+        return self._cut[1]
+
+    @cached_property
+    def _cut(self) -> tuple[tuple[tuple[str, ...], ...], dict[str, list[str]]]:
+        needs = dict(self.known_needs)
+        cycles: list[tuple[str, ...]] = []
+        while cycle := find_cycle(needs):
+            if len(cycles) == MAX_CYCLES:
+                return tuple(cycles), {name: [] for name in needs}
+            cycles.append(cycle)
+            before, after = cycle[-2:]
+            needs[after] = [need for need in needs[after] if need != before]
+        return tuple(cycles), needs
+
+    @cached_property
+    def ancestry(self) -> Ancestry:
+        return Ancestry(self.needs)
+
+    @cached_property
+    def uncertain(self) -> frozenset[str]:
+        """Steps whose output may be null though the run goes on."""
+        return _uncertain(self.steps, self.needs)
+
+    def resolve(self, path: Path, *, step: str | None) -> Place | Fault:
+        """The place of a variable, seen from `step`, or from the end of the scope for None."""
+        root, rest = path.parts[0], path.parts[1:]
+        if root == "input":
+            return _followed(self.inputs, rest, root="input")
+        if root == "steps":
+            return self._resolve_step(path, step=step)
+        if root in {"item", "index"} and step is not None and self.steps[step].map:
+            schema = self._item_schema(step) if root == "item" else _INDEX
+            return _followed(schema, rest, root=root)
+        if root == "loop" and self.outer is not None:
+            return self._resolve_loop(path)
+        if root in {"item", "index"}:
+            return Fault("unknown_variable", f"`{root}` exists only in a step with `map`")
+        if root == "loop":
+            return Fault("unknown_variable", "`loop` exists only in the steps of a loop")
+        return Fault(
+            "unknown_variable", f"There is no `{root}`; begin with input or with steps.NAME.output"
+        )
+
+    def read_by(self, condition: Condition, *, step: str | None) -> list[Fault]:
+        """What is wrong with the steps and roots that a condition reads."""
+        paths = [Path(("steps", name, "output")) for name in sorted(condition.steps)]
+        paths += [Path((root,)) for root in sorted(condition.roots - {"steps", "loop"})]
+        if "loop" in condition.roots:
+            paths.append(Path(("loop", "round")))
+        found = (self.resolve(path, step=step) for path in paths)
+        return [fault for fault in found if isinstance(fault, Fault)]
+
+    def _resolve_step(self, path: Path, *, step: str | None) -> Place | Fault:
+        if len(path.parts) < 3 or path.parts[2] != "output":
+            return Fault("unknown_variable", f"`{path}` is unknown; write steps.NAME.output")
+        source = path.parts[1]
+        if source not in self.steps:
+            return self._resolve_outside(path, source=source)
+        if step is not None and not self._is_before(source, step):
+            return Fault(
+                "not_upstream",
+                f"`{source}` does not run before `{step}`; add it to the needs of `{step}`",
+            )
+        root = f"steps.{source}.output"
+        place = _followed(self.output_schema(source), path.parts[3:], root=root)
+        if isinstance(place, Place) and self._may_be_null(source, reader=step):
+            return Place(schema=place.schema, may_be_missing=True)
+        return place
+
+    def _is_before(self, source: str, step: str) -> bool:
+        if source in self.known_needs[step] or len(self.cycles) == MAX_CYCLES:
+            return True
+        return self.ancestry.has(step, ancestor=source)
+
+    def _resolve_outside(self, path: Path, *, source: str) -> Place | Fault:
+        if self.outer is not None:
+            return self.outer._resolve_step(path, step=self.outer_step)
+        if source in self.broken:
+            return Place()
+        return Fault("unknown_step", f"There is no step `{source}`")
+
+    def _resolve_loop(self, path: Path) -> Place | Fault:
+        match path.parts[1:]:
+            case ("round",):
+                return Place(schema=_INDEX)
+            case ("previous", source, "output", *rest) if source in self.steps:
+                root = f"loop.previous.{source}.output"
+                place = _followed(self.output_schema(source), rest, root=root)
+                # In the first round there is no previous one.
+                return place if isinstance(place, Fault) else Place(may_be_missing=True)
+        return Fault(
+            "unknown_variable",
+            f"`{path}` is unknown; write loop.round or loop.previous.NAME.output",
+        )
+
+    def _may_be_null(self, source: str, *, reader: str | None) -> bool:
+        if source in self.uncertain:
+            return True
+        if reader is None:
+            return False
+        # It may have started before the others of its needs were done.
+        step = self.steps[reader]
+        return step.join == "any" and len(step.needs) > 1
+
+    def output_schema(self, name: str) -> Schema | None:
+        if name not in self.schemas:
+            self.schemas[name] = None if name in self.broken else self._output_schema(name)
+        return self.schemas[name]
+
+    def _output_schema(self, name: str) -> Schema | None:
+        step = self.steps[name]
+        schema = self._agent_schema(step) if step.kind == "agent" else None
+        if step.kind == "approval":
+            schema = _DECISION
+        if step.map:
+            return {"type": "array", "items": dict(schema or {})}
+        return schema
+
+    def _agent_schema(self, step: StepSpec) -> Schema | None:
+        agent = agent_of(step, self.agents)
+        if agent is None:
+            return None
+        config = step_config(step, agent=agent, defaults=self.defaults)
+        declared = config.get("output_schema")
+        if isinstance(declared, dict):
+            return declared
+        return implied_schema(config, needs=step.needs)
+
+    def _item_schema(self, name: str) -> Schema | None:
+        mapped = self.steps[name].map
+        lone = parse(mapped.over).lone if mapped else None
+        first = lone.paths[0] if lone and len(lone.operands) == 1 and lone.paths else None
+        place = self.resolve(first, step=name) if first else None
+        schema = place.schema if isinstance(place, Place) else None
+        items = schema.get("items") if schema else None
+        return items if isinstance(items, dict) else None
+
+
+def implied_schema(agent: AgentConfig, *, needs: Sequence[str]) -> Schema | None:
+    """What agents of a type give when nobody declares it; None where that is open."""
+    match agent.get("type"):
+        case "prompt" | "react":
+            return TEXT
+        case "evaluator":
+            return _VERDICT
+        case "router":
+            routes: Json = {"enum": agent.get("routes", [])}
+            return {"type": "object", "required": ["route"], "properties": {"route": routes}}
+        case "aggregator":
+            return _aggregated(str(agent.get("mode") or "collect"), needs=needs)
+    return None
+
+
+def _aggregated(mode: str, *, needs: Sequence[str]) -> Schema | None:
+    if mode == "concat":
+        return TEXT
+    if mode == "merge":
+        return {"type": "object"}
+    properties: dict[str, Json] = {name: {} for name in needs}
+    return {"type": "object", "required": list(needs), "properties": properties}
+
+
+def _followed(schema: Schema | None, parts: Sequence[str], *, root: str) -> Place | Fault:
+    place = follow(schema, parts, root=root)
+    if isinstance(place, Nowhere):
+        message = f"`{place.parent}` has no `{place.part}`; it offers {place.offers}"
+        return Fault("unknown_variable", message)
+    return place
+
+
+def _uncertain(steps: Mapping[str, StepSpec], needs: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    found: set[str] = set()
+    for level in levels(needs):
+        for name in level:
+            step = steps[name]
+            known = [need for need in needs[name] if need in steps]
+            inherits = bool(known) and all(need in found for need in known)
+            rejected = step.approval is not None and step.approval.on_reject == "skip"
+            if step.when is not None or step.optional or rejected or inherits:
+                found.add(name)
+    return frozenset(found)

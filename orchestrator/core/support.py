@@ -1,0 +1,86 @@
+"""What the engine does not run yet. Such workflows are valid, but cannot be published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from orchestrator.core.config import AgentConfig
+from orchestrator.core.problems import Problem, pointer
+from orchestrator.core.spec import AgentSpec, Part, WorkflowSpec
+
+_ANY: Final = object()
+
+# The field and the value that is refused; `_ANY` refuses whatever is set. A line goes once the
+# engine honours it.
+NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
+    "workflow": (
+        ("strategy", "adaptive"),
+        ("deadline", _ANY),
+        ("max_cost_usd", _ANY),
+        ("degrade", _ANY),
+    ),
+    "defaults": (("retry", _ANY), ("fallback", _ANY), ("max_cost_usd", _ANY)),
+    "step": (
+        ("workflow", _ANY),
+        ("loop", _ANY),
+        ("approval", _ANY),
+        ("delay", _ANY),
+        ("map", _ANY),
+        ("when", _ANY),
+        ("join", "any"),
+        ("optional", True),
+        ("retry", _ANY),
+        ("fallback", _ANY),
+        ("max_cost_usd", _ANY),
+        ("tools", _ANY),
+    ),
+    "agent": (
+        ("type", "react"),
+        ("type", "planner"),
+        ("type", "evaluator"),
+        ("type", "router"),
+        ("type", "custom"),
+        ("tools", _ANY),
+    ),
+}
+
+
+def not_yet(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> list[Problem]:
+    """Every place where the workflow asks for what the engine does not run yet."""
+    problems = [
+        *_refused("workflow", spec, at=""),
+        *_refused("defaults", spec.defaults, at="/defaults"),
+    ]
+    for step in spec.steps:
+        at = pointer("steps", step.name)
+        problems += _refused("step", step, at=at)
+        if isinstance(step.agent, AgentSpec):
+            problems += _refused("agent", step.agent, at=at + "/agent")
+        elif step.agent is not None and step.agent in agents:
+            problems += _saved(step.agent, agents[step.agent], at=at + "/agent")
+    return problems
+
+
+def _refused(part: str, values: Part, *, at: str) -> Iterator[Problem]:
+    for name, refused in NOT_YET[part]:
+        value = getattr(values, name)
+        if _is_refused(value, refused):
+            message = f"{_shown(name, refused)} is not supported yet; remove it"
+            yield Problem(at + pointer(name), "not_supported_yet", message)
+
+
+def _saved(slug: str, agent: AgentConfig, *, at: str) -> Iterator[Problem]:
+    for name, refused in NOT_YET["agent"]:
+        if _is_refused(agent.get(name), refused):
+            shown = _shown(name, refused)
+            message = f"The agent `{slug}` sets {shown}, which is not supported yet"
+            yield Problem(at, "not_supported_yet", message)
+
+
+def _is_refused(value: object, refused: object) -> bool:
+    return value not in (None, []) if refused is _ANY else value == refused
+
+
+def _shown(name: str, refused: object) -> str:
+    return f"`{name}`" if refused is _ANY else f"`{name}: {str(refused).lower()}`"
