@@ -42,7 +42,8 @@ def step_config(step: StepSpec, *, agent: AgentConfig, defaults: Defaults) -> di
 
 
 def _written(part: AgentSpec | Defaults | StepSpec, names: tuple[str, ...]) -> dict[str, Json]:
-    values = ((name, getattr(part, name)) for name in names)
+    written = part.model_fields_set
+    values = ((name, getattr(part, name)) for name in names if name in written)
     return {name: value for name, value in values if value is not None}
 
 

@@ -95,7 +95,8 @@ class Parsed:
 def spec_from_mapping(data: object) -> WorkflowSpec:
     """The spec, or WorkflowInvalidError with everything that its form gets wrong.
 
-    `steps` may be a mapping by name or a list of steps with a `name` each.
+    The spec keeps `data` and must be its only owner from now on. `steps` may be a mapping by
+    name or a list of steps with a `name` each.
     """
     parsed = parse(data)
     if parsed.problems or parsed.spec is None:
@@ -105,14 +106,15 @@ def spec_from_mapping(data: object) -> WorkflowSpec:
 
 def spec_to_mapping(spec: WorkflowSpec) -> dict[str, Json]:
     """What the author wrote, in the author's order, with `steps` as a mapping by name."""
-    return {key: copy_json(value) for key, value in spec.written.items()}
+    return {
+        key: _by_name(value) if key == "steps" else copy_json(value)
+        for key, value in spec.written.items()
+    }
 
 
 def spec_to_stored(spec: WorkflowSpec) -> dict[str, Json]:
     """The same with `steps` as a list, for stores that do not keep the order of keys."""
-    stored = spec_to_mapping(spec)
-    stored["steps"] = _listed(stored["steps"], at="/steps", problems=[])
-    return stored
+    return {key: copy_json(value) for key, value in spec.written.items()}
 
 
 def agent_from_mapping(data: object) -> AgentSpec:
@@ -142,7 +144,7 @@ def parse(data: object) -> Parsed:
     spec = _build(WorkflowSpec, listed, problems=problems)
     if problems or spec is None:
         return _salvaged(listed, problems=problems)
-    spec.remember({**listed, "steps": _by_name(listed["steps"])})
+    spec.remember(listed)
     return Parsed(spec=spec)
 
 

@@ -9,7 +9,8 @@ from typing import Final
 
 from orchestrator.core.conditions import Condition
 from orchestrator.core.config import AgentConfig, agent_of, step_config
-from orchestrator.core.graph import Ancestry, find_cycle, levels
+from orchestrator.core.errors import CyclicWorkflowError
+from orchestrator.core.graph import Ancestry, levels
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.schema import Nowhere, Place, Schema, follow
 from orchestrator.core.spec import Defaults, StepSpec
@@ -54,11 +55,18 @@ class Scope:
     outer: Scope | None = None  # the workflow around a loop
     outer_step: str = ""  # the loop's name there
     schemas: dict[str, Schema | None] = field(default_factory=dict)
+    configs: dict[str, dict[str, Json]] = field(default_factory=dict)
 
     def inside(self, steps: Mapping[str, StepSpec], *, loop: str) -> Scope:
         """The scope of the steps of a loop, from where what lies before the loop is seen."""
         return replace(
-            self, steps=steps, broken=frozenset(), outer=self, outer_step=loop, schemas={}
+            self,
+            steps=steps,
+            broken=frozenset(),
+            outer=self,
+            outer_step=loop,
+            schemas={},
+            configs={},
         )
 
     @cached_property
@@ -79,16 +87,22 @@ class Scope:
         return self._cut[1]
 
     @cached_property
-    def _cut(self) -> tuple[tuple[tuple[str, ...], ...], dict[str, list[str]]]:
+    def order(self) -> list[str]:
+        """Every step after all that it needs."""
+        return self._cut[2]
+
+    @cached_property
+    def _cut(self) -> tuple[tuple[tuple[str, ...], ...], dict[str, list[str]], list[str]]:
         needs = dict(self.known_needs)
         cycles: list[tuple[str, ...]] = []
-        while cycle := find_cycle(needs):
-            if len(cycles) == MAX_CYCLES:
-                return tuple(cycles), {name: [] for name in needs}
-            cycles.append(cycle)
-            before, after = cycle[-2:]
-            needs[after] = [need for need in needs[after] if need != before]
-        return tuple(cycles), needs
+        while len(cycles) < MAX_CYCLES:
+            try:
+                return tuple(cycles), needs, [name for level in levels(needs) for name in level]
+            except CyclicWorkflowError as error:
+                cycles.append(error.steps)
+                before, after = error.steps[-2:]
+                needs[after] = [need for need in needs[after] if need != before]
+        return tuple(cycles), {name: [] for name in needs}, list(needs)
 
     @cached_property
     def ancestry(self) -> Ancestry:
@@ -97,7 +111,14 @@ class Scope:
     @cached_property
     def uncertain(self) -> frozenset[str]:
         """Steps whose output may be null though the run goes on."""
-        return _uncertain(self.steps, self.needs)
+        found: set[str] = set()
+        for name in self.order:
+            step, needs = self.steps[name], self.needs[name]
+            inherits = bool(needs) and found.issuperset(needs)
+            rejected = step.approval is not None and step.approval.on_reject == "skip"
+            if step.when is not None or step.optional or rejected or inherits:
+                found.add(name)
+        return frozenset(found)
 
     def resolve(self, path: Path, *, step: str | None) -> Place | Fault:
         """The place of a variable, seen from `step`, or from the end of the scope for None."""
@@ -194,11 +215,16 @@ class Scope:
             return {"type": "array", "items": dict(schema or {})}
         return schema
 
+    def config(self, name: str) -> dict[str, Json]:
+        """The step's agent as it will run; of an unknown agent, what the step says alone."""
+        if name not in self.configs:
+            step = self.steps[name]
+            agent = agent_of(step, self.agents) or {}
+            self.configs[name] = step_config(step, agent=agent, defaults=self.defaults)
+        return self.configs[name]
+
     def _agent_schema(self, step: StepSpec) -> Schema | None:
-        agent = agent_of(step, self.agents)
-        if agent is None:
-            return None
-        config = step_config(step, agent=agent, defaults=self.defaults)
+        config = self.config(step.name)
         declared = config.get("output_schema")
         if isinstance(declared, dict):
             return declared
@@ -244,16 +270,3 @@ def _followed(schema: Schema | None, parts: Sequence[str], *, root: str) -> Plac
         message = f"`{place.parent}` has no `{place.part}`; it offers {place.offers}"
         return Fault("unknown_variable", message)
     return place
-
-
-def _uncertain(steps: Mapping[str, StepSpec], needs: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    found: set[str] = set()
-    for level in levels(needs):
-        for name in level:
-            step = steps[name]
-            known = [need for need in needs[name] if need in steps]
-            inherits = bool(known) and all(need in found for need in known)
-            rejected = step.approval is not None and step.approval.on_reject == "skip"
-            if step.when is not None or step.optional or rejected or inherits:
-                found.add(name)
-    return frozenset(found)

@@ -228,7 +228,7 @@ class WorkflowSpec(Part):
 
     @property
     def written(self) -> JsonObject:
-        """The author's own mapping. Not to be changed; `parsing.spec_to_mapping` gives a copy."""
+        """What the author wrote, `steps` as a list. `parsing.spec_to_mapping` gives a copy."""
         return self._written
 
     def remember(self, written: JsonObject) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from orchestrator.core import graph, parsing
+from orchestrator.core import parsing
 from orchestrator.core.conditions import Condition, compile_condition
-from orchestrator.core.config import OVERRIDES, AgentConfig, agent_of, step_config
+from orchestrator.core.config import OVERRIDES, AgentConfig
 from orchestrator.core.errors import ConditionError, TemplateError
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.problems import Problem, pointer
@@ -35,6 +35,7 @@ from orchestrator.core.template import Expression, Path, Template, expressions
 __all__ = ["Catalog", "Report", "examine", "not_yet", "validate"]
 
 MAX_OUTPUT_TOKENS = 10_000_000
+_OVERRIDES = frozenset(OVERRIDES)
 
 
 def _knows_every_model(_provider: str, _model: str) -> bool:
@@ -150,20 +151,16 @@ class _Validator:
                 yield from self._approval(step, reader=reader, at=at + "/approval")
 
     def _agent_step(self, step: StepSpec, *, reader: _Reader, at: str) -> Iterator[Problem]:
-        agent = agent_of(step, self.catalog.agents)
-        if agent is None:
-            known = _close(str(step.agent), self.catalog.agents)
-            message = f"There is no agent `{step.agent}`{known}"
+        if isinstance(step.agent, str) and step.agent not in self.catalog.agents:
+            message = f"There is no agent `{step.agent}`{_close(step.agent, self.catalog.agents)}"
             yield Problem(at + "/agent", "unknown_agent", message)
-            agent = {}
-        applicable = FIELDS_OF_AGENT.get(str(agent.get("type")))
-        for name in OVERRIDES:
-            if applicable and name not in applicable and getattr(step, name) is not None:
-                message = f"`{name}` does not apply to an agent of type {agent['type']}; remove it"
+        config = reader.scope.config(step.name)
+        kind = str(config.get("type"))
+        for name in _OVERRIDES - FIELDS_OF_AGENT.get(kind, _OVERRIDES):
+            if getattr(step, name) is not None:
+                message = f"`{name}` does not apply to an agent of type {kind}; remove it"
                 yield Problem(at + pointer(name), "not_applicable", message)
-        config = step_config(step, agent=agent, defaults=self.spec.defaults)
-        place = _Places(step=step, at=at)
-        yield from self._config(config, reader=reader, place=place)
+        yield from self._config(config, reader=reader, place=_Places(step=step, at=at))
 
     def _config(
         self, config: Mapping[str, Json], *, reader: _Reader, place: _Places
@@ -405,17 +402,16 @@ def _downstream(needs: Mapping[str, list[str]], start: set[str]) -> set[str]:
 def _never_run(scope: Scope, *, at: str) -> Iterator[Problem]:
     """Steps behind a condition that reads nothing and is false."""
     never: set[str] = set()
-    for level in graph.levels(scope.needs):
-        for name in level:
-            needs = scope.needs[name]
-            if _is_never(scope.steps[name].when):
-                message = f"`{name}` is never reached, since its condition is always false"
-            elif needs and never.issuperset(needs):
-                message = f"`{name}` is never reached, since none of its needs ever runs"
-            else:
-                continue
-            never.add(name)
-            yield Problem(at + pointer(name), "unreachable", message)
+    for name in scope.order:
+        needs = scope.needs[name]
+        if _is_never(scope.steps[name].when):
+            message = f"`{name}` is never reached, since its condition is always false"
+        elif needs and never.issuperset(needs):
+            message = f"`{name}` is never reached, since none of its needs ever runs"
+        else:
+            continue
+        never.add(name)
+        yield Problem(at + pointer(name), "unreachable", message)
 
 
 def _is_never(source: str | None) -> bool:
