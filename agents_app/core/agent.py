@@ -18,7 +18,8 @@ class AgentConfig:
     """One agent, ready to run: templates rendered, defaults filled in.
 
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
-    the mode. `parameters` go to the model, except `max_output_tokens`, which bounds its answer.
+    mode and separator. `parameters` go to the model, except `max_output_tokens`, which bounds
+    its answer.
     """
 
     type: str
@@ -32,6 +33,7 @@ class AgentConfig:
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     mode: str = ""
+    separator: str = "\n\n"
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     attempt: int = 1
 

@@ -1,5 +1,6 @@
 """Anthropic's Messages API, by its own SDK."""
 
+import logging
 import time
 from typing import Any
 
@@ -24,6 +25,9 @@ _FINISH = {
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.REFUSED,
 }
+
+# At DEBUG, which one environment variable turns on, it logs whole prompts.
+logging.getLogger("anthropic").setLevel(logging.INFO)
 
 
 class AnthropicClient:

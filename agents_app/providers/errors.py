@@ -82,7 +82,8 @@ def vendor_errors(sdk: ModuleType, *, provider: str, api_key: str) -> Iterator[N
     except (sdk.APIError, httpx2.HTTPError) as error:
         cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__
         sent = not isinstance(cause, _NEVER_SENT)
-        detail = "the connection broke before the answer was complete" if sent else "cannot connect"
+        what = "the connection broke before the answer was complete" if sent else "cannot connect"
+        detail = redacted(f"{what}: {cause}", api_key)
         raise ProviderError(Kind.CONNECTION, detail, provider, None, None, sent) from None
 
 

@@ -9,6 +9,7 @@ into the request's own fields, such as the model or the number of answers, which
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import JsonValue
 
@@ -51,6 +52,7 @@ class ModelInfo:
         return sorted(parameters.keys() - self.takes - _DROPPABLE)
 
 
+@lru_cache(maxsize=1000)
 def model_info(kind: ProviderKind, model: str) -> ModelInfo:
     return ModelInfo(
         context_window=library_context_window(kind, model), takes=_taken(kind, model.lower())

@@ -1,5 +1,6 @@
 """OpenAI, and every server that speaks its chat protocol, by OpenAI's SDK."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,9 @@ _TOKEN_LIMIT = {
 _USAGE: Mapping[ProviderKind, Callable[..., Usage]] = {ProviderKind.XAI: usages.from_xai}
 # Parameters outside OpenAI's own protocol, which local servers take.
 _EXTRA = frozenset({"top_k", "min_p", "repeat_penalty"})
+
+# At DEBUG, which one environment variable turns on, it logs whole prompts.
+logging.getLogger("openai").setLevel(logging.INFO)
 
 
 class OpenAIClient:

@@ -13,18 +13,18 @@ from agents_app.core.tools import Toolbox
 Inputs = Mapping[str, JsonValue]
 
 
-def collect(inputs: Inputs) -> JsonValue:
+def collect(config: AgentConfig, inputs: Inputs) -> JsonValue:
     """An object with one entry per step; null for a step that gave nothing."""
     return dict(inputs)
 
 
-def concat(inputs: Inputs) -> JsonValue:
-    """One text, a blank line between the steps; steps that gave nothing are left out."""
+def concat(config: AgentConfig, inputs: Inputs) -> JsonValue:
+    """One text, the separator between the steps; steps that gave nothing are left out."""
     given = (output for output in inputs.values() if output is not None)
-    return "\n\n".join(values.as_text(output) for output in given)
+    return config.separator.join(values.as_text(output) for output in given)
 
 
-def merge(inputs: Inputs) -> JsonValue:
+def merge(config: AgentConfig, inputs: Inputs) -> JsonValue:
     """One object of all keys; a later step wins. Steps that gave nothing are left out."""
     merged: dict[str, JsonValue] = {}
     for step, output in inputs.items():
@@ -39,7 +39,7 @@ def merge(inputs: Inputs) -> JsonValue:
     return merged
 
 
-MODES: dict[str, Callable[[Inputs], JsonValue]] = {
+MODES: dict[str, Callable[[AgentConfig, Inputs], JsonValue]] = {
     "collect": collect,
     "concat": concat,
     "merge": merge,
@@ -62,7 +62,7 @@ class AggregatorAgent:
         mode = config.mode or DEFAULT_MODE
         if mode not in MODES:
             raise AgentInvalidError(f"mode {mode!r} is none of {', '.join(MODES)}")
-        output = MODES[mode](inputs)
+        output = MODES[mode](config, inputs)
         if config.output_schema is not None:
             check_output(output, config.output_schema)
         return Outcome(output=output, text=values.as_text(output))

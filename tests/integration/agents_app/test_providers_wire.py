@@ -119,7 +119,7 @@ def test_anthropic_gets_its_own_names():
 
 
 def test_no_trace_leaves_and_no_prompt_is_logged(vendor, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     with raw_server(answering(http(ANSWERS[vendor]))) as server:
         client(vendor, server.url).complete(request("my secret prompt"))
 
@@ -225,10 +225,11 @@ def test_a_call_that_was_never_sent_is_not_in_doubt(vendor):
         client(vendor, "http://127.0.0.1:9").complete(request())
 
     assert (caught.value.kind, caught.value.in_doubt) == (ProviderErrorKind.CONNECTION, False)
+    assert "Connection refused" in str(caught.value)
 
 
 def test_a_name_that_does_not_resolve_cannot_be_connected_to(vendor):
-    with pytest.raises(ProviderError, match="cannot connect"):
+    with pytest.raises(ProviderError, match="cannot resolve"):
         client(vendor, "http://nowhere.invalid").complete(request())
 
 
@@ -256,7 +257,7 @@ def test_a_compressed_answer_is_refused(vendor):
     with raw_server(answering(http(bomb, headers=("Content-Encoding: gzip",)))) as server:
         error = failure(vendor, server)
 
-    assert error.kind is ProviderErrorKind.CONNECTION
+    assert "the answer is compressed" in str(error)
 
 
 def test_an_endless_answer_is_cut(vendor, monkeypatch):
@@ -264,7 +265,7 @@ def test_an_endless_answer_is_cut(vendor, monkeypatch):
     with raw_server(answering(http(b" " * 200_000))) as server:
         error = failure(vendor, server)
 
-    assert error.kind is ProviderErrorKind.CONNECTION
+    assert "the answer is too large" in str(error)
 
 
 def test_connections_are_kept_and_shared_by_credentials():

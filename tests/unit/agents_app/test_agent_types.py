@@ -165,6 +165,12 @@ def test_aggregator_combines_what_came_before(mode, output):
     assert run(AgentConfig(type="aggregator", mode=mode), inputs=inputs).output == output
 
 
+def test_aggregator_joins_with_the_separator_it_is_given():
+    config = AgentConfig(type="aggregator", mode="concat", separator=" | ")
+
+    assert run(config, inputs={"a": "x", "b": "y"}).output == "x | y"
+
+
 def test_aggregator_cannot_merge_texts():
     with pytest.raises(AgentInvalidError, match="step 'a'"):
         run(AgentConfig(type="aggregator", mode="merge"), inputs={"a": "text"})
