@@ -4,18 +4,24 @@ They are apart from Django's, which serve people's pages. A connection is held f
 of one call, so hundreds of agents in flight share a handful.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.db import connections
-from psycopg import Connection
+from psycopg import Connection, OperationalError
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 Row = DictRow
+log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 def one(query: str, *arguments: Any, alias: str = "default") -> Row | None:
@@ -29,10 +35,24 @@ def many(query: str, *arguments: Any, alias: str = "default") -> list[Row]:
         return connection.execute(query, arguments, prepare=True).fetchall()
 
 
+def one_persistently(query: str, *arguments: Any, give_up: Callable[[], bool]) -> Row | None:
+    """Like `one`, through failures of the database, until `give_up` says so; then None."""
+    pause = threading.Event()
+    for tries in itertools.count():
+        try:
+            return one(query, *arguments)
+        except (OperationalError, PoolTimeout) as error:
+            if give_up():
+                return None
+            log.warning("database_away", tries=tries + 1, error=type(error).__name__)
+        pause.wait(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
+    return None
+
+
 @contextmanager
-def transaction() -> Iterator[Connection[Row]]:
-    """Several statements as one transaction on the application's connection."""
-    with _pool("default").connection() as connection, connection.transaction():
+def transaction(alias: str = "default") -> Iterator[Connection[Row]]:
+    """Several statements as one transaction."""
+    with _pool(alias).connection() as connection, connection.transaction():
         yield connection
 
 

@@ -5,17 +5,13 @@ and status are one transaction. A call whose worker died in between stays open u
 finds it in doubt. No database connection is held while the provider works.
 """
 
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import structlog
-from psycopg import OperationalError
 from psycopg.types.json import Jsonb
-from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 from uuid_utils.compat import uuid7
 
@@ -23,19 +19,16 @@ from agents_app.core.errors import ProviderError
 from agents_app.core.model import FinishReason, ModelClient, ModelReply, ModelRequest
 from costs.core.pricing import Price, cost, estimate_tokens, worst_case
 from costs.core.usage import Usage
-from orchestrator.core.errors import LeaseLostError
+from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import client_for_tenant
 
-log = structlog.get_logger(__name__)
-
 _OPEN = "SELECT muster_open_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS opened"
 _END = "SELECT muster_end_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS ended"
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
-_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +115,8 @@ class GuardedClient:
         error: Mapping[str, JsonValue] | None = None,
     ) -> None:
         usage = reply.usage if reply else _NO_USAGE
-        _until_written(
+        # What was paid must be on record: this is tried for as long as the process lives.
+        engine_db.one_persistently(
             _END,
             self._claim.tenant_id,
             call.id,
@@ -137,20 +131,8 @@ class GuardedClient:
             usage.cache_write_tokens,
             usage.reasoning_tokens,
             usage.estimated,
+            give_up=lambda: False,
         )
-
-
-def _until_written(query: str, *arguments: Any) -> None:
-    """Try for as long as the process lives: what was paid must be on record."""
-    pause = threading.Event()
-    for tries in range(1_000_000):
-        try:
-            engine_db.one(query, *arguments)
-        except (OperationalError, PoolTimeout) as error:
-            log.warning("paid_answer_not_yet_written", tries=tries + 1, error=type(error).__name__)
-            pause.wait(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
-        else:
-            return
 
 
 def _hold(request: ModelRequest, price: Price) -> int:

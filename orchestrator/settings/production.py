@@ -1,17 +1,17 @@
 """Production: refuses to start without its secrets, speaks HTTPS only."""
 
-from orchestrator.settings.env import env_bool, require
+from orchestrator.settings.env import env_bool, env_text, require
 
 require(
     "SECRET_KEY",
     "DATABASE_URL",
-    "SYSTEM_DATABASE_URL",
     "REDIS_URL",
     "ALLOWED_HOSTS",
 )
 
-from orchestrator.settings.base import *
+from orchestrator.settings.collect import *
 
+SECRET_KEY = env_text("SECRET_KEY")
 SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", default=True)
 # Health checks come from inside, without TLS.
 SECURE_REDIRECT_EXEMPT = [r"^health", r"^metrics"]
@@ -21,7 +21,3 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT
 CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
-}

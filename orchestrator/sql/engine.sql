@@ -128,7 +128,7 @@ END $$;
 CREATE FUNCTION muster_finish(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_status text, p_reason text,
     p_prompt text, p_output jsonb, p_error jsonb)
-RETURNS TABLE (finished boolean, next_agent_run uuid, advance boolean)
+RETURNS TABLE (finished boolean, next_agent_run uuid, next_priority smallint, advance boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
     a agent_run;
@@ -143,7 +143,7 @@ BEGIN
      WHERE ar.id = p_agent_run AND ar.attempt = p_attempt AND ar.status = 'running'
     RETURNING ar.* INTO a;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT false, NULL::uuid, false;
+        RETURN QUERY SELECT false, NULL::uuid, NULL::smallint, false;
         RETURN;
     END IF;
     IF a.uses_model THEN
@@ -155,7 +155,8 @@ BEGIN
         jsonb_strip_nulls(jsonb_build_object('step', a.step, 'attempt', a.attempt,
             'cost_nano', a.cost_nano, 'error', p_error)));
     IF NOT a.windowed THEN
-        RETURN QUERY SELECT true, NULL::uuid, NOT a.in_chord AND muster_want_advance(a.run_id);
+        RETURN QUERY SELECT true, NULL::uuid, NULL::smallint,
+            NOT a.in_chord AND muster_want_advance(a.run_id);
         RETURN;
     END IF;
     -- The counter is the barrier of a windowed level; its row lock lets one finisher be last.
@@ -163,7 +164,7 @@ BEGIN
     IF p_status = 'completed' THEN
         v_next := muster_queue_next(a.run_id);
     END IF;
-    RETURN QUERY SELECT true, v_next.id,
+    RETURN QUERY SELECT true, v_next.id, v_next.priority,
         (v_left <= 0 OR p_status <> 'completed') AND muster_want_advance(a.run_id);
 END $$;
 
@@ -306,3 +307,41 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     RETURN QUERY SELECT v.plan FROM workflow_version v WHERE v.id = p_version;
 END $$;
+
+-- The table of legal transitions, as in core/state.py (a test compares them). Whatever writes
+-- a status, this has the last word.
+CREATE FUNCTION muster_check_transition() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    allowed text[];
+BEGIN
+    IF TG_TABLE_NAME = 'run' THEN
+        allowed := CASE OLD.status
+            WHEN 'pending' THEN ARRAY['running', 'paused', 'failed', 'cancelled', 'budget_exceeded']
+            WHEN 'running' THEN ARRAY['paused', 'completed', 'partially_completed', 'failed',
+                                      'cancelled', 'budget_exceeded']
+            WHEN 'paused' THEN ARRAY['running', 'failed', 'cancelled', 'budget_exceeded']
+            ELSE ARRAY[]::text[] END;
+    ELSE
+        allowed := CASE OLD.status
+            WHEN 'pending' THEN ARRAY['ready', 'queued', 'skipped', 'cancelled']
+            WHEN 'ready' THEN ARRAY['queued', 'running', 'waiting', 'skipped', 'failed',
+                                    'cancelled', 'budget_exceeded']
+            WHEN 'queued' THEN ARRAY['ready', 'running', 'waiting', 'skipped', 'failed',
+                                     'cancelled', 'budget_exceeded']
+            WHEN 'running' THEN ARRAY['ready', 'queued', 'waiting', 'completed', 'failed',
+                                      'cancelled', 'budget_exceeded']
+            WHEN 'waiting' THEN ARRAY['ready', 'completed', 'skipped', 'failed', 'cancelled',
+                                      'budget_exceeded']
+            ELSE ARRAY[]::text[] END;
+    END IF;
+    IF NEW.status <> ALL (allowed) THEN
+        RAISE EXCEPTION '% % cannot go from % to %', TG_TABLE_NAME, OLD.id, OLD.status, NEW.status
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER transition BEFORE UPDATE OF status ON run
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION muster_check_transition();
+CREATE TRIGGER transition BEFORE UPDATE OF status ON agent_run
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION muster_check_transition();

@@ -1,0 +1,32 @@
+"""Is this container's one process well? Exit 0 if so."""
+
+import os
+import sys
+import urllib.request
+from pathlib import Path
+
+PORTS = {"web": os.environ.get("PORT", "8000"), "flower": "5555"}
+
+
+def answers(url: str) -> bool:
+    with urllib.request.urlopen(url, timeout=4) as response:
+        return response.status == 200
+
+
+def command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def is_well(role: str) -> bool:
+    if role == "web":
+        return answers(f"http://127.0.0.1:{PORTS['web']}/health")
+    if role == "flower":
+        return answers(f"http://127.0.0.1:{PORTS['flower']}/healthcheck")
+    # A worker that lost its broker reconnects by itself; killing it would only cost its agents.
+    return "celery" in command_line(Path("/proc/1"))
+
+
+sys.exit(0 if is_well(Path("/tmp/muster-role").read_text().strip()) else 1)

@@ -1,0 +1,53 @@
+"""The providers that the operator configured, and who may use them."""
+
+from functools import cache
+
+from django.conf import settings
+
+from agents_app.core.errors import ProviderError, ProviderErrorKind
+from agents_app.core.roles import Role
+from agents_app.providers.base import (
+    NEEDS_KEY,
+    ProviderClient,
+    ProviderKind,
+    ProviderSettings,
+    client_for,
+    configuration_problem,
+)
+
+
+@cache
+def provider_settings() -> dict[str, ProviderSettings]:
+    """Every provider the platform knows, by name, configured or not."""
+    return {
+        name: ProviderSettings(
+            name=name,
+            kind=ProviderKind(name),
+            base_url=given.get("base_url", ""),
+            api_key=given.get("api_key", ""),
+            default_model=given["model"],
+            models={role: given[f"model_{role}"] for role in Role if given[f"model_{role}"]},
+        )
+        for name, given in settings.MUSTER_PROVIDERS.items()
+    }
+
+
+def unusable(name: str, *, uses_environment: bool) -> str | None:
+    """Why a tenant cannot call this provider, or None if it can."""
+    found = provider_settings().get(name)
+    if found is None:
+        return f"there is no provider {name!r}; known: {', '.join(provider_settings())}"
+    problem = configuration_problem(found)
+    if problem:
+        return problem
+    if found.kind in NEEDS_KEY and not uses_environment:
+        return "this tenant may not use the operator's key for it"
+    return None
+
+
+def client_for_tenant(name: str, *, uses_environment: bool) -> ProviderClient:
+    """The client of a provider. ProviderError if the tenant cannot call it."""
+    problem = unusable(name, uses_environment=uses_environment)
+    if problem:
+        raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, problem, name)
+    return client_for(provider_settings()[name])

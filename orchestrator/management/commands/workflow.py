@@ -1,0 +1,80 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from orchestrator.core.mermaid import to_mermaid
+from orchestrator.core.parsing import spec_from_mapping
+from orchestrator.core.yaml_io import dump_text
+from orchestrator.management.support import (
+    command_scope,
+    project_by_slug,
+    read_spec_file,
+    readable_errors,
+    usage,
+)
+from orchestrator.models import Workflow
+from orchestrator.services.workflows import draft_spec, publish, save_draft, validate_spec
+
+
+class Command(BaseCommand):
+    help = "Check, load, export or draw a workflow."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        for name, text in (
+            ("validate", "Report everything that stands in the way of publishing a file."),
+            ("load", "Save a file as a draft; with --publish also as a version."),
+        ):
+            action = actions.add_parser(name, help=text)
+            action.add_argument("file")
+            _add_place(action)
+            if name == "load":
+                action.add_argument("--publish", action="store_true")
+        export = actions.add_parser("export", help="Print a draft as YAML.")
+        export.add_argument("name")
+        _add_place(export)
+        diagram = actions.add_parser("diagram", help="Print a file's graph as Mermaid text.")
+        diagram.add_argument("file")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, f"_{options['action']}")(options)
+
+    def _validate(self, options: dict[str, Any]) -> None:
+        spec = read_spec_file(options["file"])
+        with command_scope(options["tenant"]):
+            problems = validate_spec(spec)
+        for problem in problems:
+            self.stdout.write(str(problem))
+        if problems:
+            raise SystemExit(1)
+        self.stderr.write(f"{options['file']} can be published.")
+
+    def _load(self, options: dict[str, Any]) -> None:
+        spec = read_spec_file(options["file"])
+        with readable_errors(options["file"]), command_scope(options["tenant"]):
+            project = project_by_slug(options["project"])
+            existing = Workflow.objects.filter(project=project, name=spec.get("name")).first()
+            workflow = save_draft(project=project, spec=spec, workflow=existing)
+            told = f"Saved the draft {workflow.name}"
+            if options["publish"]:
+                told += f" and published version {publish(workflow).number}"
+        self.stdout.write(f"{told}.")
+
+    def _export(self, options: dict[str, Any]) -> None:
+        with command_scope(options["tenant"]):
+            project = project_by_slug(options["project"])
+            workflow = Workflow.objects.filter(project=project, name=options["name"]).first()
+            if workflow is None:
+                raise usage(f"There is no workflow {options['name']!r} in project {project.slug}.")
+            self.stdout.write(dump_text(draft_spec(workflow)), ending="")
+
+    def _diagram(self, options: dict[str, Any]) -> None:
+        spec = read_spec_file(options["file"])
+        with readable_errors(options["file"]):
+            self.stdout.write(to_mermaid(spec_from_mapping(spec)))
+
+
+def _add_place(parser: ArgumentParser) -> None:
+    parser.add_argument("--tenant", required=True, help="The tenant's slug.")
+    parser.add_argument("--project", help="The project's slug; not needed if there is one.")

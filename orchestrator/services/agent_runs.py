@@ -1,0 +1,162 @@
+"""One attempt at an agent run, from claim to outcome."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from uuid import UUID
+
+import structlog
+from psycopg.types.json import Jsonb
+from pydantic import JsonValue
+
+from agents_app.core.agent import AgentConfig, Ports
+from agents_app.core.roles import Role, detect
+from agents_app.runtime import run_agent
+from agents_app.tools.builtin import BUILTIN_TOOLS
+from orchestrator.core import template
+from orchestrator.core.plan import PlannedStep
+from orchestrator.dispatch.canvas import AgentHint, publish_advance, publish_agents
+from orchestrator.execution import engine_db
+from orchestrator.execution.claims import Claim, claim
+from orchestrator.execution.errors import LeaseLostError
+from orchestrator.execution.gateway import GuardedClient
+from orchestrator.execution.leases import Lease, LeaseKeeper, lease_length
+from orchestrator.execution.versions import plan_of
+from tenants.kernel.errors import PlatformError
+
+log = structlog.get_logger(__name__)
+
+_FINISH = "SELECT * FROM muster_finish(%s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """How an attempt ended: with an output, or with an error that a person can read."""
+
+    prompt: str | None = None
+    output: JsonValue = None
+    error: Mapping[str, JsonValue] | None = None
+
+    @property
+    def status(self) -> str:
+        return "failed" if self.error else "completed"
+
+    @property
+    def reason(self) -> str:
+        return str(self.error["message"]) if self.error else ""
+
+
+def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
+    """Claim the agent run, work on it, record what came of it. Never raises for its sake."""
+    claimed = claim(tenant_id, agent_run_id, worker=worker, lease=lease_length())
+    if claimed is None:
+        return
+    bound = structlog.contextvars.bound_contextvars(
+        tenant_id=str(tenant_id),
+        run_id=str(claimed.run_id),
+        step=claimed.step,
+        attempt=claimed.attempt,
+    )
+    with bound, _keeper(worker).holding(agent_run_id, claimed.attempt) as lease:
+        try:
+            result = _attempt(claimed, lease)
+        except LeaseLostError as error:
+            # Whoever holds the next attempt will report; nothing of this one may be written.
+            log.warning("attempt_given_up", reason=str(error))
+            return
+        _finish(claimed, result, lease)
+
+
+def _attempt(claimed: Claim, lease: Lease) -> _Result:
+    step = plan_of(claimed.tenant_id, claimed.version_id).step(claimed.step)
+    prompt: str | None = None
+    try:
+        config = _configure(step, claimed)
+        prompt = config.prompt or None
+        client = GuardedClient(claimed, lease, role=str(config.role or ""))
+        outcome = run_agent(
+            config,
+            inputs={name: claimed.outputs.get(name) for name in step.needs},
+            ports=Ports(model=client, tools=BUILTIN_TOOLS),
+        )
+    except LeaseLostError:
+        raise
+    except PlatformError as error:
+        return _Result(prompt=prompt, error=_told(error))
+    except Exception:
+        log.exception("agent_run_broke")
+        return _Result(prompt=prompt, error=_UNFORESEEN)
+    return _Result(prompt=prompt, output=outcome.output)
+
+
+_UNFORESEEN = {
+    "code": "internal_error",
+    "message": "The platform failed while it worked on this step; its log tells more.",
+}
+
+
+def _told(error: PlatformError) -> dict[str, JsonValue]:
+    return {"code": error.code, "message": str(error), "retryable": error.retryable}
+
+
+def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
+    """The step's agent with its templates rendered against the run's input and outputs."""
+    context = {
+        "input": claimed.input,
+        "steps": {name: {"output": output} for name, output in claimed.outputs.items()},
+    }
+    given = {
+        name: template.render(value, context) if name in _TEMPLATED else value
+        for name, value in step.config.items()
+        if name in _CONFIG_FIELDS
+    }
+    prompt = str(given.get("prompt", ""))
+    role = Role(given.pop("role")) if given.get("role") else detect(prompt)
+    return AgentConfig(
+        **given, role=role, deadline_seconds=step.timeout_seconds, attempt=claimed.attempt
+    )
+
+
+_TEMPLATED = ("prompt", "arguments")
+_CONFIG_FIELDS = (
+    "type",
+    "role",
+    "provider",
+    "model",
+    "system",
+    "prompt",
+    "parameters",
+    "output_schema",
+    "tool",
+    "arguments",
+    "mode",
+    "separator",
+)
+
+
+def _finish(claimed: Claim, result: _Result, lease: Lease) -> None:
+    row = engine_db.one_persistently(
+        _FINISH,
+        claimed.tenant_id,
+        claimed.agent_run_id,
+        claimed.attempt,
+        result.status,
+        result.reason,
+        result.prompt,
+        Jsonb(result.output) if result.status == "completed" else None,
+        Jsonb(result.error) if result.error else None,
+        give_up=lease.lost.is_set,
+    )
+    if row is None or not row["finished"]:
+        log.warning("outcome_dropped", reason="the attempt lost its lease")
+        return
+    if row["next_agent_run"] is not None:
+        hint = AgentHint(row["next_agent_run"], row["next_priority"])
+        publish_agents(claimed.tenant_id, claimed.run_id, [hint])
+    if row["advance"]:
+        publish_advance(claimed.tenant_id, claimed.run_id)
+
+
+@cache
+def _keeper(worker: str) -> LeaseKeeper:
+    return LeaseKeeper(worker, lease=lease_length())

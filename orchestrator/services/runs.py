@@ -1,0 +1,87 @@
+"""Starting runs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from django.db import connection, transaction
+from jsonschema import Draft202012Validator
+
+from orchestrator.core.problems import Problem, pointer
+from orchestrator.dispatch.canvas import publish_advance
+from orchestrator.models import Run, RunEvent, Workflow, WorkflowVersion
+from orchestrator.services.errors import InputInvalidError, NotPublishedError
+from tenants.errors import TenantSuspendedError
+from tenants.models import Tenant, TenantStatus
+from tenants.scope import current_actor, current_tenant_id
+
+# The rows come from the frozen plan where it lies: nothing of it travels.
+_CREATE_AGENT_RUNS = """
+INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, priority, reads, agent,
+                       uses_model, provider, model, role)
+SELECT uuidv7(), v.tenant_id, %s, s.name, s.position, s.level, s.priority, s.reads,
+       COALESCE(s.agent, ''), s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''),
+       COALESCE(s.role, '')
+  FROM workflow_version v,
+       jsonb_to_recordset(v.plan -> 'steps') AS s (
+           name text, position int, level int, priority smallint, reads text[], agent text,
+           uses_model boolean, provider text, model text, role text)
+ WHERE v.id = %s
+"""
+
+
+def start_run(
+    *,
+    workflow: Workflow,
+    input: Any,
+    version: WorkflowVersion | None = None,
+    priority: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Run:
+    """Create a run with all its rows; workers hear of it once the transaction commits.
+
+    Raises TenantSuspendedError, NotPublishedError, or InputInvalidError with every problem.
+    """
+    _refuse_suspended()
+    pinned = version or workflow.current_version
+    if pinned is None:
+        raise NotPublishedError(workflow.name)
+    problems = input_problems(pinned.spec.get("inputs"), input)
+    if problems:
+        raise InputInvalidError(problems)
+    run = Run.objects.create(
+        project_id=workflow.project_id,
+        workflow=workflow,
+        version=pinned,
+        input=input,
+        priority=5 if priority is None else priority,
+        metadata=dict(metadata or {}),
+        started_by=asdict(current_actor()),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(_CREATE_AGENT_RUNS, [run.id, pinned.id])
+    RunEvent.objects.create(
+        tenant_id=run.tenant_id,
+        run=run,
+        type="run.created",
+        data={"workflow": workflow.name, "version": pinned.number},
+    )
+    transaction.on_commit(lambda: publish_advance(run.tenant_id, run.id))
+    return run
+
+
+def input_problems(schema: Mapping[str, Any] | None, value: Any) -> list[Problem]:
+    """Everything in a run's input that its workflow's schema refuses."""
+    if schema is None:
+        return []
+    found = Draft202012Validator(schema).iter_errors(value)
+    return [
+        Problem("/input" + pointer(*error.absolute_path), str(error.validator), error.message)
+        for error in sorted(found, key=lambda error: list(map(str, error.absolute_path)))
+    ]
+
+
+def _refuse_suspended() -> None:
+    tenant = Tenant.objects.get(id=current_tenant_id())
+    if tenant.status == TenantStatus.SUSPENDED:
+        raise TenantSuspendedError(tenant.slug, tenant.suspended_reason)

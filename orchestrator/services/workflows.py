@@ -1,0 +1,110 @@
+"""Checking, publishing and deleting workflows. Drafts are kept in `drafts`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agents_app.models import Agent
+from agents_app.tools.builtin import BUILTIN_TOOLS
+from orchestrator.core.config import AgentConfig
+from orchestrator.core.errors import WorkflowInvalidError
+from orchestrator.core.parsing import spec_to_mapping
+from orchestrator.core.plan import compile_plan, plan_to_json
+from orchestrator.core.problems import Problem
+from orchestrator.core.spec import WorkflowSpec
+from orchestrator.core.validation import Catalog, Report, examine
+from orchestrator.execution.prices import knows_price
+from orchestrator.execution.providers import provider_settings, unusable
+from orchestrator.models import Workflow, WorkflowVersion
+from orchestrator.services.drafts import draft_spec, save_draft
+from tenants.models import Project, Tenant
+from tenants.scope import current_tenant_id
+
+__all__ = ["draft_spec", "publish", "publish_spec", "save_draft", "validate_spec"]
+
+_AGENT_FIELDS = (
+    "type",
+    "role",
+    "provider",
+    "model",
+    "system",
+    "prompt",
+    "tools",
+    "parameters",
+    "output_schema",
+)
+
+
+def validate_spec(spec: Mapping[str, Any]) -> list[Problem]:
+    """Everything that stands in the way of publishing, each with its place. Empty: publishable."""
+    report = _examine(spec)
+    return [*report.problems, *report.unsupported]
+
+
+def publish(workflow: Workflow) -> WorkflowVersion:
+    """Freeze the draft as the next version and make it the current one.
+
+    Saved agents are copied in, so that later edits do not reach it. A draft equal to the
+    current version gives that one. Raises WorkflowInvalidError with every problem.
+    """
+    # One publisher at a time: numbers have no gaps and no doubles.
+    Workflow.objects.select_for_update().get(id=workflow.id)
+    written = draft_spec(workflow)
+    report = _examine(written)
+    if report.spec is None or not report.can_publish:
+        raise WorkflowInvalidError([*report.problems, *report.unsupported])
+    plan = _plan(report.spec)
+    latest = workflow.versions.first()
+    if latest and (latest.spec, latest.plan) == (spec_to_mapping(report.spec), plan):
+        return _make_current(workflow, latest)
+    version = WorkflowVersion.objects.create(
+        workflow=workflow,
+        number=latest.number + 1 if latest else 1,
+        spec=spec_to_mapping(report.spec),
+        plan=plan,
+    )
+    return _make_current(workflow, version)
+
+
+def publish_spec(*, project: Project, spec: Mapping[str, Any]) -> WorkflowVersion:
+    """Save a spec as the project's workflow of that name, and publish it."""
+    existing = Workflow.objects.filter(project=project, name=spec.get("name")).first()
+    return publish(save_draft(project=project, spec=spec, workflow=existing))
+
+
+def _make_current(workflow: Workflow, version: WorkflowVersion) -> WorkflowVersion:
+    workflow.current_version = version
+    workflow.save(update_fields=["current_version", "updated_at"])
+    return version
+
+
+def _plan(spec: WorkflowSpec) -> dict[str, Any]:
+    return plan_to_json(compile_plan(spec, _saved_agents()))
+
+
+def _examine(spec: Mapping[str, Any]) -> Report:
+    return examine(spec, _catalog())
+
+
+def _catalog() -> Catalog:
+    tenant = Tenant.objects.get(id=current_tenant_id())
+    uses_environment = tenant.uses_environment_credentials
+    return Catalog(
+        agents=_saved_agents(),
+        tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
+        providers={
+            name: unusable(name, uses_environment=uses_environment) is None
+            for name in provider_settings()
+        },
+        knows_model=lambda provider, model: knows_price(tenant.id, provider, model),
+        workflows={},
+    )
+
+
+def _saved_agents() -> dict[str, AgentConfig]:
+    return {agent.slug: agent_content(agent) for agent in Agent.objects.all()}
+
+
+def agent_content(agent: Agent) -> AgentConfig:
+    """A saved agent as an author would describe it in place; empty fields are left out."""
+    fields = {name: getattr(agent, name) for name in _AGENT_FIELDS}
+    return {**{name: value for name, value in fields.items() if value}, **agent.settings}
