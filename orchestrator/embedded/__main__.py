@@ -17,7 +17,7 @@ from orchestrator.embedded.demo import directions, load_demo_tenant, run_bluepri
 from orchestrator.embedded.errors import EmbeddedError
 from orchestrator.embedded.processes import birth
 from orchestrator.embedded.report import Reporter
-from orchestrator.embedded.state import Home, read_state, supervisor_pid
+from orchestrator.embedded.state import Home, is_serving, read_state, supervisor_pid
 from orchestrator.embedded.supervisor import InterruptedSupervisor, Supervisor
 from orchestrator.embedded.testing import test_servers
 
@@ -73,7 +73,7 @@ def status(home: Home) -> int:
         print(f"{name:<10} {'runs' if alive else 'ended'}  process {record['pid']}")
     for name, address in state.addresses.items():
         print(f"{name:<10} {address}")
-    return 0 if state.ready else 1
+    return 0 if is_serving(home) else 1
 
 
 def with_servers(command: list[str]) -> int:

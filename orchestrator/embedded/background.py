@@ -18,6 +18,7 @@ from orchestrator.embedded.leftovers import end_leftovers
 from orchestrator.embedded.state import (
     Home,
     State,
+    is_serving,
     read_state,
     supervising,
     supervisor_pid,
@@ -34,12 +35,12 @@ def up(home: Home) -> State:
     home.prepare()
     log = home.logs / "supervisor.log"
     if supervisor_pid(home) is not None:
-        wait_until(lambda: read_state(home).ready, seconds=START_SECONDS)
+        wait_until(lambda: is_serving(home), seconds=START_SECONDS)
         return read_state(home)
     log.write_text("")
     process = spawn_supervisor(home, log=log)
     with log.open() as said:
-        wait_until(lambda: is_serving(home, process, said=said), seconds=START_SECONDS)
+        wait_until(lambda: has_started(home, process, said=said), seconds=START_SECONDS)
     if process.poll() is not None:
         raise SystemExit(process.returncode)
     return read_state(home)
@@ -57,10 +58,10 @@ def spawn_supervisor(home: Home, *, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def is_serving(home: Home, process: subprocess.Popen[bytes], *, said: TextIO) -> bool:
+def has_started(home: Home, process: subprocess.Popen[bytes], *, said: TextIO) -> bool:
     ended = process.poll() is not None
     sys.stderr.write(said.read())
-    return ended or (supervisor_pid(home) == process.pid and read_state(home).ready)
+    return ended or is_serving(home)
 
 
 def down(home: Home) -> bool:

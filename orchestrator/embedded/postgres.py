@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from orchestrator.embedded.errors import MissingWheelError
+from orchestrator.embedded.errors import EmbeddedError, MissingWheelError
 from orchestrator.embedded.ports import LOOPBACK
 from orchestrator.embedded.processes import Service, end_processes, processes_in, run_checked
 
@@ -240,9 +240,16 @@ def is_open_to_all(directory: Path) -> bool:
 
 
 def make_private(directory: Path, *, owner: int | None) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if owner is not None:
-        os.chown(directory, owner, owner)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    if owner is None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        return
+    # In a place that everybody writes to, somebody else may have been there first.
+    if directory.parent.stat().st_uid != os.geteuid():
+        raise EmbeddedError(f"{directory.parent} belongs to another user; remove it first.")
+    directory.parent.chmod(0o755)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.chown(directory, owner, owner)
 
 
 def copy_readable(installed: Path, binaries: Path) -> None:
@@ -254,4 +261,6 @@ def copy_readable(installed: Path, binaries: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     for name in (installed.name, f"{installed.name}.libs"):
         shutil.copytree(installed.parent / name, unfinished / name, symlinks=True)
+    for path in (unfinished, *unfinished.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
     unfinished.replace(target.parent)

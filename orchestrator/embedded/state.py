@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from orchestrator.embedded.errors import AlreadyRunningError
+from orchestrator.embedded.processes import birth
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,9 @@ class Home:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What the last supervisor started. `ready` turns true once everything serves."""
+    """What the last supervisor started. `served_by` is its birth, once everything serves."""
 
-    ready: bool = False
+    served_by: str = ""
     ports: dict[str, int] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     processes: dict[str, dict[str, str | int]] = field(default_factory=dict)
@@ -61,6 +62,12 @@ def read_state(home: Home) -> State:
         return State(**json.loads(home.state_file.read_text()))
     except (OSError, ValueError, TypeError):
         return State()
+
+
+def is_serving(home: Home) -> bool:
+    """Whether the supervisor that lives now has said that everything serves."""
+    pid = supervisor_pid(home)
+    return pid is not None and read_state(home).served_by == birth(pid)
 
 
 def write_state(home: Home, state: State) -> None:

@@ -67,7 +67,7 @@ class Supervisor:
                 environment = {**os.environ, **stack.environment}
                 migrate(environment=environment, stamp=stamp_of(stack.postgres))
             self._start_tier(stack.processes)
-        self._record(ready=True)
+        self._record(served_by=processes.birth(os.getpid()))
         return stack
 
     def _start_tier(self, services: Sequence[Service]) -> None:
@@ -95,7 +95,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._is_stopping = True
-        self._record(ready=False)
+        self._record(served_by="")
         for tier in reversed(self._tiers):
             with ThreadPoolExecutor(max_workers=max(1, len(tier))) as threads:
                 list(threads.map(Keeper.stop, tier))

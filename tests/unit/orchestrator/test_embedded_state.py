@@ -25,7 +25,9 @@ def home(tmp_path):
 
 
 def test_state_survives_a_round_trip(home):
-    state = State(ready=True, ports={"web": 8000}, processes={"web": {"pid": 1, "birth": "b:1"}})
+    state = State(
+        served_by="b:1", ports={"web": 8000}, processes={"web": {"pid": 1, "birth": "b:1"}}
+    )
 
     write_state(home, state)
 
