@@ -1,8 +1,10 @@
 """JSON values as agents and tools hand them on."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
+from typing import NoReturn
 
 from pydantic import JsonValue
 
@@ -29,7 +31,7 @@ def clean(value: JsonValue) -> JsonValue:
 def parse(text: str) -> JsonValue:
     """Strict JSON, cleaned. Raises ValueError, also for NaN and for absurd nesting."""
     try:
-        value: JsonValue = json.loads(text, parse_constant=_refuse_constant)
+        value: JsonValue = json.loads(text, parse_constant=_refuse, parse_float=_finite)
         return clean(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -47,5 +49,10 @@ def as_text(value: JsonValue) -> str:
     return value if isinstance(value, str) else dump(value)
 
 
-def _refuse_constant(name: str) -> JsonValue:
+def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)

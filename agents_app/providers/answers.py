@@ -43,6 +43,13 @@ def first(items: object) -> dict[str, Any]:
     return {}
 
 
+def listed_models(body: Mapping[str, Any], *, provider: str) -> list[str]:
+    listed = body.get("data")
+    if not isinstance(listed, list):
+        raise unreadable("the list of models has no data", provider)
+    return [name_of(item.get("id")) for item in listed if isinstance(item, dict)]
+
+
 def text_of(content: object) -> str:
     """The text of a message: plain, or in parts of which only those of type text count."""
     if isinstance(content, str):

@@ -1,21 +1,20 @@
 """Anthropic's Messages API, by its own SDK."""
 
 import logging
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anthropic
-import httpx2
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest
 from agents_app.providers import usage as usages
-from agents_app.providers.answers import body_of, limits_of, name_of, text_of, unreadable
+from agents_app.providers.answers import limits_of, listed_models, name_of, text_of, unreadable
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.errors import vendor_errors
+from agents_app.providers.calls import Answer, call
 from agents_app.providers.models import model_info
-from agents_app.providers.openai_client import listed_models
-from agents_app.providers.transport import shared_client, timeouts, total_deadline
+from agents_app.providers.transport import shared_client
 
 _FINISH = {
     "end_turn": FinishReason.STOP,
@@ -32,8 +31,8 @@ logging.getLogger("anthropic").setLevel(logging.INFO)
 
 class AnthropicClient:
     def __init__(self, settings: ProviderSettings) -> None:
+        self._settings = settings
         self._name = settings.name
-        self._api_key = settings.api_key
         self._client = anthropic.Anthropic(
             api_key=settings.api_key,
             base_url=settings.address,
@@ -44,25 +43,16 @@ class AnthropicClient:
         )
 
     def complete(self, request: ModelRequest) -> ModelReply:
-        arguments = self._arguments(request)
-        started = time.monotonic()
-        with (
-            vendor_errors(anthropic, provider=self._name, api_key=self._api_key),
-            total_deadline(request.deadline_seconds),
-        ):
-            answer = self._client.messages.with_raw_response.create(
-                **arguments, timeout=timeouts(request.deadline_seconds)
-            )
-        latency_ms = round((time.monotonic() - started) * 1000)
-        return self._reply(answer.http_response, request=request, latency_ms=latency_ms)
+        create = self._client.messages.with_raw_response.create
+        send = partial(create, **self._arguments(request))
+        return self._reply(self._call(send, request.deadline_seconds), request=request)
 
     def models(self, *, deadline_seconds: float) -> list[str]:
-        with (
-            vendor_errors(anthropic, provider=self._name, api_key=self._api_key),
-            total_deadline(deadline_seconds),
-        ):
-            answer = self._client.models.with_raw_response.list(timeout=timeouts(deadline_seconds))
-        return listed_models(answer.http_response, provider=self._name)
+        answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)
+        return listed_models(answer.body, provider=self._name)
+
+    def _call(self, send: Callable[..., Any], deadline_seconds: float) -> Answer:
+        return call(send, sdk=anthropic, settings=self._settings, deadline_seconds=deadline_seconds)
 
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
         info = model_info(ProviderKind.ANTHROPIC, request.model)
@@ -93,10 +83,8 @@ class AnthropicClient:
             ) from None
         return {"type": "json_schema", "schema": fitted}
 
-    def _reply(
-        self, response: httpx2.Response, *, request: ModelRequest, latency_ms: int
-    ) -> ModelReply:
-        body = body_of(response, provider=self._name)
+    def _reply(self, answer: Answer, *, request: ModelRequest) -> ModelReply:
+        body = answer.body
         if not isinstance(body.get("content"), list):
             raise unreadable("the answer has no content", self._name)
         text = text_of(body["content"])
@@ -106,7 +94,7 @@ class AnthropicClient:
             usage=usages.from_anthropic(body.get("usage"), request=request, text=text),
             provider=self._name,
             model=name_of(body.get("model"), request.model),
-            request_id=name_of(response.headers.get("request-id"), body.get("id")),
-            latency_ms=latency_ms,
-            limits=limits_of(response.headers),
+            request_id=name_of(answer.headers.get("request-id"), body.get("id")),
+            latency_ms=answer.latency_ms,
+            limits=limits_of(answer.headers),
         )

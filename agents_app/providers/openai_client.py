@@ -1,20 +1,26 @@
 """OpenAI, and every server that speaks its chat protocol, by OpenAI's SDK."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import httpx2
 import openai
 
 from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest
 from agents_app.providers import usage as usages
-from agents_app.providers.answers import body_of, first, limits_of, name_of, text_of, unreadable
+from agents_app.providers.answers import (
+    first,
+    limits_of,
+    listed_models,
+    name_of,
+    text_of,
+    unreadable,
+)
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.errors import vendor_errors
+from agents_app.providers.calls import Answer, call
 from agents_app.providers.models import model_info
-from agents_app.providers.transport import shared_client, timeouts, total_deadline
+from agents_app.providers.transport import shared_client
 from costs.core.usage import Usage
 
 _FINISH = {
@@ -40,9 +46,9 @@ logging.getLogger("openai").setLevel(logging.INFO)
 
 class OpenAIClient:
     def __init__(self, settings: ProviderSettings) -> None:
+        self._settings = settings
         self._name = settings.name
         self._kind = settings.kind
-        self._api_key = settings.api_key
         self._client = openai.OpenAI(
             # The SDK insists on a key; servers without keys ignore it.
             api_key=settings.api_key or "none",
@@ -55,25 +61,16 @@ class OpenAIClient:
         self._client.project = None
 
     def complete(self, request: ModelRequest) -> ModelReply:
-        arguments = self._arguments(request)
-        started = time.monotonic()
-        with (
-            vendor_errors(openai, provider=self._name, api_key=self._api_key),
-            total_deadline(request.deadline_seconds),
-        ):
-            answer = self._client.chat.completions.with_raw_response.create(
-                **arguments, timeout=timeouts(request.deadline_seconds)
-            )
-        latency_ms = round((time.monotonic() - started) * 1000)
-        return self._reply(answer.http_response, request=request, latency_ms=latency_ms)
+        create = self._client.chat.completions.with_raw_response.create
+        send = partial(create, **self._arguments(request))
+        return self._reply(self._call(send, request.deadline_seconds), request=request)
 
     def models(self, *, deadline_seconds: float) -> list[str]:
-        with (
-            vendor_errors(openai, provider=self._name, api_key=self._api_key),
-            total_deadline(deadline_seconds),
-        ):
-            answer = self._client.models.with_raw_response.list(timeout=timeouts(deadline_seconds))
-        return listed_models(answer.http_response, provider=self._name)
+        answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)
+        return listed_models(answer.body, provider=self._name)
+
+    def _call(self, send: Callable[..., Any], deadline_seconds: float) -> Answer:
+        return call(send, sdk=openai, settings=self._settings, deadline_seconds=deadline_seconds)
 
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
         taken = model_info(self._kind, request.model).fit(request.parameters, provider=self._name)
@@ -91,10 +88,8 @@ class OpenAIClient:
         extra = {name: value for name, value in taken.items() if name in _EXTRA}
         return arguments | ({"extra_body": extra} if extra else {})
 
-    def _reply(
-        self, response: httpx2.Response, *, request: ModelRequest, latency_ms: int
-    ) -> ModelReply:
-        body = body_of(response, provider=self._name)
+    def _reply(self, answer: Answer, *, request: ModelRequest) -> ModelReply:
+        body = answer.body
         if not isinstance(body.get("choices"), list):
             raise unreadable("the answer has no choices", self._name)
         choice = first(body["choices"])
@@ -107,17 +102,10 @@ class OpenAIClient:
             usage=normalise(body.get("usage"), request=request, text=text),
             provider=self._name,
             model=name_of(body.get("model"), request.model),
-            request_id=name_of(response.headers.get("x-request-id"), body.get("id")),
-            latency_ms=latency_ms,
-            limits=limits_of(response.headers),
+            request_id=name_of(answer.headers.get("x-request-id"), body.get("id")),
+            latency_ms=answer.latency_ms,
+            limits=limits_of(answer.headers),
         )
-
-
-def listed_models(response: httpx2.Response, *, provider: str) -> list[str]:
-    listed = body_of(response, provider=provider).get("data")
-    if not isinstance(listed, list):
-        raise unreadable("the list of models has no data", provider)
-    return [name_of(item.get("id")) for item in listed if isinstance(item, dict)]
 
 
 def _finish_reason(choice: Mapping[str, Any], message: Mapping[str, Any]) -> FinishReason:

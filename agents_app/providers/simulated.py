@@ -70,8 +70,11 @@ class SimulatedClient:
         rng: random.Random,
         latency_seconds: float,
     ) -> ModelReply:
-        words = _words(request, options, rng)
-        cut = words[: request.max_output_tokens]
+        # As with real models, thinking counts against the bound.
+        reasoning_tokens = min(options.reasoning_tokens, request.max_output_tokens)
+        room = request.max_output_tokens - reasoning_tokens
+        words = _words(request, options, rng, most=room + 1)
+        cut = words[:room]
         asked = options.input_tokens
         input_tokens = estimate_tokens(request.prompt_text) if asked is None else asked
         return ModelReply(
@@ -79,9 +82,9 @@ class SimulatedClient:
             finish_reason=FinishReason.LENGTH if len(cut) < len(words) else FinishReason.STOP,
             usage=Usage(
                 input_tokens=input_tokens,
-                output_tokens=len(cut) + options.reasoning_tokens,
+                output_tokens=len(cut) + reasoning_tokens,
                 cached_tokens=min(options.cached_tokens, input_tokens),
-                reasoning_tokens=options.reasoning_tokens,
+                reasoning_tokens=reasoning_tokens,
             ),
             provider=self._name,
             model=request.model,
@@ -126,8 +129,10 @@ def _wait(seconds: float) -> None:
         threading.Event().wait(seconds)
 
 
-def _words(request: ModelRequest, options: SimulatedOptions, rng: random.Random) -> list[str]:
-    """The answer in pieces of one token each."""
+def _words(
+    request: ModelRequest, options: SimulatedOptions, rng: random.Random, *, most: int
+) -> list[str]:
+    """The answer in pieces of one token each; drawn words at most as many as `most`."""
     fixed = options.text
     if fixed is None and options.output is not None:
         fixed = values.dump(options.output)
@@ -136,5 +141,5 @@ def _words(request: ModelRequest, options: SimulatedOptions, rng: random.Random)
     if fixed is not None:
         return [fixed[start : start + 4] for start in range(0, len(fixed), 4)]
     count = options.output_tokens
-    total = count if isinstance(count, int) else rng.randint(*count)
+    total = min(most, count if isinstance(count, int) else rng.randint(*count))
     return [rng.choice(WORDS) if place == 0 else f" {rng.choice(WORDS)}" for place in range(total)]

@@ -115,6 +115,12 @@ def test_output_is_bounded_by_the_request():
     assert reply.usage.output_tokens == 10
 
 
+def test_thinking_counts_against_the_bound():
+    usage = client(reasoning_tokens=8).complete(replace(ASK, max_output_tokens=10)).usage
+
+    assert (usage.output_tokens, usage.reasoning_tokens) == (10, 8)
+
+
 def test_a_step_overrides_the_provider():
     reply = client(text="provider").complete(replace(ASK, parameters={"text": "step"}))
 

@@ -1,0 +1,40 @@
+"""One call through a vendor's SDK: its deadline, its errors, its time, its answer as JSON."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from agents_app.providers.answers import body_of
+from agents_app.providers.base import ProviderSettings
+from agents_app.providers.errors import vendor_errors
+from agents_app.providers.transport import timeouts, total_deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+    latency_ms: int
+
+
+def call(
+    send: Callable[..., Any],
+    *,
+    sdk: ModuleType,
+    settings: ProviderSettings,
+    deadline_seconds: float,
+) -> Answer:
+    """Call an SDK's `with_raw_response` method. Every failure is a ProviderError."""
+    started = time.monotonic()
+    with (
+        vendor_errors(sdk, provider=settings.name, api_key=settings.api_key),
+        total_deadline(deadline_seconds),
+    ):
+        response = send(timeout=timeouts(deadline_seconds)).http_response
+    return Answer(
+        body=body_of(response, provider=settings.name),
+        headers=response.headers,
+        latency_ms=round((time.monotonic() - started) * 1000),
+    )
