@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
@@ -22,6 +22,7 @@ from orchestrator.core.values import (
     WorkflowRef,
 )
 
+FORMAT_VERSION: Final = 1
 MAX_STEPS = 20_000
 DEFAULT_PRIORITY = 5
 
@@ -209,7 +210,7 @@ class DegradeRule(Part):
 class WorkflowSpec(Part):
     """Built by `parsing.spec_from_mapping`, which also keeps what its author wrote."""
 
-    muster: Literal[1] = 1  # format version
+    muster: Literal[1] = FORMAT_VERSION
     name: Slug
     description: Text = ""
     module: Label | None = None  # business area, such as finance

@@ -67,12 +67,13 @@ RUN_TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
 _STOPS = frozenset({_A.FAILED, _A.CANCELLED, _A.BUDGET_EXCEEDED})
 
 AGENT_RUN_TRANSITIONS: Final[Mapping[AgentRunStatus, frozenset[AgentRunStatus]]] = {
-    _A.PENDING: frozenset({_A.READY, _A.SKIPPED, _A.CANCELLED}),
+    # Straight to queued when a level is made ready and published by one statement.
+    _A.PENDING: frozenset({_A.READY, _A.QUEUED, _A.SKIPPED, _A.CANCELLED}),
     # Claimed straight away when an older message for the same agent run is still on its way.
     _A.READY: frozenset({_A.QUEUED, _A.RUNNING, _A.WAITING, _A.SKIPPED}) | _STOPS,
     _A.QUEUED: frozenset({_A.READY, _A.RUNNING, _A.WAITING, _A.SKIPPED}) | _STOPS,
-    # Back to ready when the lease of its worker runs out.
-    _A.RUNNING: frozenset({_A.READY, _A.WAITING, _A.COMPLETED}) | _STOPS,
+    # Back to ready or queued when the lease of its worker runs out.
+    _A.RUNNING: frozenset({_A.READY, _A.QUEUED, _A.WAITING, _A.COMPLETED}) | _STOPS,
     _A.WAITING: frozenset({_A.READY, _A.COMPLETED, _A.SKIPPED}) | _STOPS,
     _A.COMPLETED: frozenset(),
     _A.FAILED: frozenset(),
