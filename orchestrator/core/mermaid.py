@@ -1,0 +1,121 @@
+"""A workflow as Mermaid flowchart text, with the states of a run if there is one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from orchestrator.core import graph
+from orchestrator.core.palette import PALETTE
+from orchestrator.core.spec import AgentSpec, StepSpec, WorkflowSpec
+
+MAX_DRAWN_STEPS = 150
+MAX_DRAWN_EDGES = 400
+MAX_LABEL = 80
+
+
+def to_mermaid(
+    spec: WorkflowSpec,
+    *,
+    states: Mapping[str, str] | None = None,
+    max_steps: int = MAX_DRAWN_STEPS,
+) -> str:
+    """The graph; `states` maps steps to their state. A large graph shows one node per level."""
+    needs = {step.name: step.needs for step in spec.steps}
+    edges = sum(map(len, needs.values()))
+    if len(needs) > max_steps or edges > MAX_DRAWN_EDGES:
+        lines = list(_folded(needs, states=states))
+    else:
+        lines = list(_steps(spec.steps, states=states))
+    return "\n".join(["flowchart TD", *lines, *_classes(states), ""])
+
+
+def node_id(position: int) -> str:
+    """The node of the step at this place of the spec; names could be words of Mermaid."""
+    return f"s{position}"
+
+
+def _steps(steps: Sequence[StepSpec], *, states: Mapping[str, str] | None) -> Iterator[str]:
+    place = {step.name: node_id(position) for position, step in enumerate(steps)}
+    for step in steps:
+        state = states.get(step.name, "pending") if states is not None else None
+        title = f"{PALETTE[state].icon} {step.name}" if state else step.name
+        yield _node(place[step.name], [title, _subtitle(step, state=state)], state=state)
+    for step in steps:
+        for need in step.needs:
+            if need in place:
+                yield f"    {place[need]} --> {place[step.name]}"
+
+
+def _subtitle(step: StepSpec, *, state: str | None) -> str:
+    if state:
+        return state.replace("_", " ")
+    if isinstance(step.agent, AgentSpec):
+        return step.agent.tool or step.agent.type
+    return step.agent or step.workflow or step.kind
+
+
+def _folded(
+    needs: Mapping[str, Sequence[str]], *, states: Mapping[str, str] | None
+) -> Iterator[str]:
+    levels = graph.levels(needs)
+    for index, names in enumerate(levels):
+        count = f"{len(names)} step{'s' if len(names) != 1 else ''}"
+        lines, state = [f"Level {index + 1}: {count}"], None
+        if states is not None:
+            counts = Counter(states.get(name, "pending") for name in names)
+            lines += [f"{PALETTE[s].icon} {n} {s.replace('_', ' ')}" for s, n in counts.items()]
+            state = _most_telling(counts)
+        yield _node(f"l{index}", lines, state=state)
+    for index in range(1, len(levels)):
+        yield f"    l{index - 1} --> l{index}"
+
+
+_TELLING = (
+    "failed",
+    "budget_exceeded",
+    "cancelled",
+    "running",
+    "waiting",
+    "queued",
+    "ready",
+    "pending",
+    "completed",
+    "skipped",
+)
+
+
+def _most_telling(counts: Mapping[str, int]) -> str:
+    """What someone who looks at a folded level wants to see first."""
+    return next(state for state in _TELLING if counts.get(state))
+
+
+def _node(identifier: str, lines: Sequence[str], *, state: str | None) -> str:
+    label = "<br/>".join(_escaped(line) for line in lines)
+    return f'    {identifier}["{label}"]' + (f":::{state}" if state else "")
+
+
+def _escaped(text: str) -> str:
+    """Text that neither Mermaid nor the page around it can take for markup."""
+    short = text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "\u2026"
+    return "".join(
+        character
+        if character.isalnum() or character in " _-.,:$" or character in _ICONS
+        else f"#{ord(character)};"
+        for character in short
+    )
+
+
+_ICONS = frozenset(look.icon for look in PALETTE.values()) | {"\u2026"}
+
+
+def _classes(states: Mapping[str, str] | None) -> Iterator[str]:
+    if states is None:
+        return
+    for state, look in PALETTE.items():
+        dashes = ",stroke-dasharray:4 3" if look.is_dashed else ""
+        width = ",stroke-width:3px" if state == "running" else ""
+        yield (
+            f"    classDef {state} fill:{look.fill},stroke:{look.stroke},"
+            f"color:#111827{width}{dashes}"
+        )
