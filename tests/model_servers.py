@@ -45,10 +45,14 @@ def llmock() -> Iterator[LLMockServer]:
         yield server
 
 
-class RawServer:
-    """Answers every connection with what `talk` does to its socket, once the request is in."""
+# What to do with a connection, given the request that came in on it.
+Talk = Callable[["RawServer", socket.socket, bytes], None]
 
-    def __init__(self, talk: Callable[["RawServer", socket.socket], None]) -> None:
+
+class RawServer:
+    """Answers every connection by talking to its socket as it is told."""
+
+    def __init__(self, talk: Talk) -> None:
         self._talk = talk
         self._listener = socket.create_server((LOOPBACK, free_port()))
         self._threads: list[threading.Thread] = []
@@ -90,12 +94,13 @@ class RawServer:
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
             connection.settimeout(5)
-            self.requests.append(_read_request(connection))
-            self._talk(self, connection)
+            asked = _read_request(connection)
+            self.requests.append(asked)
+            self._talk(self, connection, asked)
 
 
 @contextmanager
-def raw_server(talk: Callable[[RawServer, socket.socket], None]) -> Iterator[RawServer]:
+def raw_server(talk: Talk) -> Iterator[RawServer]:
     with RawServer(talk) as server:
         yield server
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 
+from agents_app.core import values
 from costs.core.usage import Usage
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
@@ -49,7 +50,8 @@ class ModelRequest:
     @property
     def prompt_text(self) -> str:
         """Everything the model reads as one text, for estimates of its length."""
-        return "\n".join([self.system, *(message.content for message in self.messages)])
+        schema = "" if self.output_schema is None else values.dump(self.output_schema)
+        return "\n".join([self.system, *(each.content for each in self.messages), schema])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,20 +41,11 @@ class Tool:
             raise ToolFailedError(self.name, reason) from error
         return self._bounded(result)
 
-    def problems(self, arguments: Mapping[str, JsonValue]) -> list[str]:
-        """What is wrong with the arguments, each with its name; empty if nothing is."""
-        try:
-            self._arguments.model_validate(arguments)
-        except ValidationError as error:
-            return _told(error)
-        return []
-
     def _checked(self, arguments: Mapping[str, JsonValue]) -> dict[str, Any]:
         try:
             model = self._arguments.model_validate(arguments)
         except ValidationError as error:
-            told = "; ".join(_told(error))
-            raise ToolFailedError(self.name, f"arguments: {told}"[:_SHOWN]) from error
+            raise ToolFailedError(self.name, f"arguments: {_told(error)}"[:_SHOWN]) from error
         # Attribute by attribute: model_dump() would turn nested models back into dictionaries.
         return {name: getattr(model, name) for name in self._arguments.model_fields}
 
@@ -155,8 +146,8 @@ def _without_titles(schema: Any) -> Any:
     }
 
 
-def _told(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
+def _told(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
         for problem in error.errors(include_url=False)
-    ]
+    )

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -54,7 +55,13 @@ def http(body, *, status="200 OK", headers=()):
 
 
 def answering(raw):
-    return lambda server, connection: connection.sendall(raw)
+    return lambda server, connection, asked: connection.sendall(raw)
+
+
+def saying(vendor, text):
+    if vendor == "anthropic":
+        return {**MESSAGE, "content": [{"type": "text", "text": text}]}
+    return {**CHAT, "choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
 
 
 def sent_body(server):
@@ -239,7 +246,7 @@ def test_the_deadline_holds_against_a_server_that_drips(vendor, where):
     opening = {"head": head, "body": head + b"Content-Length: 90000\r\n\r\n", "silence": b""}
     drop = {"head": b"X", "body": b" ", "silence": b""}
 
-    def drip(server, connection):
+    def drip(server, connection, asked):
         parts = itertools.chain([opening[where]], itertools.repeat(drop[where]))
         server.drip(connection, parts, every=0.05)
 
@@ -268,10 +275,23 @@ def test_an_endless_answer_is_cut(vendor, monkeypatch):
     assert "the answer is too large" in str(error)
 
 
+def test_threads_share_a_client_without_mixing_answers(vendor):
+    def repeat_the_question(server, connection, asked):
+        question = json.loads(asked.partition(b"\r\n\r\n")[2])["messages"][-1]["content"]
+        connection.sendall(http(saying(vendor, question)))
+
+    questions = [f"question {number}" for number in range(40)]
+    with raw_server(repeat_the_question) as server, ThreadPoolExecutor(20) as threads:
+        provider = client(vendor, server.url)
+        replies = threads.map(lambda question: provider.complete(request(question)), questions)
+
+        assert [reply.text for reply in replies] == questions
+
+
 def test_connections_are_kept_and_shared_by_credentials():
     kept = []
 
-    def serve_two(server, connection):
+    def serve_two(server, connection, asked):
         kept.append(connection)
         whole = http(CHAT).replace(b"Connection: close\r\n", b"")
         connection.sendall(whole)
