@@ -19,9 +19,9 @@ from agents_app.core.errors import ProviderError
 from agents_app.core.model import FinishReason, ModelClient, ModelReply, ModelRequest
 from costs.core.pricing import Price, cost, estimate_tokens, worst_case
 from costs.core.usage import Usage
-from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
+from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import client_for_tenant

@@ -1,11 +1,12 @@
 """The providers that the operator configured, and who may use them."""
 
+from dataclasses import replace
 from functools import cache
 
 from django.conf import settings
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.roles import Role
+from agents_app.core.roles import Role, detect
 from agents_app.providers.base import (
     NEEDS_KEY,
     ProviderClient,
@@ -14,6 +15,7 @@ from agents_app.providers.base import (
     client_for,
     configuration_problem,
 )
+from orchestrator.core.plan import PlannedStep
 
 
 @cache
@@ -30,6 +32,21 @@ def provider_settings() -> dict[str, ProviderSettings]:
         )
         for name, given in settings.MUSTER_PROVIDERS.items()
     }
+
+
+def with_platform_model(step: PlannedStep) -> PlannedStep:
+    """The step with role, provider and model settled: what its author left open is filled in.
+
+    The role is read from the task's words; it may bring a model of its own.
+    """
+    if not step.uses_model:
+        return step
+    role = Role(step.role) if step.role else detect(str(step.config.get("prompt", "")))
+    provider = step.provider or settings.LLM_PROVIDER
+    known = provider_settings().get(provider)
+    model = step.model or (known.model_for(role) if known else "")
+    config = {**step.config, "role": str(role), "provider": provider, "model": model}
+    return replace(step, role=str(role), provider=provider, model=model, config=config)
 
 
 def unusable(name: str, *, uses_environment: bool) -> str | None:

@@ -50,7 +50,8 @@ def watch(tenant_id: UUID, run_id: UUID) -> str:
     """Show the run until it has ended; its final status. Ctrl-C leaves, the run goes on."""
     console = Console(stderr=True)
     try:
-        look = _live(console, tenant_id, run_id) if console.is_terminal else _lines(console, tenant_id, run_id)
+        show = _live if console.is_terminal else _lines
+        look = show(console, tenant_id, run_id)
     except KeyboardInterrupt:
         console.print(f"The run goes on. Its id is {run_id}; see it in the admin or over the API.")
         return RunStatus.COMPLETED

@@ -1,5 +1,6 @@
 """One attempt at an agent run, from claim to outcome."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +11,7 @@ from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Ports
-from agents_app.core.roles import Role, detect
+from agents_app.core.roles import Role
 from agents_app.runtime import run_agent
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
@@ -27,6 +28,10 @@ from tenants.kernel.errors import PlatformError
 log = structlog.get_logger(__name__)
 
 _FINISH = "SELECT * FROM muster_finish(%s, %s, %s, %s, %s, %s, %s, %s)"
+_UNFORESEEN = {
+    "code": "internal_error",
+    "message": "The platform failed while it worked on this step; its log tells more.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,49 +94,43 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     return _Result(prompt=prompt, output=outcome.output)
 
 
-_UNFORESEEN = {
-    "code": "internal_error",
-    "message": "The platform failed while it worked on this step; its log tells more.",
-}
-
-
 def _told(error: PlatformError) -> dict[str, JsonValue]:
     return {"code": error.code, "message": str(error), "retryable": error.retryable}
 
 
+_TEMPLATED = ("prompt", "arguments")
+# What an agent is set to beyond its templates; the rest of a saved agent is for people.
+_PLAIN = (
+    "type",
+    "provider",
+    "model",
+    "system",
+    "parameters",
+    "output_schema",
+    "tool",
+    "mode",
+    "separator",
+)
+
+
 def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
-    """The step's agent with its templates rendered against the run's input and outputs."""
+    """The step's agent, its templates rendered against the run's input and outputs."""
     context = {
         "input": claimed.input,
         "steps": {name: {"output": output} for name, output in claimed.outputs.items()},
     }
-    given = {
-        name: template.render(value, context) if name in _TEMPLATED else value
-        for name, value in step.config.items()
-        if name in _CONFIG_FIELDS
-    }
-    prompt = str(given.get("prompt", ""))
-    role = Role(given.pop("role")) if given.get("role") else detect(prompt)
+    config = step.config
+    given = {name: config[name] for name in _PLAIN if name in config}
+    given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}
+    if not isinstance(given.get("prompt", ""), str):
+        # A prompt that is one variable keeps the variable's type; models read text.
+        given["prompt"] = json.dumps(given["prompt"], ensure_ascii=False)
     return AgentConfig(
-        **given, role=role, deadline_seconds=step.timeout_seconds, attempt=claimed.attempt
+        **given,
+        role=Role(step.role) if step.role else None,
+        deadline_seconds=float(step.timeout_seconds),
+        attempt=claimed.attempt,
     )
-
-
-_TEMPLATED = ("prompt", "arguments")
-_CONFIG_FIELDS = (
-    "type",
-    "role",
-    "provider",
-    "model",
-    "system",
-    "prompt",
-    "parameters",
-    "output_schema",
-    "tool",
-    "arguments",
-    "mode",
-    "separator",
-)
 
 
 def _finish(claimed: Claim, result: _Result, lease: Lease) -> None:

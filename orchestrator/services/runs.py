@@ -5,9 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from django.db import connection, transaction
-from jsonschema import Draft202012Validator
 
-from orchestrator.core.problems import Problem, pointer
+from orchestrator.core.schema import value_problems, with_defaults
 from orchestrator.dispatch.canvas import publish_advance
 from orchestrator.models import Run, RunEvent, Workflow, WorkflowVersion
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
@@ -40,20 +39,23 @@ def start_run(
 ) -> Run:
     """Create a run with all its rows; workers hear of it once the transaction commits.
 
-    Raises TenantSuspendedError, NotPublishedError, or InputInvalidError with every problem.
+    The input schema's defaults are filled in. Raises TenantSuspendedError, NotPublishedError,
+    or InputInvalidError with every problem.
     """
     _refuse_suspended()
     pinned = version or workflow.current_version
     if pinned is None:
         raise NotPublishedError(workflow.name)
-    problems = input_problems(pinned.spec.get("inputs"), input)
+    schema = pinned.spec.get("inputs") or {}
+    given = with_defaults(input, schema)
+    problems = value_problems(given, schema)
     if problems:
         raise InputInvalidError(problems)
     run = Run.objects.create(
         project_id=workflow.project_id,
         workflow=workflow,
         version=pinned,
-        input=input,
+        input=given,
         priority=5 if priority is None else priority,
         metadata=dict(metadata or {}),
         started_by=asdict(current_actor()),
@@ -68,17 +70,6 @@ def start_run(
     )
     transaction.on_commit(lambda: publish_advance(run.tenant_id, run.id))
     return run
-
-
-def input_problems(schema: Mapping[str, Any] | None, value: Any) -> list[Problem]:
-    """Everything in a run's input that its workflow's schema refuses."""
-    if schema is None:
-        return []
-    found = Draft202012Validator(schema).iter_errors(value)
-    return [
-        Problem("/input" + pointer(*error.absolute_path), str(error.validator), error.message)
-        for error in sorted(found, key=lambda error: list(map(str, error.absolute_path)))
-    ]
 
 
 def _refuse_suspended() -> None:

@@ -52,7 +52,9 @@ def sweep() -> Swept:
         publish_advance(row["tenant_id"], row["run_id"])
     swept = Swept(recovered=len(lost), republished=len(unheard), nudged=len(stalled))
     if swept != Swept():
-        log.info("swept", recovered=swept.recovered, republished=swept.republished, nudged=swept.nudged)
+        log.info(
+            "swept", recovered=swept.recovered, republished=swept.republished, nudged=swept.nudged
+        )
     return swept
 
 

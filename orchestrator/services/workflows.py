@@ -1,6 +1,7 @@
 """Checking, publishing and deleting workflows. Drafts are kept in `drafts`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agents_app.models import Agent
@@ -13,7 +14,7 @@ from orchestrator.core.problems import Problem
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.validation import Catalog, Report, examine
 from orchestrator.execution.prices import knows_price
-from orchestrator.execution.providers import provider_settings, unusable
+from orchestrator.execution.providers import provider_settings, unusable, with_platform_model
 from orchestrator.models import Workflow, WorkflowVersion
 from orchestrator.services.drafts import draft_spec, save_draft
 from tenants.models import Project, Tenant
@@ -78,7 +79,8 @@ def _make_current(workflow: Workflow, version: WorkflowVersion) -> WorkflowVersi
 
 
 def _plan(spec: WorkflowSpec) -> dict[str, Any]:
-    return plan_to_json(compile_plan(spec, _saved_agents()))
+    plan = compile_plan(spec, _saved_agents())
+    return plan_to_json(replace(plan, steps=tuple(map(with_platform_model, plan.steps))))
 
 
 def _examine(spec: Mapping[str, Any]) -> Report:

@@ -228,17 +228,33 @@ BEGIN
           WHERE a.run_id = p_run AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded'));
 END $$;
 
--- Skips steps whose needs were not met; a need that fails skips all that hang on it.
-CREATE FUNCTION muster_skip_steps(p_tenant uuid, p_run uuid, p_steps text[], p_reason text)
+-- Skips steps that cannot run any more, each with its reason.
+CREATE FUNCTION muster_skip_steps(p_tenant uuid, p_run uuid, p_steps text[], p_reasons text[])
 RETURNS void LANGUAGE sql AS $$
     WITH skipped AS (
-        UPDATE agent_run SET status = 'skipped', status_reason = p_reason,
+        UPDATE agent_run a SET status = 'skipped', status_reason = s.reason,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
-         WHERE run_id = p_run AND step = ANY (p_steps) AND status IN ('pending', 'ready')
-        RETURNING id, step)
+          FROM unnest(p_steps, p_reasons) AS s (step, reason)
+         WHERE a.run_id = p_run AND a.step = s.step AND a.status IN ('pending', 'ready')
+        RETURNING a.id, a.step, s.reason)
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
     SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.skipped',
-           jsonb_build_object('step', step, 'reason', p_reason) FROM skipped
+           jsonb_build_object('step', step, 'reason', reason) FROM skipped
+$$;
+
+-- Calls back what no worker has begun; gives the number of agent runs still at work.
+CREATE FUNCTION muster_stop_steps(p_tenant uuid, p_run uuid, p_reason text)
+RETURNS bigint LANGUAGE sql AS $$
+    WITH stopped AS (
+        UPDATE agent_run a SET status = 'cancelled', status_reason = p_reason,
+               finished_at = clock_timestamp(), updated_at = clock_timestamp()
+         WHERE a.run_id = p_run AND a.status IN ('pending', 'ready', 'queued', 'waiting')
+        RETURNING a.id, a.step),
+    told AS (
+        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+        SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.cancelled',
+               jsonb_build_object('step', step, 'reason', p_reason) FROM stopped)
+    SELECT count(*) FROM agent_run WHERE run_id = p_run AND status = 'running'
 $$;
 
 -- Makes a level's pending agent runs ready and queues as many as the window lets through, the
@@ -272,14 +288,12 @@ BEGIN
     SELECT m.id, m.priority, v_count > p_window FROM moved m WHERE m.status = 'queued' ORDER BY m.rank;
 END $$;
 
--- Ends a run: what never began is skipped, the cost is summed up.
+-- Ends a run whose steps are all settled: its cost is summed up.
 CREATE FUNCTION muster_finish_run(p_tenant uuid, p_run uuid, p_status text, p_reason text, p_output jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_cost bigint;
 BEGIN
-    PERFORM muster_skip_steps(p_tenant, p_run,
-        ARRAY(SELECT step FROM agent_run WHERE run_id = p_run AND status IN ('pending', 'ready')), p_reason);
     SELECT COALESCE(sum(cost_nano), 0) INTO v_cost FROM agent_run WHERE run_id = p_run;
     UPDATE run SET status = p_status, status_reason = p_reason, output = p_output, cost_nano = v_cost,
            level_left = NULL, finished_at = clock_timestamp(), updated_at = clock_timestamp()

@@ -2,11 +2,11 @@ import json
 import secrets
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from orchestrator.core.yaml_io import load_text
 from orchestrator.services.workflows import publish_spec
-from django.conf import settings
 from tenants.models import ApiKey, Membership, Project, Tenant, User
 from tenants.roles import Role, Scope
 from tenants.scope import Actor, acting_as, tenant_scope

@@ -15,7 +15,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=["check"])
-        parser.add_argument("names", nargs="*", help="Providers to ask; all configured ones if none.")
+        parser.add_argument("names", nargs="*", help="Which to ask; by default all that are configured.")
         parser.add_argument("--deadline", type=float, default=10.0, help="Seconds for each.")
 
     def handle(self, *args: Any, **options: Any) -> None:
