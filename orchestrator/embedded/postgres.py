@@ -163,6 +163,7 @@ class Postgres:
                     *("-D", unfinished, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"),
                     *("--auth=scram-sha-256", f"--pwfile={secret.name}", *sync),
                 ),
+                name="initdb",
                 environment=ENVIRONMENT,
                 directory=self.base,
                 user=self.user,
@@ -203,6 +204,7 @@ class Postgres:
                 "-f",
                 "-",
             ),
+            name="psql",
             environment=ENVIRONMENT
             | {
                 "PGHOST": LOOPBACK,

@@ -110,15 +110,15 @@ def stop(service: Service, process: subprocess.Popen[bytes]) -> None:
 def run_checked(
     command: Iterable[str | Path],
     *,
+    name: str,
     environment: Mapping[str, str],
     directory: Path,
     user: int | None = None,
     stdin: str = "",
 ) -> None:
     """Run a short helper program; what it says becomes the error if it fails."""
-    argv = [str(part) for part in command]
     done = subprocess.run(
-        argv,
+        [str(part) for part in command],
         input=stdin,
         cwd=directory,
         env=dict(environment),
@@ -134,7 +134,7 @@ def run_checked(
     if done.returncode != 0:
         hint = " The disk is full." if "No space left" in done.stdout else ""
         raise EmbeddedError(
-            f"{Path(argv[0]).name} failed with exit code {done.returncode}.{hint}\n{done.stdout}"
+            f"{name} failed with exit code {done.returncode}.{hint}\n{done.stdout}".rstrip()
         )
 
 
@@ -144,14 +144,15 @@ def keep_previous_log(log: Path) -> None:
 
 
 def birth(pid: int) -> str | None:
-    """What tells this process from every other that ever had its number; None if it is gone."""
+    """What tells this process from every other that ever had its number; None if it has ended."""
     try:
         # The name in field 2 may hold spaces and brackets; the start time is field 22.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
-    return f"{boot}:{fields[19]}"
+    # A dead process whose parent does not look at it keeps its number, as a zombie.
+    return None if fields[0] == "Z" else f"{boot}:{fields[19]}"
 
 
 def marked_processes(home: Path) -> list[psutil.Process]:
@@ -187,8 +188,23 @@ def end_processes(processes: Iterable[psutil.Process], *, patience_seconds: floa
             # To PostgreSQL TERM means: wait until the last client has left.
             gentle = signal.SIGINT if process.name() == "postgres" else signal.SIGTERM
             process.send_signal(gentle)
-    _, stubborn = psutil.wait_procs(found, timeout=patience_seconds)
-    for process in stubborn:
+    for process in still_alive(found, after_seconds=patience_seconds):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(stubborn, timeout=5)
+    still_alive(found, after_seconds=5)
+
+
+def still_alive(found: list[psutil.Process], *, after_seconds: float) -> list[psutil.Process]:
+    """Wait for the processes to end, and return those that did not."""
+    deadline = time.monotonic() + after_seconds
+    while (alive := [one for one in found if is_alive(one)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive
+
+
+def is_alive(process: psutil.Process) -> bool:
+    # An orphan may stay a zombie for as long as its new parent likes; psutil calls that running.
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

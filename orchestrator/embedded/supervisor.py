@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
@@ -22,6 +24,8 @@ from orchestrator.embedded.report import Reporter
 from orchestrator.embedded.stack import Stack, build_stack
 from orchestrator.embedded.state import Home, State, read_state, supervising, write_state
 
+# A signal so soon after the first is the same wish; a later one asks for a hard stop.
+SAME_WISH_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,7 +42,7 @@ class Supervisor:
         self._tiers: list[list[Keeper]] = []
         self._state = State()
         self._state_lock = threading.Lock()
-        self._is_stopping = False
+        self._stopping_since: float | None = None
 
     @contextlib.contextmanager
     def running(self, inherited: Mapping[str, str]) -> Iterator[Stack]:
@@ -94,7 +98,7 @@ class Supervisor:
             keeper.start()
 
     def _stop(self) -> None:
-        self._is_stopping = True
+        self._stopping_since = self._stopping_since or time.monotonic()
         self._record(served_by="")
         for tier in reversed(self._tiers):
             with ThreadPoolExecutor(max_workers=max(1, len(tier))) as threads:
@@ -127,9 +131,17 @@ class Supervisor:
                 signal.signal(name, handler)
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._is_stopping:
-            # Asked twice: no more patience with anyone.
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+            raise InterruptedSupervisor
+        # `make` and `timeout` pass on a signal that has reached us already.
+        if time.monotonic() - self._stopping_since > SAME_WISH_SECONDS:
+            self._stop_hard()
+
+    def _stop_hard(self) -> None:
+        for keeper in itertools.chain(*self._tiers):
+            keeper.cancel()
+        # Twice, for what a keeper was starting just now.
+        for _ in range(2):
             processes.end_processes(leftovers(self._home), patience_seconds=0)
-            os._exit(130)
-        self._is_stopping = True
-        raise InterruptedSupervisor
+        os._exit(130)

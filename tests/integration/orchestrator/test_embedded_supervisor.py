@@ -1,5 +1,6 @@
 """Real servers under a real supervisor, which is killed in every way."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -142,7 +144,8 @@ def test_a_start_after_a_kill_of_everything_finds_its_data(muster):
     muster.query("CREATE TABLE kept AS SELECT 7 AS number")
     muster.signal(signal.SIGKILL)
     for process in leftovers(muster.home):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
     muster.start()
 
@@ -239,6 +242,30 @@ def test_a_demo_stays_until_it_is_interrupted(muster):
 
     assert muster.serves("web")
     assert muster.signal(signal.SIGINT) == 0
+    assert leftovers(muster.home) == set()
+
+
+def test_a_signal_that_comes_twice_at_once_is_one_wish(muster):
+    muster.start()
+    os.kill(muster.supervisor.pid, signal.SIGTERM)
+
+    assert muster.signal(signal.SIGTERM) == 0
+    assert leftovers(muster.home) == set()
+
+
+def test_a_second_interrupt_stops_hard(muster):
+    muster.start()
+    os.kill(muster.pid("web"), signal.SIGSTOP)
+    os.kill(muster.supervisor.pid, signal.SIGINT)
+    wait_until(lambda: not read_state(muster.home).served_by, seconds=5)
+
+    def ask_again():
+        os.kill(muster.supervisor.pid, signal.SIGINT)
+        return muster.supervisor.poll() is not None
+
+    wait_until(ask_again, seconds=5)
+
+    assert muster.supervisor.returncode == 130
     assert leftovers(muster.home) == set()
 
 
