@@ -14,8 +14,8 @@ from orchestrator.core.jsonvalue import Json
 MAX_DURATION_SECONDS = 366 * 24 * 3600
 MAX_TEXT = 200_000
 
-_DURATION = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
-_MONEY = re.compile(r"(?:0|[1-9]\d{0,8})(?:\.\d{1,9})?")
+_DURATION = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
+_MONEY = re.compile(r"(?:0|[1-9]\d{0,8})(?:\.\d{1,9})?", re.ASCII)
 
 
 class Duration(str):
