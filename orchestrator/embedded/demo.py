@@ -44,7 +44,8 @@ def load_demo_tenant(environment: Mapping[str, str]) -> DemoTenant:
 
 def run_blueprint(demo: DemoTenant, *, environment: Mapping[str, str], as_json: bool) -> int:
     """Run the blueprint live in this terminal. 0 means that the run completed."""
-    arguments = ["run", BLUEPRINT, "--tenant", demo.tenant, "--input", f"topic={TOPIC}"]
+    arguments = ["run", BLUEPRINT, "--tenant", demo.tenant, "--project", demo.project]
+    arguments += ["--input", f"topic={TOPIC}"]
     if as_json:
         arguments.append("--json")
     done = subprocess.run(

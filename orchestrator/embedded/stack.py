@@ -29,9 +29,13 @@ FLOWER_USER = "muster"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Everything that one supervisor runs. Servers start before the processes that use them."""
+    """Everything that one supervisor runs. Servers start before the processes that use them.
+
+    The model is nobody's need before the first run, so it loads meanwhile.
+    """
 
     postgres: Postgres | None
+    model: tuple[Service, ...]
     servers: tuple[Service, ...]
     processes: tuple[Service, ...]
     environment: dict[str, str]
@@ -64,11 +68,7 @@ def build_stack(
     )
     valkey = Valkey(home=home.path, port=ports["valkey"], password=secrets.valkey)
     model = ModelServer(home=home.path, port=ports["model"])
-    servers: dict[str, Service] = {
-        "DATABASE_URL": postgres.service(),
-        "REDIS_URL": valkey.service(),
-        "LOCAL_MODEL_URL": model.service(),
-    }
+    servers = {"DATABASE_URL": postgres.service(), "REDIS_URL": valkey.service()}
     environment = {
         "DATABASE_URL": postgres.url("muster_app"),
         "MIGRATION_DATABASE_URL": postgres.url("muster_owner"),
@@ -84,6 +84,7 @@ def build_stack(
     environment |= {name: given[name] for name in environment if name in given}
     return Stack(
         postgres=None if "DATABASE_URL" in given else postgres,
+        model=() if "LOCAL_MODEL_URL" in given else (model.service(),),
         servers=tuple(server for name, server in servers.items() if name not in given),
         processes=processes(home, environment=given | environment, ports=ports),
         environment=environment,

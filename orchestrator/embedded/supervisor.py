@@ -65,17 +65,29 @@ class Supervisor:
         )
         self._record(ports=stack.ports, addresses=stack.addresses)
         write_env_file(self._home, stack.environment)
-        with self._reporter.group():
-            self._start_tier(stack.servers)
-            with self._reporter.step("database migrations"):
-                environment = {**os.environ, **stack.environment}
-                migrate(environment=environment, stamp=stamp_of(stack.postgres))
-            self._start_tier(stack.processes)
+        with self._reporter.group(), ThreadPoolExecutor(max_workers=16) as threads:
+            try:
+                self._start_in_order(stack, threads=threads)
+            except BaseException:
+                self._cancel()
+                raise
         self._record(served_by=processes.birth(os.getpid()))
         return stack
 
-    def _start_tier(self, services: Sequence[Service]) -> None:
-        keepers = [
+    def _start_in_order(self, stack: Stack, *, threads: ThreadPoolExecutor) -> None:
+        model, servers, programs = map(self._keepers, (stack.model, stack.servers, stack.processes))
+        self._tiers = [model + servers, programs]
+        loading = [threads.submit(self._start_one, keeper) for keeper in model]
+        list(threads.map(self._start_one, servers))
+        with self._reporter.step("database migrations"):
+            environment = {**os.environ, **stack.environment}
+            migrate(environment=environment, stamp=stamp_of(stack.postgres))
+        list(threads.map(self._start_one, programs))
+        for future in loading:
+            future.result()
+
+    def _keepers(self, services: Sequence[Service]) -> list[Keeper]:
+        return [
             Keeper(
                 service,
                 home=self._home.path,
@@ -84,14 +96,10 @@ class Supervisor:
             )
             for service in services
         ]
-        self._tiers.append(keepers)
-        with ThreadPoolExecutor(max_workers=max(1, len(keepers))) as threads:
-            try:
-                list(threads.map(self._start_one, keepers))
-            except BaseException:
-                for keeper in keepers:
-                    keeper.cancel()
-                raise
+
+    def _cancel(self) -> None:
+        for keeper in itertools.chain(*self._tiers):
+            keeper.cancel()
 
     def _start_one(self, keeper: Keeper) -> None:
         with self._reporter.step(keeper.service.name):
@@ -139,8 +147,7 @@ class Supervisor:
             self._stop_hard()
 
     def _stop_hard(self) -> None:
-        for keeper in itertools.chain(*self._tiers):
-            keeper.cancel()
+        self._cancel()
         # Twice, for what a keeper was starting just now.
         for _ in range(2):
             processes.end_processes(leftovers(self._home), patience_seconds=0)
