@@ -10,6 +10,7 @@ from orchestrator.core.problems import Problem
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 MAX_DEPTH = 64
+MAX_KEY = 1_000
 
 
 def copy_json(value: Json) -> Json:
@@ -33,8 +34,9 @@ def foreign_problem(value: object) -> Problem | None:
             if isinstance(item, dict):
                 below += item
                 below += item.values()
-                if not all(isinstance(key, str) for key in item):
-                    return Problem("", "not_json", "Every key must be text")
+                if not all(isinstance(key, str) and len(key) <= MAX_KEY for key in item):
+                    message = f"Every key must be text of at most {MAX_KEY:,} characters"
+                    return Problem("", "not_json", message)
             elif isinstance(item, list):
                 below += item
             elif not _is_plain(item):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator.core.collector import paused_collector
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.jsonvalue import Json, copy_json, foreign_problem
-from orchestrator.core.problems import Problem, pointer
+from orchestrator.core.problems import Problem, limited, pointer
 from orchestrator.core.spec import (
     FIELDS_OF_AGENT,
     STEP_KINDS,
@@ -129,6 +130,7 @@ def agent_from_mapping(data: object) -> AgentSpec:
     return agent
 
 
+@paused_collector()
 def parse(data: object) -> Parsed:
     """As much of the spec as can be read, so that its meaning can be checked as well."""
     foreign = foreign_problem(data)
@@ -140,7 +142,7 @@ def parse(data: object) -> Parsed:
     listed: dict[str, Json] = dict(data)
     if "steps" in data:
         listed["steps"] = _listed(data["steps"], at="/steps", problems=problems)
-    problems += _workflow_shape(listed)
+    problems += limited(_workflow_shape(listed))
     spec = _build(WorkflowSpec, listed, problems=problems)
     if problems or spec is None:
         return _salvaged(listed, problems=problems)
@@ -198,7 +200,7 @@ def _build(model: type[PartT], data: object, *, problems: list[Problem]) -> Part
         return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        problems += [_problem(detail, data=data) for detail in details]
+        problems += limited(_problem(detail, data=data) for detail in details)
     return None
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
+
+MAX_PROBLEMS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,15 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.loc or '/'}: {self.message}"
+
+
+def limited(problems: Iterable[Problem]) -> list[Problem]:
+    """The first 500. A lazy source is not asked for more, so that nonsense costs no more either."""
+    found = list(islice(problems, MAX_PROBLEMS + 1))
+    if len(found) > MAX_PROBLEMS:
+        message = f"There are more than {MAX_PROBLEMS} problems; the others are not shown"
+        found[-1] = Problem("", "too_many_problems", message)
+    return found
 
 
 def pointer(*parts: str | int) -> str:

@@ -12,6 +12,8 @@ import cel
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from orchestrator.core.jsonvalue import Json, copy_json
 from orchestrator.core.problems import Problem, pointer
@@ -108,10 +110,14 @@ def value_problems(value: Json, schema: Schema, *, at: str = "/input") -> list[P
     """Everything that keeps `value` from fitting the schema, up to 100 problems."""
     problems: list[Problem] = []
     try:
-        for error in _Validator(schema).iter_errors(value):
+        # An empty registry of our own: by default the library would fetch remote references.
+        for error in _Validator(schema, registry=Registry()).iter_errors(value):
             problems += _problems_of(error, at=at)
             if len(problems) >= MAX_PROBLEMS:
                 break
+    except Unresolvable as error:
+        message = f"The schema refers to `{error.ref}`, which does not exist in it"
+        problems.append(Problem(at, "unresolvable_reference", message))
     except RecursionError:
         problems.append(Problem(at, "too_deep", "The schema refers to itself without an end"))
     return problems[:MAX_PROBLEMS]

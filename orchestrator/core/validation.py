@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from orchestrator.core import parsing
+from orchestrator.core.collector import paused_collector
 from orchestrator.core.conditions import Condition, compile_condition
 from orchestrator.core.config import OVERRIDES, AgentConfig
 from orchestrator.core.errors import ConditionError, TemplateError
 from orchestrator.core.jsonvalue import Json
-from orchestrator.core.problems import Problem, pointer
+from orchestrator.core.problems import Problem, limited, pointer
 from orchestrator.core.schema import (
     Place,
     Schema,
@@ -75,19 +76,21 @@ def examine(data: object, catalog: Catalog) -> Report:
     parsed = parsing.parse(data)
     if parsed.spec is None:
         return Report(spec=None, problems=parsed.problems)
-    problems = [*parsed.problems, *validate(parsed.spec, catalog, broken=parsed.broken)]
+    meaning = validate(parsed.spec, catalog, broken=parsed.broken)
+    problems = dict.fromkeys([*parsed.problems, *meaning])
     return Report(
         spec=None if parsed.problems else parsed.spec,
-        problems=tuple(dict.fromkeys(problems)),
-        unsupported=tuple(not_yet(parsed.spec, catalog.agents)),
+        problems=tuple(limited(problems)),
+        unsupported=tuple(limited(not_yet(parsed.spec, catalog.agents))),
     )
 
 
+@paused_collector()
 def validate(
     spec: WorkflowSpec, catalog: Catalog, *, broken: frozenset[str] = frozenset()
 ) -> list[Problem]:
     """The problems in what the workflow means; `broken` steps are known by name alone."""
-    return list(_Validator(spec=spec, catalog=catalog, broken=broken).problems())
+    return limited(_Validator(spec=spec, catalog=catalog, broken=broken).problems())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +213,8 @@ class _Validator:
             if want is None and schema.get("additionalProperties", False) is False:
                 message = f"The tool `{name}` has no argument `{key}`{_close(key, known)}"
                 yield Problem(at + pointer(key), "unknown_argument", message)
-            wanted = want if isinstance(want, dict) else None
+            # A part of a schema may refer to the definitions of the whole.
+            wanted = {**want, "$defs": schema.get("$defs", {})} if isinstance(want, dict) else None
             yield from reader.templates(value, at + pointer(key), want=wanted)
 
     def _tools(self, names: Json, at: str) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import yaml
 
+from orchestrator.core.collector import paused_collector
 from orchestrator.core.errors import SpecSyntaxError
 from orchestrator.core.jsonvalue import MAX_DEPTH, Json, is_too_deep
 
@@ -33,6 +34,7 @@ _BREAKS_OF_1_1 = frozenset("\r\x85\u2028\u2029\ufeff")
 _TYPED_START = frozenset("0123456789+-.~ntfNTFI")
 
 
+@paused_collector()
 def load_text(source: str | bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Json]:
     """The document as plain JSON values, or SpecSyntaxError with the line and the column."""
     text = _decoded(source, max_bytes=max_bytes)

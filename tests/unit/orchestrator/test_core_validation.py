@@ -377,3 +377,14 @@ def test_ten_thousand_steps_are_examined_in_reasonable_time() -> None:
     assert report.is_valid
     # About 0.6 s where it was written; the guard is for a slip into quadratic work.
     assert time.process_time() - started < 5
+
+
+def test_report_of_endless_problems_is_cut_off_at_once() -> None:
+    steps = {f"s{i}": {"needs": ["gone"], "agent": "nobody", "x": 1} for i in range(10_000)}
+    started = time.process_time()
+
+    report = examine({"name": "x", "steps": steps}, CATALOG)
+
+    assert len(report.problems) == 501
+    assert report.problems[-1].code == "too_many_problems"
+    assert time.process_time() - started < 5
