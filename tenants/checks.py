@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.checks import Error, Tags, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from tenants.isolation import APP_ROLE, SYSTEM_ROLE
@@ -34,6 +35,14 @@ def check_database_roles(databases: list[str] | None = None, **_: Any) -> list[E
                 for code, text, hint in _role_problems(alias, role)
             ]
     return problems
+
+
+def refuse_unsafe_start(*aliases: str) -> None:
+    """Raise ImproperlyConfigured if a connection could look over the wall between tenants."""
+    problems = check_database_roles(list(aliases))
+    if problems:
+        told = [f"{problem.msg} {problem.hint}" for problem in problems]
+        raise ImproperlyConfigured("\n".join(told))
 
 
 def _role_problems(alias: str, role: str) -> list[tuple[str, str, str]]:

@@ -136,12 +136,18 @@ def _problems_of(error: ValidationError, *, at: str) -> Iterator[Problem]:
 def with_defaults(value: Json, schema: Schema) -> Json:
     """A copy of `value` with the schema's defaults for the properties that it leaves out."""
     copied = copy_json(value)
-    properties = schema.get("properties")
-    if isinstance(copied, dict) and isinstance(properties, dict):
-        for name, of_property in properties.items():
-            if isinstance(of_property, dict) and "default" in of_property:
-                copied.setdefault(name, copy_json(of_property["default"]))
+    _fill(copied, schema)
     return copied
+
+
+def _fill(value: Json, schema: Json | Schema) -> None:
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(value, dict) or not isinstance(properties, dict):
+        return
+    for name, of_property in properties.items():
+        if isinstance(of_property, dict) and "default" in of_property:
+            value.setdefault(name, copy_json(of_property["default"]))
+        _fill(value.get(name), of_property)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from orchestrator.core import parsing
 from orchestrator.core.collector import paused_collector
-from orchestrator.core.conditions import Condition, compile_condition
 from orchestrator.core.config import OVERRIDES, AgentConfig
-from orchestrator.core.errors import ConditionError, TemplateError
 from orchestrator.core.jsonvalue import Json
-from orchestrator.core.problems import Problem, limited, pointer
-from orchestrator.core.schema import (
-    Place,
-    Schema,
-    may_fit,
-    schema_fault,
-    types_of,
-    value_problems,
-)
-from orchestrator.core.scope import Fault, Scope
+from orchestrator.core.order import order_problems
+from orchestrator.core.problems import Problem, did_you_mean, limited, pointer
+from orchestrator.core.reading import Reader
+from orchestrator.core.schema import Schema, schema_fault
+from orchestrator.core.scope import Scope
 from orchestrator.core.spec import (
     FIELDS_OF_AGENT,
     AgentSpec,
@@ -31,7 +23,6 @@ from orchestrator.core.spec import (
     WorkflowSpec,
 )
 from orchestrator.core.support import not_yet
-from orchestrator.core.template import Expression, Path, Template, expressions
 
 __all__ = ["Catalog", "Report", "examine", "not_yet", "validate"]
 
@@ -110,7 +101,7 @@ class _Validator:
             broken=self.broken,
         )
         yield from self._steps(scope, at="/steps")
-        yield from _Reader(scope=scope, step=None).templates(self.spec.output, "/output")
+        yield from Reader(scope=scope, step=None).templates(self.spec.output, "/output")
 
     def _models(self) -> Iterator[Problem]:
         spec = self.spec
@@ -130,15 +121,13 @@ class _Validator:
             )
 
     def _steps(self, scope: Scope, *, at: str) -> Iterator[Problem]:
-        yield from _needs_problems(scope.steps, at=at)
-        yield from _cycle_problems(scope, at=at)
-        yield from _never_run(scope, at=at)
+        yield from order_problems(scope, at=at)
         for step in scope.steps.values():
             if step.name not in scope.broken:
                 yield from self._step(step, scope=scope, at=at + pointer(step.name))
 
     def _step(self, step: StepSpec, *, scope: Scope, at: str) -> Iterator[Problem]:
-        reader = _Reader(scope=scope, step=step.name)
+        reader = Reader(scope=scope, step=step.name)
         yield from reader.condition(step.when, at=at + "/when")
         if step.map:
             yield from reader.templates(step.map.over, at + "/map/over", want={"type": "array"})
@@ -153,9 +142,11 @@ class _Validator:
             case "approval":
                 yield from self._approval(step, reader=reader, at=at + "/approval")
 
-    def _agent_step(self, step: StepSpec, *, reader: _Reader, at: str) -> Iterator[Problem]:
+    def _agent_step(self, step: StepSpec, *, reader: Reader, at: str) -> Iterator[Problem]:
         if isinstance(step.agent, str) and step.agent not in self.catalog.agents:
-            message = f"There is no agent `{step.agent}`{_close(step.agent, self.catalog.agents)}"
+            message = (
+                f"There is no agent `{step.agent}`{did_you_mean(step.agent, self.catalog.agents)}"
+            )
             yield Problem(at + "/agent", "unknown_agent", message)
         config = reader.scope.config(step.name)
         kind = str(config.get("type"))
@@ -166,7 +157,7 @@ class _Validator:
         yield from self._config(config, reader=reader, place=_Places(step=step, at=at))
 
     def _config(
-        self, config: Mapping[str, Json], *, reader: _Reader, place: _Places
+        self, config: Mapping[str, Json], *, reader: Reader, place: _Places
     ) -> Iterator[Problem]:
         if place.is_written("provider") or place.is_written("model"):
             yield from self._model(
@@ -192,7 +183,7 @@ class _Validator:
             yield from reader.templates(config["arguments"], place.of("arguments"))
 
     def _tool_call(
-        self, config: Mapping[str, Json], *, reader: _Reader, place: _Places
+        self, config: Mapping[str, Json], *, reader: Reader, place: _Places
     ) -> Iterator[Problem]:
         name, arguments = str(config.get("tool")), config.get("arguments") or {}
         yield from self._tool(name, at=place.of("tool"))
@@ -211,7 +202,7 @@ class _Validator:
         for key, value in arguments.items():
             want = known.get(key)
             if want is None and schema.get("additionalProperties", False) is False:
-                message = f"The tool `{name}` has no argument `{key}`{_close(key, known)}"
+                message = f"The tool `{name}` has no argument `{key}`{did_you_mean(key, known)}"
                 yield Problem(at + pointer(key), "unknown_argument", message)
             # A part of a schema may refer to the definitions of the whole.
             wanted = {**want, "$defs": schema.get("$defs", {})} if isinstance(want, dict) else None
@@ -223,7 +214,7 @@ class _Validator:
 
     def _tool(self, name: str, *, at: str) -> Iterator[Problem]:
         if name not in self.catalog.tools:
-            message = f"There is no tool `{name}`{_close(name, self.catalog.tools)}"
+            message = f"There is no tool `{name}`{did_you_mean(name, self.catalog.tools)}"
             yield Problem(at, "unknown_tool", message)
 
     def _model(
@@ -233,7 +224,7 @@ class _Validator:
             return
         providers = self.catalog.providers
         if provider not in providers:
-            message = f"There is no provider `{provider}`{_close(provider, providers)}"
+            message = f"There is no provider `{provider}`{did_you_mean(provider, providers)}"
             yield Problem(provider_at, "unknown_provider", message)
         elif not providers[provider]:
             message = f"The provider `{provider}` is not configured; add its credential first"
@@ -251,9 +242,7 @@ class _Validator:
         name, _, version = str(step.workflow).partition("@")
         versions = self.catalog.workflows.get(name)
         if versions is None:
-            message = (
-                f"There is no published workflow `{name}`{_close(name, self.catalog.workflows)}"
-            )
+            message = f"There is no published workflow `{name}`{did_you_mean(name, self.catalog.workflows)}"
             yield Problem(at + "/workflow", "unknown_workflow", message)
         elif version and int(version) not in versions:
             message = f"The workflow `{name}` has no version {version}"
@@ -264,11 +253,11 @@ class _Validator:
             return
         inner = scope.inside({each.name: each for each in step.loop.steps}, loop=step.name)
         yield from self._steps(inner, at=at + "/steps")
-        end = _Reader(scope=inner, step=None)
+        end = Reader(scope=inner, step=None)
         yield from end.condition(step.loop.until, at=at + "/until")
         yield from end.templates(step.loop.output, at + "/output")
 
-    def _approval(self, step: StepSpec, *, reader: _Reader, at: str) -> Iterator[Problem]:
+    def _approval(self, step: StepSpec, *, reader: Reader, at: str) -> Iterator[Problem]:
         if step.approval is None:
             return
         yield from reader.templates(step.approval.question, at + "/question")
@@ -298,134 +287,8 @@ class _Places:
         return self.at + pointer(name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reader:
-    """Reads the templates and conditions of one step, or of the end of its scope."""
-
-    scope: Scope
-    step: str | None
-
-    def templates(self, value: Json, at: str, *, want: Schema | None = None) -> Iterator[Problem]:
-        """Problems of the variables in `value`, and of its type where `want` is known."""
-        try:
-            found = list(expressions(value))
-        except TemplateError as error:
-            yield Problem(at, error.code, str(error))
-            return
-        if not found and want is not None:
-            yield from value_problems(value, want, at=at)
-        for way, template in found:
-            place = at + pointer(*way)
-            for expression in template.expressions:
-                yield from self._expression(expression, at=place)
-            if want is not None and not way:
-                yield from self._type(template, want=want, at=place)
-
-    def condition(self, source: str | None, *, at: str) -> Iterator[Problem]:
-        if source is None:
-            return
-        try:
-            condition = compile_condition(source)
-        except ConditionError as error:
-            yield Problem(at, "invalid_condition", str(error))
-            return
-        for fault in self.scope.read_by(condition, step=self.step):
-            yield Problem(at, fault.code, fault.message)
-
-    def _expression(self, expression: Expression, *, at: str) -> Iterator[Problem]:
-        for operand in expression.paths:
-            place = self.scope.resolve(operand, step=self.step)
-            if isinstance(place, Fault):
-                yield Problem(at, place.code, place.message)
-            elif place.may_be_missing and operand is expression.operands[-1]:
-                message = f"`{operand}` may be missing; write ${{{operand} ?? 'a default'}}"
-                yield Problem(at, "may_be_missing", message)
-
-    def _type(self, template: Template, *, want: Schema, at: str) -> Iterator[Problem]:
-        expression = template.lone
-        if expression is None:
-            have: Schema | None = {"type": "string"}
-        elif len(expression.operands) == 1 and isinstance(expression.operands[0], Path):
-            place = self.scope.resolve(expression.operands[0], step=self.step)
-            have = place.schema if isinstance(place, Place) else None
-        else:
-            return
-        if not may_fit(have, want):
-            given, wanted = (" or ".join(sorted(types_of(s) or ())) for s in (have, want))
-            yield Problem(at, "wrong_type", f"This gives {given}, where {wanted} is needed")
-
-
 def _fallbacks(part: Defaults | StepSpec, *, at: str) -> list[tuple[str, Defaults | ModelChoice]]:
     return [(f"{at}/fallback/{index}", choice) for index, choice in enumerate(part.fallback or [])]
-
-
-def _needs_problems(steps: Mapping[str, StepSpec], *, at: str) -> Iterator[Problem]:
-    for name, step in steps.items():
-        seen: set[str] = set()
-        for index, need in enumerate(step.needs):
-            place = at + pointer(name, "needs", index)
-            if need == name:
-                yield Problem(place, "self_dependency", f"`{name}` needs itself; remove it")
-            elif need not in steps:
-                message = f"There is no step `{need}`{_close(need, steps)}"
-                yield Problem(place, "unknown_dependency", message)
-            elif need in seen:
-                yield Problem(place, "duplicate_dependency", f"`{need}` is named twice; keep one")
-            seen.add(need)
-
-
-def _cycle_problems(scope: Scope, *, at: str) -> Iterator[Problem]:
-    for cycle in scope.cycles:
-        message = f"Steps wait for each other: {_shown(cycle)}; remove one of these needs"
-        yield Problem(at + pointer(cycle[-1], "needs"), "cycle", message)
-    if not scope.cycles:
-        return
-    members = {name for cycle in scope.cycles for name in cycle}
-    for name in sorted(_downstream(scope.known_needs, members) - members):
-        message = f"`{name}` is never reached, since it needs a step of a cycle"
-        yield Problem(at + pointer(name), "unreachable", message)
-
-
-def _shown(cycle: tuple[str, ...]) -> str:
-    return " -> ".join(cycle if len(cycle) <= 20 else (*cycle[:19], "...", cycle[-1]))
-
-
-def _downstream(needs: Mapping[str, list[str]], start: set[str]) -> set[str]:
-    followers: dict[str, list[str]] = {name: [] for name in needs}
-    for name, of_step in needs.items():
-        for need in of_step:
-            followers[need].append(name)
-    found, waiting = set(start), list(start)
-    while waiting:
-        fresh = [name for name in followers[waiting.pop()] if name not in found]
-        found.update(fresh)
-        waiting += fresh
-    return found
-
-
-def _never_run(scope: Scope, *, at: str) -> Iterator[Problem]:
-    """Steps behind a condition that reads nothing and is false."""
-    never: set[str] = set()
-    for name in scope.order:
-        needs = scope.needs[name]
-        if _is_never(scope.steps[name].when):
-            message = f"`{name}` is never reached, since its condition is always false"
-        elif needs and never.issuperset(needs):
-            message = f"`{name}` is never reached, since none of its needs ever runs"
-        else:
-            continue
-        never.add(name)
-        yield Problem(at + pointer(name), "unreachable", message)
-
-
-def _is_never(source: str | None) -> bool:
-    if source is None:
-        return False
-    try:
-        condition: Condition = compile_condition(source)
-        return not condition.roots and not condition.evaluate({})
-    except ConditionError:
-        return False
 
 
 def _parameter_problems(parameters: Json, at: str) -> Iterator[Problem]:
@@ -439,9 +302,3 @@ def _parameter_problems(parameters: Json, at: str) -> Iterator[Problem]:
     if type(most) is not int or not 1 <= most <= MAX_OUTPUT_TOKENS:
         message = f"Write a whole number from 1 to {MAX_OUTPUT_TOKENS:,}"
         yield Problem(at + "/max_output_tokens", "out_of_range", message)
-
-
-def _close(name: str, known: Mapping[str, object]) -> str:
-    # Comparing with thousands of names takes longer than the rest of the validation.
-    close = get_close_matches(name, list(known)[:1_000], n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""

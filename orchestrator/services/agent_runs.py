@@ -1,6 +1,5 @@
 """One attempt at an agent run, from claim to outcome."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Ports
 from agents_app.core.roles import Role
+from agents_app.core.values import as_text
 from agents_app.runtime import run_agent
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
@@ -122,9 +122,9 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     config = step.config
     given = {name: config[name] for name in _PLAIN if name in config}
     given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}
-    if not isinstance(given.get("prompt", ""), str):
+    if "prompt" in given:
         # A prompt that is one variable keeps the variable's type; models read text.
-        given["prompt"] = json.dumps(given["prompt"], ensure_ascii=False)
+        given["prompt"] = as_text(given["prompt"])
     return AgentConfig(
         **given,
         role=Role(step.role) if step.role else None,
