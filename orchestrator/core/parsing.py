@@ -3,85 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator.core.collector import paused_collector
+from orchestrator.core.complaints import MESSAGES, complaint
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.jsonvalue import Json, copy_json, foreign_problem
 from orchestrator.core.problems import Problem, limited, pointer
-from orchestrator.core.spec import (
-    FIELDS_OF_AGENT,
-    STEP_KINDS,
-    AgentSpec,
-    ApprovalSpec,
-    Defaults,
-    LoopSpec,
-    MapSpec,
-    Part,
-    RetrySpec,
-    StepSpec,
-    WorkflowSpec,
-)
-from orchestrator.core.values import NAME_PATTERN, REF_PATTERN, SLUG_PATTERN
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from orchestrator.core.shape import agent_shape, workflow_shape
+from orchestrator.core.spec import AgentSpec, Part, WorkflowSpec
+from orchestrator.core.values import NAME_PATTERN
 
 PartT = TypeVar("PartT", bound=Part)
-
-_COMMON = {"name", "description", "needs", "when", "join", "optional", "priority"}
-_COSTLY = {"retry", "timeout", "max_cost_usd"}
-_FIELDS_OF_KIND: Final[Mapping[str, frozenset[str]]] = {
-    "agent": frozenset(StepSpec.model_fields) - {"workflow", "input", "loop", "approval", "delay"},
-    "workflow": frozenset(_COMMON | _COSTLY | {"workflow", "input", "map"}),
-    "loop": frozenset(_COMMON | _COSTLY | {"loop"}),
-    "approval": frozenset(_COMMON | {"approval"}),
-    "delay": frozenset(_COMMON | {"delay"}),
-}
-_NEEDED_BY_AGENT: Final[Mapping[str, str]] = {
-    "tool": "tool",
-    "router": "routes",
-    "custom": "implementation",
-}
-_DEGRADE_ACTIONS = ("use", "map_items", "skip", "ask")
-_CODES: Final[Mapping[str, str]] = {
-    "missing": "required",
-    "extra_forbidden": "unknown_field",
-    "literal_error": "not_one_of",
-    "string_pattern_mismatch": "bad_format",
-}
-_PATTERNS: Final[Mapping[str, str]] = {
-    NAME_PATTERN: "Use up to 63 lower-case letters, digits and _, beginning with a letter",
-    SLUG_PATTERN: "Use up to 63 lower-case letters, digits, - and _, beginning and ending with "
-    "a letter or digit",
-    REF_PATTERN: "Write a workflow's name, or name@3 for its version 3",
-}
-_PARTS: Final[tuple[type[Part], ...]] = (
-    WorkflowSpec,
-    StepSpec,
-    AgentSpec,
-    LoopSpec,
-    MapSpec,
-    ApprovalSpec,
-    RetrySpec,
-    Defaults,
-)
-_FIELD_NAMES: Final = sorted({name for part in _PARTS for name in part.model_fields})
-_MESSAGES: Final[Mapping[str, str]] = {
-    "string_type": "Write text here; quote it if it looks like a number",
-    "int_type": "Write a whole number without quotes",
-    "float_type": "Write a number without quotes",
-    "bool_type": "Write true or false",
-    "list_type": "Write a list, such as [a, b]",
-    "dict_type": "Write a mapping of names to values",
-    "model_type": "Write a mapping of names to values",
-    "model_attributes_type": "Write a mapping of names to values",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +60,7 @@ def agent_from_mapping(data: object) -> AgentSpec:
     foreign = foreign_problem(data)
     if foreign:
         raise WorkflowInvalidError([foreign])
-    problems = list(_agent_shape(data, at=""))
+    problems = list(agent_shape(data, at=""))
     agent = _build(AgentSpec, data, problems=problems)
     if problems or agent is None:
         raise WorkflowInvalidError(problems)
@@ -137,12 +74,12 @@ def parse(data: object) -> Parsed:
     if foreign:
         return Parsed(spec=None, problems=(foreign,))
     if not isinstance(data, dict):
-        return Parsed(spec=None, problems=(Problem("", "wrong_type", _MESSAGES["dict_type"]),))
+        return Parsed(spec=None, problems=(Problem("", "wrong_type", MESSAGES["dict_type"]),))
     problems: list[Problem] = []
     listed: dict[str, Json] = dict(data)
     if "steps" in data:
         listed["steps"] = _listed(data["steps"], at="/steps", problems=problems)
-    problems += limited(_workflow_shape(listed))
+    problems += limited(workflow_shape(listed))
     spec = _build(WorkflowSpec, listed, problems=problems)
     if problems or spec is None:
         return _salvaged(listed, problems=problems)
@@ -163,7 +100,7 @@ def _named(step: Json, *, name: str, at: str, problems: list[Problem]) -> Json:
     if step is None:
         return {"name": name}
     if not isinstance(step, dict):
-        problems.append(Problem(at + pointer(name), "wrong_type", _MESSAGES["dict_type"]))
+        problems.append(Problem(at + pointer(name), "wrong_type", MESSAGES["dict_type"]))
         return {"name": name}
     if "name" in step:
         message = "A step in a mapping is named by its key; remove `name`"
@@ -200,114 +137,8 @@ def _build(model: type[PartT], data: object, *, problems: list[Problem]) -> Part
         return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        problems += limited(_problem(detail, data=data) for detail in details)
+        problems += limited(complaint(detail, data=data) for detail in details)
     return None
-
-
-def _problem(detail: ErrorDetails, *, data: object) -> Problem:
-    kind = detail["type"]
-    return Problem(
-        _place(detail["loc"], data=data),
-        _CODES.get(kind, "wrong_type" if kind.endswith("_type") else kind),
-        _message(detail),
-    )
-
-
-def _place(loc: tuple[int | str, ...], *, data: object) -> str:
-    """The pointer of a pydantic location: steps by name, without the tags of unions."""
-    parts: list[int | str] = []
-    node = data
-    for part in loc:
-        if parts[-1:] == ["agent"] and part in {"inline", "slug"}:
-            continue
-        node = _child(node, part)
-        is_step = isinstance(part, int) and parts[-1:] == ["steps"]
-        name = _child(node, "name") if is_step else None
-        parts.append(name if isinstance(name, str) else part)
-    return pointer(*parts)
-
-
-def _child(node: object, part: int | str) -> object:
-    if isinstance(node, dict):
-        return node.get(part)
-    if isinstance(node, list) and isinstance(part, int) and part < len(node):
-        return node[part]
-    return None
-
-
-def _message(detail: ErrorDetails) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    subject = str(detail["loc"][-1]) if detail["loc"] else "The document"
-    if kind == "missing":
-        return f"{subject} is required"
-    if kind == "extra_forbidden":
-        return f"`{subject}` is not known here{_suggestion(subject)}"
-    if kind == "literal_error":
-        return f"Write one of {context['expected']}"
-    if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(str(context["pattern"]), detail["msg"])
-    return _MESSAGES.get(kind, detail["msg"].replace("Input should be", "Must be"))
-
-
-def _suggestion(name: str) -> str:
-    close = get_close_matches(name, _FIELD_NAMES, n=1)
-    return f"; did you mean `{close[0]}`?" if close else "; remove it"
-
-
-def _workflow_shape(listed: Mapping[str, Json]) -> Iterator[Problem]:
-    """What a schema of fields cannot say: which of them may stand together."""
-    yield from _steps_shape(listed.get("steps"), at="/steps")
-    rules = listed.get("degrade")
-    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-        if isinstance(rule, dict) and sum(action in rule for action in _DEGRADE_ACTIONS) != 1:
-            message = f"Write exactly one of {', '.join(_DEGRADE_ACTIONS)}"
-            yield Problem(pointer("degrade", index), "exactly_one", message)
-
-
-def _steps_shape(steps: Json, *, at: str) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, step in enumerate(steps if isinstance(steps, list) else ()):
-        if not isinstance(step, dict):
-            continue
-        name = step.get("name")
-        if isinstance(name, str) and name in seen:
-            message = f"Two steps are named `{name}`; rename one"
-            yield Problem(at + pointer(index, "name"), "duplicate_name", message)
-        place = at + pointer(name if isinstance(name, str) else index)
-        seen.add(str(name))
-        yield from _step_shape(step, at=place)
-
-
-def _step_shape(step: Mapping[str, Json], *, at: str) -> Iterator[Problem]:
-    kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
-    if len(kinds) != 1:
-        found = " and ".join(kinds) or "none"
-        message = f"Write exactly one of {', '.join(STEP_KINDS)}; there is {found}"
-        yield Problem(at, "exactly_one", message)
-        return
-    kind = kinds[0]
-    for name in StepSpec.model_fields.keys() & step.keys() - _FIELDS_OF_KIND[kind]:
-        message = f"`{name}` does not apply to a step of kind {kind}; remove it"
-        yield Problem(at + pointer(name), "not_applicable", message)
-    yield from _agent_shape(step.get("agent"), at=at + "/agent")
-    loop = step.get("loop")
-    if isinstance(loop, dict):
-        yield from _steps_shape(loop.get("steps"), at=at + "/loop/steps")
-
-
-def _agent_shape(agent: object, *, at: str) -> Iterator[Problem]:
-    if not isinstance(agent, dict):
-        return
-    kind = agent.get("type")
-    if not isinstance(kind, str) or kind not in FIELDS_OF_AGENT:
-        return
-    for name in AgentSpec.model_fields.keys() & agent.keys() - FIELDS_OF_AGENT[kind]:
-        message = f"`{name}` does not apply to an agent of type {kind}; remove it"
-        yield Problem(at + pointer(name), "not_applicable", message)
-    needed = _NEEDED_BY_AGENT.get(kind)
-    if needed and agent.get(needed) is None:
-        message = f"An agent of type {kind} needs `{needed}`"
-        yield Problem(at + pointer(needed), "required", message)
 
 
 def _salvaged(listed: Mapping[str, Json], *, problems: list[Problem]) -> Parsed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 
 MAX_PROBLEMS = 500
@@ -35,3 +36,10 @@ def pointer(*parts: str | int) -> str:
     if "~" not in joined and joined.count("/") == len(parts) - 1:
         return "/" + joined if parts else ""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message: the known name that was probably meant, or nothing."""
+    # Comparing with thousands of names takes longer than everything else together.
+    close = get_close_matches(name, list(islice(known, 1_000)), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""

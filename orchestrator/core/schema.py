@@ -167,8 +167,13 @@ class Nowhere:
     offers: str
 
 
-def follow(schema: Schema | None, parts: Sequence[str], *, root: str) -> Place | Nowhere:
-    """The place of a path in the values that the schema describes."""
+def follow(
+    schema: Schema | None, parts: Sequence[str], *, root: str, has_defaults: bool = False
+) -> Place | Nowhere:
+    """The place of a path in the values that the schema describes.
+
+    `has_defaults` tells that the values went through `with_defaults`.
+    """
     node, may_be_missing, parent = schema, False, root
     for part in parts:
         node = _dereferenced(node, root=schema)
@@ -177,7 +182,7 @@ def follow(schema: Schema | None, parts: Sequence[str], *, root: str) -> Place |
         types = types_of(node)
         if types is not None and "null" in types:
             may_be_missing = True
-        child = _child(node, part, types=types)
+        child = _child(node, part, types=types, has_defaults=has_defaults)
         if isinstance(child, str):
             return Nowhere(parent=parent, part=part, offers=child)
         if child.schema is None:
@@ -200,11 +205,13 @@ def _dereferenced(node: Schema | None, *, root: Schema | None) -> Schema | None:
     return None
 
 
-def _child(node: Schema, part: str, *, types: frozenset[str] | None) -> Place | str:
+def _child(
+    node: Schema, part: str, *, types: frozenset[str] | None, has_defaults: bool
+) -> Place | str:
     if types is None and "properties" not in node and "items" not in node:
         return Place()
     if "properties" in node or (types and "object" in types):
-        return _property(node, part)
+        return _property(node, part, has_defaults=has_defaults)
     if "items" in node or (types and "array" in types):
         items = node.get("items")
         if not part.isdecimal():
@@ -214,14 +221,15 @@ def _child(node: Schema, part: str, *, types: frozenset[str] | None) -> Place | 
     return f"only a value ({' or '.join(sorted(types or ()))})"
 
 
-def _property(node: Schema, part: str) -> Place | str:
+def _property(node: Schema, part: str, *, has_defaults: bool) -> Place | str:
     properties, required = node.get("properties"), node.get("required")
     known = properties if isinstance(properties, dict) else {}
     if part in known:
         of_part = known[part]
-        is_certain = isinstance(required, list) and part in required
         schema = of_part if isinstance(of_part, dict) else {}
-        return Place(schema=schema, may_be_missing=not is_certain and "default" not in schema)
+        is_required = isinstance(required, list) and part in required
+        is_filled = has_defaults and "default" in schema
+        return Place(schema=schema, may_be_missing=not is_required and not is_filled)
     extra = node.get("additionalProperties", not known)
     if extra is False or (not extra and not isinstance(extra, dict)):
         return ", ".join(sorted(known)) or "nothing"

@@ -124,7 +124,7 @@ class Scope:
         """The place of a variable, seen from `step`, or from the end of the scope for None."""
         root, rest = path.parts[0], path.parts[1:]
         if root == "input":
-            return _followed(self.inputs, rest, root="input")
+            return _followed(self.inputs, rest, root="input", has_defaults=True)
         if root == "steps":
             return self._resolve_step(path, step=step)
         if root in {"item", "index"} and step is not None and self.steps[step].map:
@@ -264,8 +264,10 @@ def _aggregated(mode: str, *, needs: Sequence[str]) -> Schema | None:
     return {"type": "object", "required": list(needs), "properties": properties}
 
 
-def _followed(schema: Schema | None, parts: Sequence[str], *, root: str) -> Place | Fault:
-    place = follow(schema, parts, root=root)
+def _followed(
+    schema: Schema | None, parts: Sequence[str], *, root: str, has_defaults: bool = False
+) -> Place | Fault:
+    place = follow(schema, parts, root=root, has_defaults=has_defaults)
     if isinstance(place, Nowhere):
         message = f"`{place.parent}` has no `{place.part}`; it offers {place.offers}"
         return Fault("unknown_variable", message)

@@ -144,9 +144,8 @@ class _Validator:
 
     def _agent_step(self, step: StepSpec, *, reader: Reader, at: str) -> Iterator[Problem]:
         if isinstance(step.agent, str) and step.agent not in self.catalog.agents:
-            message = (
-                f"There is no agent `{step.agent}`{did_you_mean(step.agent, self.catalog.agents)}"
-            )
+            hint = did_you_mean(step.agent, self.catalog.agents)
+            message = f"There is no agent `{step.agent}`{hint}"
             yield Problem(at + "/agent", "unknown_agent", message)
         config = reader.scope.config(step.name)
         kind = str(config.get("type"))
@@ -242,7 +241,8 @@ class _Validator:
         name, _, version = str(step.workflow).partition("@")
         versions = self.catalog.workflows.get(name)
         if versions is None:
-            message = f"There is no published workflow `{name}`{did_you_mean(name, self.catalog.workflows)}"
+            hint = did_you_mean(name, self.catalog.workflows)
+            message = f"There is no published workflow `{name}`{hint}"
             yield Problem(at + "/workflow", "unknown_workflow", message)
         elif version and int(version) not in versions:
             message = f"The workflow `{name}` has no version {version}"

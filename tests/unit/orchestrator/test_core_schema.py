@@ -41,6 +41,13 @@ def test_every_problem_of_a_value_is_reported() -> None:
     }
 
 
+def test_defaults_fill_objects_that_are_there() -> None:
+    inner = {"type": "object", "properties": {"x": {"default": 1}}}
+    schema = {"properties": {"given": inner, "left_out": inner}}
+
+    assert with_defaults({"given": {}}, schema) == {"given": {"x": 1}}
+
+
 def test_defaults_fill_what_is_left_out_and_leave_the_original() -> None:
     given = {"topic": "tea"}
 
@@ -60,9 +67,13 @@ def test_defaults_fill_what_is_left_out_and_leave_the_original() -> None:
     ],
 )
 def test_path_is_followed_into_a_schema(path: str, schema: object, may_be_missing: bool) -> None:
-    place = follow(INPUTS, path.split("."), root="input")
+    place = follow(INPUTS, path.split("."), root="input", has_defaults=True)
 
     assert place == Place(schema=schema, may_be_missing=may_be_missing)
+
+
+def test_default_makes_nothing_certain_where_nobody_fills_it_in() -> None:
+    assert follow(INPUTS, ["tone"], root="steps.a.output").may_be_missing
 
 
 @pytest.mark.parametrize("path", ["topik", "topic.x", "tags.first"])

@@ -1,0 +1,71 @@
+"""Checks what templates and conditions read, seen from the place where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.core.conditions import compile_condition
+from orchestrator.core.errors import ConditionError, TemplateError
+from orchestrator.core.jsonvalue import Json
+from orchestrator.core.problems import Problem, pointer
+from orchestrator.core.schema import Place, Schema, may_fit, types_of, value_problems
+from orchestrator.core.scope import Fault, Scope
+from orchestrator.core.template import Expression, Path, Template, expressions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads the templates and conditions of one step, or of the end of its scope."""
+
+    scope: Scope
+    step: str | None
+
+    def templates(self, value: Json, at: str, *, want: Schema | None = None) -> Iterator[Problem]:
+        """Problems of the variables in `value`, and of its type where `want` is known."""
+        try:
+            found = list(expressions(value))
+        except TemplateError as error:
+            yield Problem(at, error.code, str(error))
+            return
+        if not found and want is not None:
+            yield from value_problems(value, want, at=at)
+        for way, template in found:
+            place = at + pointer(*way)
+            for expression in template.expressions:
+                yield from self._expression(expression, at=place)
+            if want is not None and not way:
+                yield from self._type(template, want=want, at=place)
+
+    def condition(self, source: str | None, *, at: str) -> Iterator[Problem]:
+        if source is None:
+            return
+        try:
+            condition = compile_condition(source)
+        except ConditionError as error:
+            yield Problem(at, "invalid_condition", str(error))
+            return
+        for fault in self.scope.read_by(condition, step=self.step):
+            yield Problem(at, fault.code, fault.message)
+
+    def _expression(self, expression: Expression, *, at: str) -> Iterator[Problem]:
+        for operand in expression.paths:
+            place = self.scope.resolve(operand, step=self.step)
+            if isinstance(place, Fault):
+                yield Problem(at, place.code, place.message)
+            elif place.may_be_missing and operand is expression.operands[-1]:
+                message = f"`{operand}` may be missing; write ${{{operand} ?? 'a default'}}"
+                yield Problem(at, "may_be_missing", message)
+
+    def _type(self, template: Template, *, want: Schema, at: str) -> Iterator[Problem]:
+        expression = template.lone
+        if expression is None:
+            have: Schema | None = {"type": "string"}
+        elif len(expression.operands) == 1 and isinstance(expression.operands[0], Path):
+            place = self.scope.resolve(expression.operands[0], step=self.step)
+            have = place.schema if isinstance(place, Place) else None
+        else:
+            return
+        if not may_fit(have, want):
+            given, wanted = (" or ".join(sorted(types_of(s) or ())) for s in (have, want))
+            yield Problem(at, "wrong_type", f"This gives {given}, where {wanted} is needed")
