@@ -23,7 +23,7 @@ class Reporter:
         if not self.console.is_terminal:
             yield
             return
-        columns = (SpinnerColumn(finished_text="[green]\\u2713"), TextColumn("{task.description}"))
+        columns = (SpinnerColumn(finished_text="[green]✔"), TextColumn("{task.description}"))
         with Progress(*columns, console=self.console) as self._progress:
             try:
                 yield
@@ -35,10 +35,12 @@ class Reporter:
         began = time.monotonic()
         task = self._progress.add_task(label, total=1) if self._progress else None
         yield
-        self._finish(f"{label} [dim]{time.monotonic() - began:.1f} s[/dim]", task)
+        self._finish(f"{label} {time.monotonic() - began:.1f} s", task)
 
     def say(self, text: str) -> None:
-        self.console.print(text)
+        # What a log says in brackets is no markup; and a terminal that is gone stops nothing.
+        with contextlib.suppress(OSError):
+            self.console.print(text, markup=False)
 
     def _finish(self, line: str, task: TaskID | None) -> None:
         if self._progress is None or task is None:

@@ -108,6 +108,8 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping_since = self._stopping_since or time.monotonic()
         self._record(served_by="")
+        if self._tiers:
+            self._reporter.say("Stopping.")
         for tier in reversed(self._tiers):
             with ThreadPoolExecutor(max_workers=max(1, len(tier))) as threads:
                 list(threads.map(Keeper.stop, tier))
