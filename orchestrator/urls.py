@@ -1,4 +1,16 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from orchestrator.api import health
+
+urlpatterns = [
+    path("health", health.alive),
+    path("health/ready", health.ready),
+    path("api/v1/", include("orchestrator.api.urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "orchestrator.api.errors.bad_request"
+handler403 = "orchestrator.api.errors.forbidden"
+handler404 = "orchestrator.api.errors.not_found"
+handler500 = "orchestrator.api.errors.server_error"

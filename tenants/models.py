@@ -7,6 +7,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from uuid_utils.compat import uuid7
 
+from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import Record, TenantForeignKey, TenantOwned
 from tenants.roles import Role, Scope
 
@@ -158,3 +159,27 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.object_id}"
+
+
+class IdempotencyRecord(TenantOwned):
+    """What a POST with an Idempotency-Key answered, kept to answer a repeat the same."""
+
+    principal = models.CharField(max_length=100)
+    key = models.CharField(max_length=255)
+    fingerprint = models.BinaryField(max_length=32)
+    status = models.PositiveSmallIntegerField()
+    body = OrderedJSONField(null=True)
+    location = models.TextField(blank=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "idempotency_record"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "principal", "key"], name="idempotency_key_once_per_principal"
+            )
+        ]
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="idempotency_record_expiry")]
+
+    def __str__(self) -> str:
+        return self.key

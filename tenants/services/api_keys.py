@@ -1,10 +1,12 @@
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models.functions import Now
 
 from tenants.models import ApiKey, Project
-from tenants.principals import hash_key, new_key
+from tenants.principals import Principal, hash_key, new_key
+from tenants.services.errors import NarrowedKeyError, ScopeExceededError
 
 _SHOWN = 11
 
@@ -20,14 +22,19 @@ class NewKey:
 def create_api_key(
     *,
     name: str,
-    scopes: list[str],
+    scopes: Iterable[str],
     project: Project | None = None,
     expires_at: datetime | None = None,
+    by: Principal | None = None,
 ) -> NewKey:
+    """A new key, never wider than its maker's own scopes and project."""
+    wanted = sorted(set(scopes))
+    if by is not None:
+        _refuse_wider(wanted, project, by)
     secret = new_key()
     row = ApiKey.objects.create(
         name=name,
-        scopes=sorted(set(scopes)),
+        scopes=wanted,
         project=project,
         expires_at=expires_at,
         prefix=secret[:_SHOWN],
@@ -41,3 +48,11 @@ def revoke_api_key(key: ApiKey) -> ApiKey:
     ApiKey.objects.filter(id=key.id, revoked_at=None).update(revoked_at=Now())
     key.refresh_from_db()
     return key
+
+
+def _refuse_wider(scopes: list[str], project: Project | None, by: Principal) -> None:
+    excess = tuple(scope for scope in scopes if not by.may(scope))
+    if excess:
+        raise ScopeExceededError(excess)
+    if by.project_id is not None and (project is None or project.id != by.project_id):
+        raise NarrowedKeyError

@@ -1,0 +1,67 @@
+from typing import Any, ClassVar
+
+from rest_framework import serializers
+
+from agents_app.core.roles import Role
+from agents_app.core.types import AGENT_TYPES
+from agents_app.core.types.aggregator import MODES
+from agents_app.providers.base import ProviderKind
+from tenants.api.serializers import Slug, Strict, Text
+
+_LONG = 200_000
+
+
+class AgentSettings(Strict):
+    """What types beyond `prompt` need."""
+
+    tool = Text(max_length=100, required=False, help_text="Type tool: the tool's name.")
+    arguments = serializers.DictField(required=False, help_text="Type tool: may hold variables.")
+    mode = serializers.ChoiceField(list(MODES), required=False, help_text="Type aggregator.")
+    separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
+
+
+class AgentBody(Strict):
+    not_yet: ClassVar = ("tools",)
+
+    slug = Slug()
+    name = Text(max_length=200, required=False)
+    description = Text(max_length=20_000, required=False, allow_blank=True)
+    type = serializers.ChoiceField([kind.name for kind in AGENT_TYPES], required=False)
+    role = serializers.ChoiceField(list(Role), required=False, allow_blank=True)
+    provider = serializers.ChoiceField(list(ProviderKind), required=False, allow_blank=True)
+    model = Text(max_length=200, required=False, allow_blank=True)
+    system = Text(max_length=_LONG, required=False, allow_blank=True)
+    prompt = Text(max_length=_LONG, required=False, allow_blank=True)
+    parameters = serializers.DictField(required=False)
+    output_schema = serializers.DictField(required=False, allow_null=True)
+    settings = AgentSettings(required=False)
+
+
+class AgentOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    type = serializers.CharField()
+    role = serializers.CharField()
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    system = serializers.CharField()
+    prompt = serializers.CharField()
+    parameters = serializers.DictField()
+    output_schema = serializers.DictField(allow_null=True)
+    settings = serializers.DictField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class ToolOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    description = serializers.CharField()
+    parameters = serializers.DictField(help_text="JSON Schema of the arguments.")
+
+
+class ToolList(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = ToolOut(many=True)

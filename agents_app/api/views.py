@@ -1,0 +1,73 @@
+from typing import Any
+
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from agents_app.api import serializers as forms
+from agents_app.core.errors import ToolNotAllowedError
+from agents_app.selectors.agents import agents
+from agents_app.services import agents as agent_service
+from agents_app.tools.builtin import BUILTIN_TOOLS
+from tenants.api.base import ApiView, no_content
+from tenants.api.serializers import Query
+from tenants.permissions import HasScope, WritesOfWholeTenant
+from tenants.roles import Scope
+
+
+class AgentView(ApiView):
+    """Saved agents, which all projects of a tenant share."""
+
+    read_scope = Scope.WORKFLOWS_READ
+    write_scope = Scope.WORKFLOWS_WRITE
+    permission_classes = (HasScope, WritesOfWholeTenant)
+
+    @extend_schema(responses=forms.AgentOut(many=True))
+    def list(self, request: Request) -> Response:
+        self.query(Query)
+        return self.page(agents(), forms.AgentOut)
+
+    @extend_schema(responses=forms.AgentOut)
+    def retrieve(self, request: Request, **_: Any) -> Response:
+        return Response(self.shown(forms.AgentOut, self.found(agents())))
+
+    @extend_schema(request=forms.AgentBody, responses={201: forms.AgentOut})
+    def create(self, request: Request) -> Response:
+        agent = agent_service.create_agent(**self.body(forms.AgentBody))
+        return self.created(self.shown(forms.AgentOut, agent), at="agents-detail")
+
+    @extend_schema(request=forms.AgentBody(partial=True), responses=forms.AgentOut)
+    def partial_update(self, request: Request, **_: Any) -> Response:
+        agent = self.found(agents())
+        changed = agent_service.change_agent(agent, **self.body(forms.AgentBody, partial=True))
+        return Response(self.shown(forms.AgentOut, changed))
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, **_: Any) -> Response:
+        """Delete the agent. Published versions that use it keep their copy."""
+        agent_service.delete_agent(self.found(agents()))
+        return no_content()
+
+
+class ToolView(ApiView):
+    """Functions that agents may call."""
+
+    read_scope = Scope.WORKFLOWS_READ
+    lookup_field = "name"
+    lookup_value_converter = "str"
+    pagination_class = None
+
+    @extend_schema(responses=forms.ToolList)
+    def list(self, request: Request) -> Response:
+        self.query(Query)
+        tools = self.shown(forms.ToolOut, list(BUILTIN_TOOLS), many=True)
+        return Response({"next": None, "previous": None, "results": tools})
+
+    @extend_schema(responses=forms.ToolOut)
+    def retrieve(self, request: Request, name: str) -> Response:
+        try:
+            tool = BUILTIN_TOOLS[name]
+        except ToolNotAllowedError:
+            raise Http404 from None
+        return Response(self.shown(forms.ToolOut, tool))

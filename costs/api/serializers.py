@@ -1,0 +1,59 @@
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from costs.core.money import format_usd
+from costs.models import CostKind
+from tenants.api.serializers import Query
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class Usd(serializers.Field[int, Any, str, Any]):
+    """Nano-USD, shown as decimal text in USD."""
+
+    def to_representation(self, value: int) -> str:
+        return format_usd(value)
+
+
+class CostQuery(Query):
+    kind = serializers.ChoiceField(CostKind.choices, required=False)
+    run = serializers.UUIDField(required=False, source="run_id")
+    workflow = serializers.UUIDField(required=False, source="workflow_id")
+    provider = serializers.CharField(required=False, max_length=32)
+    model = serializers.CharField(required=False, max_length=200)
+
+    def get_fields(self) -> dict[str, Any]:
+        # `from` cannot be written as a name.
+        times = {
+            "from": serializers.DateTimeField(required=False, source="since"),
+            "to": serializers.DateTimeField(required=False, source="until"),
+        }
+        return {**super().get_fields(), **times}
+
+
+class CostEntryOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    at = serializers.DateTimeField()
+    kind = serializers.ChoiceField(CostKind.choices)
+    cost_usd = Usd(source="amount_nano")
+    estimated = serializers.BooleanField()
+    call_id = serializers.UUIDField()
+    project_id = serializers.UUIDField()
+    workflow_id = serializers.UUIDField()
+    workflow = serializers.CharField(source="workflow_name")
+    run_id = serializers.UUIDField()
+    agent_run_id = serializers.UUIDField()
+    step = serializers.CharField()
+    attempt = serializers.IntegerField()
+    agent = serializers.CharField()
+    role = serializers.CharField()
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField()
+    cache_write_tokens = serializers.IntegerField()
+    reasoning_tokens = serializers.IntegerField()
+    unit_prices = serializers.DictField()

@@ -1,0 +1,113 @@
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from costs.api.serializers import CostEntryOut
+from costs.selectors.ledger import ledger
+from orchestrator.api import serializers as forms
+from orchestrator.api.renderers import AnyJsonRenderer, MarkdownRenderer, MermaidRenderer
+from orchestrator.models import Run, Workflow, WorkflowVersion
+from orchestrator.selectors import runs as selectors
+from orchestrator.selectors.events import events_after
+from orchestrator.selectors.workflows import workflow_for
+from orchestrator.services.runs import start_run
+from tenants.api.base import ApiView
+from tenants.api.pagination import ByPosition, limit_of
+from tenants.api.serializers import Query
+from tenants.roles import Scope
+from tenants.services.errors import NotFoundError
+
+_METADATA = OpenApiParameter("metadata.KEY", str, description="A value of the run's metadata.")
+
+
+class RunView(ApiView):
+    """Executions of published workflows."""
+
+    read_scope = Scope.RUNS_READ
+    write_scope = Scope.RUNS_WRITE
+
+    @extend_schema(parameters=[forms.RunQuery, _METADATA], responses=forms.RunOut(many=True))
+    def list(self, request: Request) -> Response:
+        rows = selectors.runs_like(self.principal, **self.query(forms.RunQuery))
+        return self.page(rows, forms.RunOut)
+
+    @extend_schema(request=forms.RunBody, responses={202: forms.RunOut})
+    def create(self, request: Request) -> Response:
+        """Start a run of a published version. Workers begin as soon as this has answered."""
+        asked = self.body(forms.RunBody)
+        workflow = workflow_for(
+            self.principal, asked.pop("workflow"), project=asked.pop("project", None)
+        )
+        version = _version(workflow, asked.pop("version", None))
+        run = start_run(workflow=workflow, version=version, **{"input": {}, **asked})
+        data = self.shown(forms.RunOut, run)
+        return self.created(data, at="runs-detail", code=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(responses=forms.RunDetail)
+    def retrieve(self, request: Request, **_: Any) -> Response:
+        run = self.found(selectors.whole_runs_of(self.principal))
+        run.steps = selectors.step_summaries(run.id)
+        run.tokens = selectors.tokens_of(run.id)
+        run.status_reason = selectors.reason_of(run, run.steps)
+        return Response(self.shown(forms.RunDetail, run))
+
+    @extend_schema(responses=forms.AgentRunOut(many=True))
+    @action(detail=True, url_path="agent-runs", pagination_class=ByPosition)
+    def agent_runs(self, request: Request, **_: Any) -> Response:
+        """The run's steps at work, in the author's order: prompt, output, tokens, cost."""
+        self.query(Query)
+        return self.page(selectors.agent_runs_of(self._run()), forms.AgentRunOut)
+
+    @extend_schema(parameters=[forms.EventQuery], responses=forms.EventList)
+    @action(detail=True, pagination_class=None)
+    def events(self, request: Request, **_: Any) -> Response:
+        """The run's history, oldest first. Ask again with `after` = the last id that you have."""
+        run = self._run()
+        after, limit = self.query(forms.EventQuery)["after"], limit_of(request)
+        rows = list(events_after(run, after)[: limit + 1])
+        shown = rows[:limit]
+        more = forms.after_link(request, shown[-1].id, limit) if len(rows) > limit else None
+        results = self.shown(forms.EventOut, shown, many=True)
+        return Response({"next": more, "previous": None, "results": results})
+
+    @extend_schema(
+        responses={(200, "application/json"): OpenApiTypes.ANY, (200, "text/markdown"): str},
+    )
+    @action(detail=True, renderer_classes=[AnyJsonRenderer, MarkdownRenderer])
+    def output(self, request: Request, **_: Any) -> Response:
+        """The result, once the run has ended; 409 before."""
+        return Response(selectors.output_of(self._run("output")))
+
+    @extend_schema(responses=CostEntryOut(many=True))
+    @action(detail=True, read_scope=Scope.COSTS_READ)
+    def costs(self, request: Request, **_: Any) -> Response:
+        """The run's lines in the ledger."""
+        self.query(Query)
+        return self.page(ledger(run_id=self._run().id), CostEntryOut)
+
+    @extend_schema(
+        responses={(200, "text/plain"): str, (200, "application/json"): forms.MermaidOut}
+    )
+    @action(detail=True, renderer_classes=[MermaidRenderer, JSONRenderer])
+    def mermaid(self, request: Request, **_: Any) -> Response:
+        """The run's graph as Mermaid text, coloured by state."""
+        return Response({"mermaid": selectors.graph_of(self._run("version__spec"))})
+
+    def _run(self, *heavy: str) -> Run:
+        found: Run = self.found(selectors.run_of(self.principal, *heavy))
+        return found
+
+
+def _version(workflow: Workflow, number: int | None) -> WorkflowVersion | None:
+    if number is None:
+        return None
+    version = workflow.versions.filter(number=number).first()
+    if version is None:
+        raise NotFoundError("version", f"{workflow.name}@{number}", "/version")
+    return version

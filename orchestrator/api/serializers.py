@@ -1,0 +1,285 @@
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
+from rest_framework.request import Request
+from rest_framework.reverse import reverse
+
+from costs.api.serializers import Usd
+from costs.core.money import format_usd
+from orchestrator.core.spec import DEFAULT_PRIORITY
+from orchestrator.core.state import AgentRunStatus, RunStatus
+from orchestrator.models import AgentRun, Run, RunEvent
+from orchestrator.selectors.runs import TOKENS, with_total
+from tenants.api.serializers import ProjectRef, Query, Strict, Whole, reference
+
+RUN_STATUSES = [str(status) for status in RunStatus]
+AGENT_RUN_STATUSES = [str(status) for status in AgentRunStatus]
+METADATA_PREFIX = "metadata."
+MAX_METADATA_KEYS = 50
+_MAX_BIGINT = 2**63 - 1
+_MAX_INT = 2**31 - 1
+
+
+class ProjectChoice(Strict):
+    """In which project: its slug or id. Needed where a tenant has several."""
+
+    project = reference(required=False)
+
+
+class ProblemOut(serializers.Serializer[Any]):
+    loc = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ReportOut(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    errors = ProblemOut(many=True)  # type: ignore[assignment]  # the name of a field
+
+
+class WorkflowQuery(Query):
+    project = reference(required=False)
+    name = serializers.CharField(required=False, max_length=63)
+
+
+class WorkflowOut(serializers.Serializer[Any]):
+    """`version` is the number of the current published version."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    description = serializers.SerializerMethodField()
+    module = serializers.CharField(allow_null=True)
+    project = ProjectRef()
+    version = serializers.IntegerField(source="current_version.number", default=None)
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+    def get_description(self, workflow: Any) -> str:
+        return workflow.description or ""
+
+
+class WorkflowDetail(WorkflowOut):
+    spec = serializers.DictField(help_text="The draft, as its author would write it.")
+
+
+class VersionOut(serializers.Serializer[Any]):
+    number = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+
+
+class VersionDetail(VersionOut):
+    spec = serializers.DictField()
+
+
+class ShapeOut(serializers.Serializer[Any]):
+    strategy = serializers.CharField()
+    levels = serializers.ListField(child=serializers.ListField(child=serializers.CharField()))
+    entry_steps = serializers.ListField(child=serializers.CharField())
+    exit_steps = serializers.ListField(child=serializers.CharField())
+    critical_path = serializers.ListField(child=serializers.CharField())
+    widest_level = serializers.ListField(child=serializers.CharField())
+
+
+class MermaidOut(serializers.Serializer[Any]):
+    mermaid = serializers.CharField()
+
+
+class RunBody(Strict):
+    not_yet: ClassVar = ("objective", "approve", "deadline", "max_cost_usd")
+
+    workflow = reference(help_text="Name or id.")
+    project = reference(required=False, help_text="Slug or id, if the name alone is not enough.")
+    version = Whole(required=False, min_value=1, max_value=_MAX_INT)
+    input = serializers.JSONField(required=False)
+    priority = Whole(required=False, min_value=0, max_value=10, default=DEFAULT_PRIORITY)
+    metadata = serializers.DictField(
+        required=False, help_text="Yours to find the run again: `GET runs?metadata.key=value`."
+    )
+
+    def validate_metadata(self, value: dict[str, Any]) -> dict[str, Any]:
+        if len(value) > MAX_METADATA_KEYS:
+            raise serializers.ValidationError(
+                f"At most {MAX_METADATA_KEYS} keys are kept.", "too_many"
+            )
+        return value
+
+
+class RunQuery(Query):
+    """`metadata.KEY=value` narrows by metadata."""
+
+    status = serializers.MultipleChoiceField(choices=RUN_STATUSES, required=False)
+    workflow = reference(required=False)
+    project = reference(required=False)
+    created_after = serializers.DateTimeField(required=False)
+    created_before = serializers.DateTimeField(required=False)
+
+    def takes(self, name: str) -> bool:
+        return name.startswith(METADATA_PREFIX) or super().takes(name)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        values: dict[str, Any] = super().to_internal_value(data)
+        metadata = {
+            name.removeprefix(METADATA_PREFIX): value
+            for name, value in data.items()
+            if name.startswith(METADATA_PREFIX)
+        }
+        for key, value in metadata.items():
+            if "\0" in key + value:
+                problem = ErrorDetail("Null characters are not allowed.", "null_characters")
+                raise serializers.ValidationError({METADATA_PREFIX + key: [problem]})
+        return {**values, "metadata": metadata}
+
+
+class RunWorkflowOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class RunLinksOut(serializers.Serializer[Any]):
+    self = serializers.URLField()
+    events = serializers.URLField()
+    output = serializers.URLField()
+    page = serializers.URLField()
+
+
+class StarterOut(serializers.Serializer[Any]):
+    kind = serializers.CharField()
+    id = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # the name of a field
+
+
+class TokensOut(serializers.Serializer[Any]):
+    input = serializers.IntegerField()
+    output = serializers.IntegerField()
+    cached = serializers.IntegerField(help_text="Contained in input.")
+    reasoning = serializers.IntegerField(help_text="Contained in output.")
+    total = serializers.IntegerField()
+
+
+class RunOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(RUN_STATUSES)
+    status_reason = serializers.CharField()
+    workflow = serializers.SerializerMethodField()
+    project = ProjectRef()
+    priority = serializers.IntegerField()
+    metadata = serializers.DictField()
+    started_by = StarterOut()
+    cost_usd = serializers.SerializerMethodField()
+    max_cost_usd = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    links = serializers.SerializerMethodField()
+
+    def get_workflow(self, run: Run) -> RunWorkflowOut:
+        facts = {
+            "id": run.workflow_id,
+            "name": run.workflow.name,
+            "version": run.version.number,
+        }
+        return RunWorkflowOut(facts).data  # type: ignore[return-value]
+
+    def get_cost_usd(self, run: Run) -> str:
+        return format_usd(getattr(run, "cost", run.cost_nano))
+
+    def get_max_cost_usd(self, run: Run) -> str | None:
+        return None
+
+    def get_links(self, run: Run) -> RunLinksOut:
+        request = self.context["request"]
+        ids = {"id": run.id}
+        return {  # type: ignore[return-value]
+            "self": reverse("runs-detail", kwargs=ids, request=request),
+            "events": reverse("runs-events", kwargs=ids, request=request),
+            "output": reverse("runs-output", kwargs=ids, request=request),
+            "page": reverse("admin:index", request=request) + f"orchestrator/run/{run.id}/change/",
+        }
+
+
+class StepSummaryOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    status = serializers.ChoiceField(AGENT_RUN_STATUSES)
+    counts = serializers.DictField(child=serializers.IntegerField())
+    cost_usd = Usd(source="cost_nano")
+
+
+class RunDetail(RunOut):
+    steps = StepSummaryOut(many=True)
+    tokens = TokensOut()
+    input = serializers.JSONField()
+    output = serializers.JSONField(allow_null=True)
+
+
+class AgentRunOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    step = serializers.CharField()
+    level = serializers.IntegerField()
+    status = serializers.ChoiceField(AGENT_RUN_STATUSES)
+    status_reason = serializers.CharField()
+    agent = serializers.CharField()
+    role = serializers.CharField()
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    attempt = serializers.IntegerField()
+    worker = serializers.CharField()
+    llm_calls = serializers.IntegerField()
+    tokens = serializers.SerializerMethodField()
+    cost_usd = Usd(source="cost_nano")
+    prompt = serializers.CharField(allow_null=True)
+    output = serializers.JSONField(allow_null=True)
+    error = serializers.JSONField(allow_null=True)
+    queued_at = serializers.DateTimeField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    def get_tokens(self, agent_run: AgentRun) -> TokensOut:
+        counted = {kind: getattr(agent_run, f"{kind}_tokens") for kind in TOKENS}
+        return with_total(counted)  # type: ignore[return-value]
+
+
+class EventQuery(Query):
+    after = serializers.IntegerField(
+        required=False,
+        default=0,
+        min_value=0,
+        max_value=_MAX_BIGINT,
+        help_text="The id of the last event that you have.",
+    )
+
+
+class EventOut(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    type = serializers.CharField()
+    timestamp = serializers.DateTimeField(source="at")
+    data = serializers.SerializerMethodField()  # type: ignore[assignment]  # the name of a field
+
+    def get_data(self, event: RunEvent) -> dict[str, Any]:
+        return event_data(event)
+
+
+class EventList(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = EventOut(many=True)
+
+
+def event_data(event: RunEvent) -> dict[str, Any]:
+    """What the event tells, with its run and with money in USD."""
+    facts: Mapping[str, Any] = event.data
+    told = {key: value for key, value in facts.items() if key != "cost_nano"}
+    if "cost_nano" in facts:
+        told["cost_usd"] = format_usd(facts["cost_nano"])
+    ids = {"run_id": str(event.run_id)}
+    if event.agent_run_id:
+        ids["agent_run_id"] = str(event.agent_run_id)
+    return {**ids, **told}
+
+
+def after_link(request: Request, event_id: int, limit: int) -> str:
+    address = request.build_absolute_uri(request.path)
+    return f"{address}?{urlencode({'after': event_id, 'limit': limit})}"

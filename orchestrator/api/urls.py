@@ -1,0 +1,19 @@
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.routers import SimpleRouter
+
+from orchestrator.api.runs import RunView
+from orchestrator.api.workflows import WorkflowView
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("workflows", WorkflowView, basename="workflows")
+router.register("runs", RunView, basename="runs")
+
+urlpatterns = [
+    *router.urls,
+    path("", include("tenants.api.urls")),
+    path("", include("costs.api.urls")),
+    path("", include("agents_app.api.urls")),
+    path("schema", SpectacularAPIView.as_view(), name="schema"),
+    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+]

@@ -1,0 +1,203 @@
+"""What requests may hold, and how tenants' rows are shown.
+
+Bodies are strict: a field that is not known, or a number where a text belongs, is an error.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
+
+from tenants.kernel.clock import now
+from tenants.models import TenantStatus, slug_validator
+from tenants.roles import Role, Scope
+
+_ID_OR_NAME = 63
+
+
+class Strict(serializers.Serializer[Any]):
+    """Refuses what it does not know, together with everything else that is wrong.
+
+    `not_yet` names fields of the interface that are refused until they are honoured.
+    """
+
+    not_yet: ClassVar[tuple[str, ...]] = ()
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = self._unknown(data) if isinstance(data, Mapping) else {}
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({**error.detail, **unknown}) from None  # type: ignore[dict-item]
+        if unknown:
+            raise serializers.ValidationError(unknown)  # type: ignore[arg-type]
+        return values
+
+    def _unknown(self, data: Mapping[Any, Any]) -> dict[str, list[ErrorDetail]]:
+        return {
+            str(name): [self._refusal(str(name))]
+            for name in data
+            if name not in self.fields and not self.takes(str(name))
+        }
+
+    def takes(self, name: str) -> bool:
+        """Whether a name outside `fields` is read in another way."""
+        return False
+
+    def _refusal(self, name: str) -> ErrorDetail:
+        if name in self.not_yet:
+            return ErrorDetail(f"`{name}` is not supported yet.", "not_supported_yet")
+        known = ", ".join(self.fields) or "none"
+        return ErrorDetail(f"`{name}` is not known here; known are: {known}.", "unknown_field")
+
+
+class Query(Strict):
+    """The query string of a list. Pages are read by the pagination."""
+
+    def takes(self, name: str) -> bool:
+        return name in {"cursor", "limit"}
+
+
+class Text(serializers.CharField):
+    """Text as it was written; not a number that could be read as one."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("trim_whitespace", False)
+        super().__init__(**kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Slug(Text):
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", 63)
+        super().__init__(validators=[slug_validator], **kwargs)
+
+
+class Whole(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+def reference(**kwargs: Any) -> Text:
+    """A thing's id or its name."""
+    return Text(max_length=_ID_OR_NAME, **kwargs)
+
+
+class ProjectBody(Strict):
+    slug = Slug()
+    name = Text(max_length=200, required=False)
+    description = Text(max_length=20_000, required=False, allow_blank=True)
+
+
+class ProjectOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class ProjectRef(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+
+
+class ApiKeyBody(Strict):
+    name = Text(max_length=100)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(Scope.choices), allow_empty=False, max_length=len(Scope)
+    )
+    project = reference(required=False, allow_null=True, help_text="Slug or id of one project.")
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+
+    def validate_expires_at(self, value: Any) -> Any:
+        if value is not None and value <= now():
+            raise serializers.ValidationError("This time has passed already.", "past")
+        return value
+
+
+class ApiKeyOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    prefix = serializers.CharField(help_text="The key's first characters, to tell keys apart.")
+    scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices))
+    project = ProjectRef(allow_null=True)
+    expires_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+
+
+class NewApiKeyOut(ApiKeyOut):
+    key = serializers.CharField(
+        allow_null=True, help_text="The secret. Shown here once; null in a repeated answer."
+    )
+
+
+class MemberBody(Strict):
+    role = serializers.ChoiceField(Role.choices)
+
+
+class MemberOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    username = serializers.CharField(source="user.username")
+    email = serializers.CharField(source="user.email")
+    role = serializers.ChoiceField(Role.choices)
+    created_at = serializers.DateTimeField()
+
+
+class TenantBody(Strict):
+    slug = Slug()
+    name = Text(max_length=200, required=False)
+    uses_environment_credentials = serializers.BooleanField(required=False)
+
+
+class TenantChange(Strict):
+    name = Text(max_length=200, required=False)
+    uses_environment_credentials = serializers.BooleanField(required=False)
+
+
+class SuspendBody(Strict):
+    reason = Text(max_length=500, required=False, allow_blank=True)
+
+
+class TenantOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    status = serializers.ChoiceField(TenantStatus.choices)
+    suspended_reason = serializers.CharField()
+    uses_environment_credentials = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class AuditQuery(Query):
+    action = serializers.CharField(required=False, max_length=64)
+    object_type = serializers.CharField(required=False, max_length=64)
+    object_id = serializers.CharField(required=False, max_length=64)
+    actor_kind = serializers.CharField(required=False, max_length=16)
+    actor_id = serializers.CharField(required=False, max_length=64)
+
+
+class AuditEntryOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    at = serializers.DateTimeField()
+    action = serializers.CharField()
+    object_type = serializers.CharField()
+    object_id = serializers.CharField()
+    actor_kind = serializers.CharField()
+    actor_id = serializers.CharField()
+    actor_label = serializers.CharField()
+    ip = serializers.CharField()
+    request_id = serializers.CharField()
+    before = serializers.JSONField(allow_null=True)
+    after = serializers.JSONField(allow_null=True)

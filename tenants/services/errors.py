@@ -1,0 +1,89 @@
+"""What a service of any app may refuse; the API turns each into a status."""
+
+from typing import ClassVar
+
+from tenants.kernel.errors import PlatformError
+
+
+class NotFoundError(PlatformError):
+    """Something that a request refers to does not exist, or belongs to someone else."""
+
+    code: ClassVar[str] = "not_found"
+
+    def __init__(self, kind: str, name: str, loc: str = "") -> None:
+        super().__init__(kind, name, loc)
+        self.kind, self.name, self.loc = kind, name, loc
+
+    def __str__(self) -> str:
+        return f"There is no {self.kind} {self.name!r} here."
+
+
+class AmbiguousError(PlatformError):
+    """A name fits several things; `loc` is the field that would tell them apart."""
+
+    code: ClassVar[str] = "ambiguous"
+
+    def __init__(self, message: str, loc: str) -> None:
+        super().__init__(message, loc)
+        self.message, self.loc = message, loc
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class AlreadyExistsError(PlatformError):
+    code: ClassVar[str] = "already_exists"
+
+    def __init__(self, kind: str, name: str, loc: str) -> None:
+        super().__init__(kind, name, loc)
+        self.kind, self.name, self.loc = kind, name, loc
+
+    def __str__(self) -> str:
+        return f"A {self.kind} {self.name!r} exists already; choose another."
+
+
+class ScopeExceededError(PlatformError):
+    """A key may not be given more than its maker has."""
+
+    code: ClassVar[str] = "scope_exceeded"
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        super().__init__(scopes)
+        self.scopes = scopes
+
+    def __str__(self) -> str:
+        return f"You do not have {', '.join(self.scopes)} yourself, so no key of yours can."
+
+
+class NarrowedKeyError(PlatformError):
+    """A key of one project asks for something of the whole tenant."""
+
+    code: ClassVar[str] = "narrowed_key"
+
+    def __str__(self) -> str:
+        return "This key is narrowed to one project; this call concerns the whole tenant."
+
+
+class OwnersOnlyError(PlatformError):
+    code: ClassVar[str] = "owners_only"
+
+    def __str__(self) -> str:
+        return "Only an owner may change who is an owner."
+
+
+class LastOwnerError(PlatformError):
+    code: ClassVar[str] = "last_owner"
+
+    def __str__(self) -> str:
+        return "This is the tenant's last owner; make somebody else one first."
+
+
+class ProjectNotEmptyError(PlatformError):
+    code: ClassVar[str] = "project_not_empty"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(slug)
+        self.slug = slug
+
+    def __str__(self) -> str:
+        return f"Project {self.slug!r} still holds something; delete its workflows first."

@@ -1,0 +1,69 @@
+"""Making and suspending tenants: an operator's work, through the system's connection."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from django.db import connections, transaction
+
+from tenants.models import Membership, Project, Tenant, TenantStatus, User
+from tenants.roles import Role
+from tenants.scope import current_actor
+from tenants.services.errors import AlreadyExistsError
+
+FIRST_PROJECT = "main"
+
+
+def create_tenant(
+    *,
+    slug: str,
+    name: str = "",
+    owner: User | None = None,
+    uses_environment_credentials: bool = False,
+) -> Tenant:
+    """A tenant with its first project, so that there is a place for a first workflow."""
+    with _as_operator():
+        if Tenant.objects.using("system").filter(slug=slug).exists():
+            raise AlreadyExistsError("tenant", slug, "/slug")
+        tenant = Tenant.objects.using("system").create(
+            slug=slug,
+            name=name or slug,
+            uses_environment_credentials=uses_environment_credentials,
+        )
+        Project.objects.db_manager("system").create(
+            tenant=tenant, slug=FIRST_PROJECT, name=FIRST_PROJECT.title()
+        )
+        if owner is not None:
+            Membership.objects.db_manager("system").create(
+                tenant=tenant, user=owner, role=Role.OWNER
+            )
+    return tenant
+
+
+def change_tenant(tenant: Tenant, **changes: Any) -> Tenant:
+    for field, value in changes.items():
+        setattr(tenant, field, value)
+    with _as_operator():
+        tenant.save(using="system", update_fields=[*changes, "updated_at"])
+    return tenant
+
+
+def suspend_tenant(tenant: Tenant, *, reason: str = "") -> Tenant:
+    """Refuse the tenant's new runs from now on."""
+    return change_tenant(tenant, status=TenantStatus.SUSPENDED, suspended_reason=reason)
+
+
+def resume_tenant(tenant: Tenant) -> Tenant:
+    return change_tenant(tenant, status=TenantStatus.ACTIVE, suspended_reason="")
+
+
+@contextmanager
+def _as_operator() -> Iterator[None]:
+    """A transaction of the system's connection whose changes the audit log signs."""
+    with transaction.atomic(using="system"):
+        with connections["system"].cursor() as cursor:
+            actor = json.dumps(asdict(current_actor()))
+            cursor.execute("SELECT set_config('app.actor', %s, true)", [actor])
+        yield
