@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Callable
 
 from orchestrator.embedded.errors import EmbeddedError, PortTakenError
 
@@ -23,29 +24,45 @@ def is_free(port: int) -> bool:
     return True
 
 
-def accepts(port: int, *, timeout: float = 0.5) -> bool:
-    try:
-        with socket.create_connection((LOOPBACK, port), timeout=timeout):
-            return True
-    except OSError:
-        return False
+class Claims:
+    """Ports set aside from other supervisors, between choosing them and binding them, and after.
 
-
-def free_port(*, preferred: int | None = None, taken: frozenset[int] = frozenset()) -> int:
-    """The preferred port if it is free, else a random free one outside `taken`.
-
-    Another process may still take it before the server binds it: start the server again then.
+    A claim is a name in the machine's abstract socket space, which the kernel frees with its owner.
     """
-    if preferred is not None and preferred not in taken and is_free(preferred):
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
+    def take(self, port: int) -> bool:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._held.append(claim)
+        try:
+            claim.bind(f"\0muster-port-{port}")
+        except OSError:
+            return False
+        return is_free(port)
+
+    def release(self) -> None:
+        for claim in self._held:
+            claim.close()
+        self._held.clear()
+
+
+def free_port(*, preferred: int | None = None, may_have: Callable[[int], bool] = is_free) -> int:
+    """The preferred port if it may be had, else a random one.
+
+    Without a claim another process may still take it before the server binds it.
+    """
+    if preferred is not None and may_have(preferred):
         return preferred
     for port in random.sample(range(LOWEST, HIGHEST), 200):
-        if port not in taken and is_free(port):
+        if may_have(port):
             return port
     raise EmbeddedError(f"No free port between {LOWEST} and {HIGHEST} on {LOOPBACK}.")
 
 
-def required_port(port: int, *, variable: str) -> int:
+def required_port(port: int, *, variable: str, may_have: Callable[[int], bool] = is_free) -> int:
     """The port that the user asked for by `variable`, or the error that says it is taken."""
-    if not is_free(port):
+    if not may_have(port):
         raise PortTakenError(port, variable)
     return port

@@ -82,10 +82,13 @@ def wait_until_ready(
 ) -> None:
     deadline = time.monotonic() + service.ready_seconds
     given_up = cancelled or threading.Event()
-    while not service.is_ready():
+    while True:
+        # Before the question: on its port somebody else may answer.
         if process.poll() is not None:
             why = f"stopped at start with exit code {process.returncode}"
             raise ServerDiedError(service.name, why, service.log)
+        if service.is_ready():
+            break
         if time.monotonic() > deadline:
             why = f"did not answer within {service.ready_seconds:.0f} s"
             raise ServerDiedError(service.name, why, service.log)

@@ -13,7 +13,7 @@ from orchestrator.embedded import commands
 from orchestrator.embedded.env import Secrets, check_inherited
 from orchestrator.embedded.errors import EmbeddedError
 from orchestrator.embedded.model import ModelServer, answers
-from orchestrator.embedded.ports import LOOPBACK, free_port, required_port
+from orchestrator.embedded.ports import LOOPBACK, Claims, free_port, required_port
 from orchestrator.embedded.postgres import Postgres, best_identity
 from orchestrator.embedded.processes import Service
 from orchestrator.embedded.state import Home
@@ -54,12 +54,17 @@ class Stack:
 
 
 def build_stack(
-    home: Home, *, secrets: Secrets, inherited: Mapping[str, str], last_ports: Mapping[str, int]
+    home: Home,
+    *,
+    secrets: Secrets,
+    inherited: Mapping[str, str],
+    last_ports: Mapping[str, int],
+    claims: Claims,
 ) -> Stack:
     """Plan the servers that `inherited` does not name already, and the processes on top."""
     given = {name: value for name, value in inherited.items() if value}
     check_inherited(given)
-    ports = choose_ports(given, last_ports=last_ports)
+    ports = choose_ports(given, last_ports=last_ports, claims=claims)
     postgres = Postgres(
         home=home.path,
         port=ports["postgres"],
@@ -92,16 +97,19 @@ def build_stack(
     )
 
 
-def choose_ports(given: Mapping[str, str], *, last_ports: Mapping[str, int]) -> dict[str, int]:
+def choose_ports(
+    given: Mapping[str, str], *, last_ports: Mapping[str, int], claims: Claims
+) -> dict[str, int]:
     """A free port for each program: the one asked for, else last time's, else a familiar one."""
     ports: dict[str, int] = {}
     for name in PROGRAMS:
         variable = PORT_VARIABLES.get(name, "")
         if variable in given:
-            ports[name] = required_port(port_number(given[variable], variable), variable=variable)
+            wanted = port_number(given[variable], variable)
+            ports[name] = required_port(wanted, variable=variable, may_have=claims.take)
             continue
         preferred = last_ports.get(name, FAMILIAR_PORTS.get(name))
-        ports[name] = free_port(preferred=preferred, taken=frozenset(ports.values()))
+        ports[name] = free_port(preferred=preferred, may_have=claims.take)
     return ports
 
 

@@ -19,6 +19,7 @@ from orchestrator.embedded.env import load_secrets, write_env_file
 from orchestrator.embedded.keeper import Keeper
 from orchestrator.embedded.leftovers import end_leftovers, leftovers
 from orchestrator.embedded.migrations import migrate, stamp_of
+from orchestrator.embedded.ports import Claims
 from orchestrator.embedded.processes import Service
 from orchestrator.embedded.report import Reporter
 from orchestrator.embedded.stack import Stack, build_stack
@@ -40,6 +41,7 @@ class Supervisor:
         self._home = home
         self._reporter = reporter
         self._tiers: list[list[Keeper]] = []
+        self._claims = Claims()
         self._state = State()
         self._state_lock = threading.Lock()
         self._stopping_since: float | None = None
@@ -62,6 +64,7 @@ class Supervisor:
             secrets=load_secrets(self._home),
             inherited=inherited,
             last_ports=last_ports,
+            claims=self._claims,
         )
         self._record(ports=stack.ports, addresses=stack.addresses)
         write_env_file(self._home, stack.environment)
@@ -113,6 +116,7 @@ class Supervisor:
         for tier in reversed(self._tiers):
             with ThreadPoolExecutor(max_workers=max(1, len(tier))) as threads:
                 list(threads.map(Keeper.stop, tier))
+        self._claims.release()
         self._record(processes={}, addresses={})
         # Addresses that no longer answer would only mislead the next `manage.py`.
         self._home.env_file.unlink(missing_ok=True)

@@ -227,7 +227,7 @@ def test_a_program_that_dies_at_its_start_is_told_with_its_log(muster):
 def test_one_demo_ends_as_its_run_did_with_one_line_of_json(muster, outcome):
     code, said, complained = muster.call("demo", "--once", STUB_RUN_CODE=str(outcome))
 
-    assert code == outcome
+    assert code == outcome, complained
     summary = json.loads(said.splitlines()[-1])
     assert summary["run_id"] == "r1"
     assert summary["arguments"][-1] == "--json"
