@@ -104,10 +104,26 @@ def stop(service: Service, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(service.stop_signal)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(service.stop_seconds)
-    # The program leads its own group: what it forked and left behind goes with it.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
+    for child in group_members(process.pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def group_members(leader: int) -> list[psutil.Process]:
+    """What a program that led its own group has left behind.
+
+    Only marked processes: once the group is empty, its number may be anybody's.
+    """
+    return [one for one in psutil.process_iter() if group_of(one) == leader and mark_of(one)]
+
+
+def group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def run_checked(
