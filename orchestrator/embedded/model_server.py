@@ -28,8 +28,16 @@ def parameters(*, port: int) -> xllamacpp.CommonParams:
     chosen.ui = False
     # No page that a browser happens to show may use the model.
     chosen.cors_origins = f"http://{LOOPBACK}"
-    chosen.cpuparams.n_threads = os.cpu_count() or 1
+    chosen.cpuparams.n_threads = compute_threads()
     return chosen
+
+
+def compute_threads() -> int:
+    # llama.cpp's threads wait for each other at every layer. One that has to share its core holds
+    # up all: on two busy cores two threads were eight times slower than one. The model is too small
+    # to gain from more than four.
+    spare = len(os.sched_getaffinity(0)) - 1
+    return max(1, min(4, spare))
 
 
 def serve(*, port: int) -> None:
