@@ -2,4 +2,4 @@ from django.contrib.admin.apps import AdminConfig
 
 
 class MusterAdminConfig(AdminConfig):
-    default_site = "unfold.sites.UnfoldAdminSite"
+    default_site = "orchestrator.site.MusterSite"

@@ -1,0 +1,57 @@
+"""Puts the problems of a draft at the fields of its forms."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.core.problems import Problem
+
+_AGENT_FIELDS = {"type": "agent_type", "role": "agent_role"}
+
+
+def show_at_fields(
+    problems: Sequence[Problem], *, header: Any, steps: Sequence[Any]
+) -> list[Problem]:
+    """Add each problem to the form it is about. Returns those that have no form here."""
+    by_name = {form.instance.name: form for form in steps if form.instance.name}
+    left_over = []
+    for problem in problems:
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in problem.loc.split("/")[1:]]
+        if parts[:1] != ["steps"]:
+            _add(header, problem, _header_place(parts, header))
+        elif len(parts) > 1 and parts[1] in by_name:
+            form = by_name[parts[1]]
+            _add(form, problem, _step_place(parts[2:], form))
+        else:
+            left_over.append(problem)
+    return left_over
+
+
+def _header_place(parts: list[str], form: Any) -> tuple[str | None, list[str]]:
+    if not parts:
+        return None, []
+    return (parts[0], parts[1:]) if parts[0] in form.fields else ("settings", parts)
+
+
+def _step_place(parts: list[str], form: Any) -> tuple[str | None, list[str]]:
+    if not parts:
+        return None, []
+    if parts[0] == "agent":
+        return _agent_place(parts[1:], form)
+    return (parts[0], parts[1:]) if parts[0] in form.fields else ("settings", parts)
+
+
+def _agent_place(parts: list[str], form: Any) -> tuple[str, list[str]]:
+    if not parts or not isinstance(form.instance.agent, dict):
+        return "agent_source", parts
+    field = _AGENT_FIELDS.get(parts[0])
+    return (field, parts[1:]) if field else ("agent_more", parts)
+
+
+def _add(form: Any, problem: Problem, place: tuple[str | None, list[str]]) -> None:
+    field, rest = place
+    # Where in a list or an object the fault lies, unless the field says it all.
+    where = ".".join(part for part in rest if not part.isdecimal())
+    message = f"{where}: {problem.message}" if where else problem.message
+    if not form.is_bound and not hasattr(form, "cleaned_data"):
+        form.cleaned_data = {}  # `add_error` takes out of it what turns out wrong
+    form.add_error(field, message)

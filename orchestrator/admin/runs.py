@@ -1,0 +1,183 @@
+import json
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from costs.core.money import usd_from_nano
+from orchestrator.models import Run
+from orchestrator.selectors.run_page import events_of, ledger_of, run_page
+from orchestrator.selectors.runs import runs_of
+from orchestrator.templatetags.muster import as_text, badge, duration, moment, quoted, usd
+from tenants.admin_base import TenantModelAdmin, principal_of
+from tenants.kernel.clock import now
+from tenants.roles import Scope
+
+
+@admin.register(Run)
+class RunAdmin(TenantModelAdmin):
+    """Runs are history: looked at here, changed by the engine alone."""
+
+    view_scope = Scope.RUNS_READ
+    list_display = ("status_shown", "workflow_shown", "why", "cost_shown", "took", "created", "by")
+    list_display_links = ("workflow_shown",)
+    list_filter = ("status", "workflow", "project", "created_at")
+    list_select_related = ("workflow", "version", "project")
+    search_fields = ("workflow__name", "id")
+    date_hierarchy = "created_at"
+    ordering = ("-id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        rows: QuerySet[Run] = runs_of(principal_of(request))
+        return rows
+
+    def get_custom_pages(self) -> list[URLPattern]:
+        return [
+            self.page("live/", self.live),
+            self.page("input/", self.input),
+            self.page("output/", self.output),
+            self.page("ledger/", self.ledger),
+        ]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        run = self._whole_run_or_404(request, object_id)
+        context = {
+            **self.admin_site.each_context(request),
+            **self._context(request, run),
+            "title": f"{run.workflow.name} version {run.version.number}",
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/orchestrator/run/page.html", context)
+
+    def live(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The moving parts of the page alone, for a page that asks again while the run goes on."""
+        run = self._whole_run_or_404(request, object_id)
+        context = self._context(request, run)
+        return TemplateResponse(request, "admin/orchestrator/run/live.html", context)
+
+    def input(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        run = self._whole_run_or_404(request, object_id)
+        return _download(run.input, f"input-{run.pk}", as_markdown=False)
+
+    def output(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        run = self._whole_run_or_404(request, object_id)
+        return _download(run.output, f"output-{run.pk}", as_markdown="md" in request.GET)
+
+    def ledger(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        run = self._whole_run_or_404(request, object_id)
+        lines = [
+            {
+                "at": line.at.isoformat(),
+                "kind": line.kind,
+                "amount_usd": str(usd_from_nano(line.amount_nano)),
+                "step": line.step,
+                "attempt": line.attempt,
+                "provider": line.provider,
+                "model": line.model,
+                "input_tokens": line.input_tokens,
+                "output_tokens": line.output_tokens,
+                "estimated": line.estimated,
+            }
+            for line in ledger_of(run)
+        ]
+        return _download(lines, f"ledger-{run.pk}", as_markdown=False)
+
+    def _whole_run_or_404(self, request: HttpRequest, object_id: str) -> Run:
+        found: Run = self.object_or_404(request, object_id)
+        rows = Run.objects.select_related("workflow", "version", "project")
+        run = rows.defer("version__plan").filter(pk=found.pk).first()
+        if run is None:
+            raise Http404
+        return run
+
+    def _context(self, request: HttpRequest, run: Run) -> dict[str, Any]:
+        page = run_page(
+            run,
+            step=request.GET.get("step"),
+            page=request.GET.get("p"),
+            status=request.GET.get("status"),
+        )
+        return {
+            "run": run,
+            "page": page,
+            "events": events_of(run),
+            "ledger": ledger_of(run)[:200],
+            "status_filter": request.GET.get("status", ""),
+            "page_query": _query_without_page(request),
+        }
+
+    @admin.display(description="State", ordering="status")
+    def status_shown(self, run: Run) -> SafeString:
+        return badge(run.status)
+
+    @admin.display(description="Workflow", ordering="workflow__name")
+    def workflow_shown(self, run: Run) -> SafeString:
+        return format_html("{} <small>version {}</small>", run.workflow.name, run.version.number)
+
+    @admin.display(description="Why")
+    def why(self, run: Run) -> SafeString:
+        return quoted(run.status_reason[:120])
+
+    @admin.display(description="Cost")
+    def cost_shown(self, run: Run) -> str:
+        return usd(run.cost)  # type: ignore[attr-defined]  # annotated
+
+    @admin.display(description="Took")
+    def took(self, run: Run) -> str:
+        return duration(_seconds(run.started_at, run.finished_at or now()))
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, run: Run) -> str:
+        return moment(run.created_at)
+
+    @admin.display(description="Started by")
+    def by(self, run: Run) -> str:
+        return str(run.started_by.get("label") or run.started_by.get("kind") or "")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+def _query_without_page(request: HttpRequest) -> str:
+    query = request.GET.copy()
+    query.pop("p", None)
+    return f"{query.urlencode()}&" if query else ""
+
+
+def _seconds(begin: datetime | None, end: datetime) -> float | None:
+    return (end - begin).total_seconds() if begin else None
+
+
+def _download(value: Any, name: str, *, as_markdown: bool) -> HttpResponse:
+    if as_markdown:
+        text, kind, ending = _as_markdown(value), "text/markdown", "md"
+    else:
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        kind, ending = "application/json", "json"
+    response = HttpResponse(text, content_type=f"{kind}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}.{ending}"'
+    return response
+
+
+def _as_markdown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return "\n\n".join(f"## {key}\n\n{_part(part)}" for key, part in value.items())
+    return _part(value)
+
+
+def _part(value: Any) -> str:
+    return value if isinstance(value, str) else f"```json\n{as_text(value)}\n```"

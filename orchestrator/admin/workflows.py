@@ -1,0 +1,447 @@
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.admin import StackedInline
+from unfold.widgets import (
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldBooleanWidget,
+)
+
+from orchestrator.admin.reports import show_at_fields
+from orchestrator.admin.workflow_forms import StepFormSet, WorkflowForm, step_form
+from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
+from orchestrator.core.mermaid import to_mermaid
+from orchestrator.core.parsing import parse
+from orchestrator.core.problems import Problem
+from orchestrator.core.yaml_io import MAX_BYTES, dump_text, load_text
+from orchestrator.models import Step, Workflow, WorkflowVersion
+from orchestrator.selectors.run_page import node_names
+from orchestrator.services.drafts import draft_spec, save_draft
+from orchestrator.services.errors import InputInvalidError
+from orchestrator.services.runs import start_run
+from orchestrator.services.workflows import publish, validate_spec
+from tenants.admin_base import TenantModelAdmin, may
+from tenants.admin_fields import CodeArea, JsonField
+from tenants.errors import TenantSuspendedError
+from tenants.models import Project
+from tenants.roles import Scope
+
+MAX_FORM_STEPS = 60
+VERSIONS_SHOWN = 20
+
+
+class StepInline(StackedInline):  # type: ignore[misc]
+    model = Step
+    formset = StepFormSet
+    ordering_field = "position"
+    hide_title = False
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("name", "position"),
+                    "needs",
+                    "agent_source",
+                    ("agent_type", "agent_role"),
+                    "agent_more",
+                    "prompt",
+                )
+            },
+        ),
+        (
+            "System prompt, model, tools and limits",
+            {
+                "fields": (
+                    "system",
+                    ("provider", "model"),
+                    "parameters",
+                    "tools",
+                    "output_schema",
+                    ("timeout", "priority"),
+                ),
+                "classes": ("collapse",),
+            },
+        ),
+        ("Advanced", {"fields": ("description", "settings"), "classes": ("collapse",)}),
+    )
+    verbose_name = "step"
+
+    def get_formset(self, request: HttpRequest, obj: Workflow | None = None, **kwargs: Any) -> Any:
+        kwargs["form"] = step_form(obj)
+        return super().get_formset(request, obj, **kwargs)
+
+    def get_extra(self, request: HttpRequest, obj: Workflow | None = None, **kwargs: Any) -> int:
+        return 0 if obj and obj.steps.exists() else 1
+
+    # Who may change the workflow may change its steps.
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request, Scope.WORKFLOWS_READ)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request, Scope.WORKFLOWS_WRITE)
+
+    has_add_permission = has_delete_permission = has_change_permission
+
+
+class RunForm(forms.Form):
+    """A run's input as JSON, and how urgent it is. Its schema is asked when the run starts."""
+
+    input = JsonField(rows=14, kind=None, required=False)
+    priority = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=10,
+        widget=UnfoldAdminIntegerFieldWidget({"placeholder": "5"}),
+        help_text="0 to 10; higher goes first.",
+    )
+
+
+class ImportForm(forms.Form):
+    project: Any = forms.ModelChoiceField(
+        queryset=None, widget=UnfoldAdminSelectWidget(), empty_label=None
+    )
+    file = forms.FileField(required=False, widget=UnfoldAdminFileFieldWidget())
+    text = forms.CharField(
+        required=False, strip=False, widget=CodeArea(rows=16), label="Or its text"
+    )
+    replace = forms.BooleanField(
+        required=False,
+        widget=UnfoldBooleanWidget(),
+        label="Replace the draft of a workflow with the same name",
+    )
+
+
+@admin.register(Workflow)
+class WorkflowAdmin(TenantModelAdmin):
+    view_scope = Scope.WORKFLOWS_READ
+    edit_scope = Scope.WORKFLOWS_WRITE
+    form = WorkflowForm
+    inlines = (StepInline,)
+    list_display = ("name", "project", "module", "published", "description", "updated_at")
+    list_filter = ("project", "module", "strategy")
+    list_select_related = ("project", "current_version")
+    search_fields = ("name", "description", "module")
+    is_fullwidth = True
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("name", "project"),
+                    "description",
+                    ("strategy", "max_parallel"),
+                    "inputs",
+                )
+            },
+        ),
+        (
+            "Advanced",
+            {"fields": ("module", "output", "defaults", "settings"), "classes": ("collapse",)},
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Workflow]:
+        rows: QuerySet[Workflow] = super().get_queryset(request)
+        return rows.defer("current_version__spec", "current_version__plan")
+
+    def get_custom_pages(self) -> list[URLPattern]:
+        load = path(
+            "import/", self.admin_site.admin_view(self.load), name="orchestrator_workflow_load"
+        )
+        return [
+            load,
+            self.page("run/", self.run),
+            self.page("yaml/", self.yaml),
+            self.page("versions/<int:number>/", self.version),
+            self.page("versions/<int:number>/yaml/", self.version_yaml),
+        ]
+
+    @admin.display(description="Published", ordering="current_version__number")
+    def published(self, workflow: Workflow) -> str:
+        version = workflow.current_version
+        return f"version {version.number}" if version else "not yet"
+
+    # --- the form ---
+
+    def get_inline_instances(self, request: HttpRequest, obj: Workflow | None = None) -> list[Any]:
+        if not self.may_edit(request) or (obj and is_large(obj)):
+            return []
+        return list(super().get_inline_instances(request, obj))
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        first = Project.objects.first()
+        return {
+            "project": first.pk if first else None,
+            "inputs": {"type": "object", "properties": {}},
+        }
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        formset.save(commit=False)
+        for gone in formset.deleted_objects:
+            gone.delete()
+        for place, kept in enumerate(formset.in_order()):
+            step = kept.instance
+            if kept.has_changed() or step.position != place:
+                step.position = place
+                step.save()
+
+    def response_add(
+        self, request: HttpRequest, obj: Workflow, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        return self._judged(request, obj) or super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: Workflow) -> HttpResponse:
+        return self._judged(request, obj) or super().response_change(request, obj)
+
+    def _judged(self, request: HttpRequest, workflow: Workflow) -> HttpResponse | None:
+        """The answer to the buttons Validate and Publish, which save first."""
+        if "_publish" in request.POST:
+            return self._publish(request, workflow)
+        if "_validate" not in request.POST:
+            return None
+        if validate_spec(draft_spec(workflow)):
+            return self._report(workflow)
+        self.message_user(
+            request, "Saved. Nothing stands in the way of publishing.", messages.SUCCESS
+        )
+        return HttpResponseRedirect(self.url_of(workflow))
+
+    def _publish(self, request: HttpRequest, workflow: Workflow) -> HttpResponse:
+        before = workflow.current_version_id
+        try:
+            version = publish(workflow)
+        except WorkflowInvalidError:
+            return self._report(workflow)
+        text = (
+            f"Nothing has changed since version {version.number}, which stays the current one."
+            if version.pk == before
+            else f"Version {version.number} is published. Runs use it from now on."
+        )
+        self.message_user(request, text, messages.SUCCESS)
+        return HttpResponseRedirect(self.url_of(workflow))
+
+    def _report(self, workflow: Workflow) -> HttpResponse:
+        return HttpResponseRedirect(f"{self.url_of(workflow)}?check=1")
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Workflow | None = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= self._beside_the_form(request, obj, context)
+        page: HttpResponse = super().render_change_form(
+            request, context, add, change, form_url, obj
+        )
+        return page
+
+    def _beside_the_form(
+        self, request: HttpRequest, workflow: Workflow, context: dict[str, Any]
+    ) -> dict[str, Any]:
+        spec = draft_spec(workflow)
+        beside = {
+            **graph_context(spec),
+            "versions": workflow.versions.defer("spec", "plan")[:VERSIONS_SHOWN],
+            "is_large": is_large(workflow),
+            "step_count": len(spec["steps"]),
+            "may_run": may(request, Scope.RUNS_WRITE),
+            "draft_yaml": "" if self.may_edit(request) else dump_text(spec),
+        }
+        if request.method == "GET" and "check" in request.GET:
+            problems = validate_spec(spec)
+            beside |= {
+                "checked": True,
+                "problem_count": len(problems),
+                "problems": self._show(problems, context),
+            }
+        return beside
+
+    def _show(self, problems: Sequence[Problem], context: dict[str, Any]) -> list[Problem]:
+        formsets = context["inline_admin_formsets"]
+        return show_at_fields(
+            problems,
+            header=context["adminform"].form,
+            steps=[form for shown in formsets for form in shown.formset.initial_forms],
+        )
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Runs are history; what they ran stays explicable.
+        return super().has_delete_permission(request) and not (obj and obj.runs.exists())
+
+    def delete_model(self, request: HttpRequest, obj: Workflow) -> None:
+        Workflow.objects.filter(pk=obj.pk).update(current_version=None)
+        obj.delete()
+
+    # --- pages of its own ---
+
+    def run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workflow: Workflow = self.object_or_404(request, object_id)
+        if not may(request, Scope.RUNS_WRITE):
+            raise PermissionDenied
+        version = workflow.current_version
+        schema = version.spec.get("inputs") if version else None
+        form = RunForm(request.POST or None, initial={"input": example_input(schema)})
+        if version and request.method == "POST" and form.is_valid():
+            run = self._start(request, workflow, form)
+            if run is not None:
+                return HttpResponseRedirect(reverse("admin:orchestrator_run_change", args=[run.pk]))
+        context = {"workflow": workflow, "version": version, "schema": schema, "form": form}
+        return self._page(request, "run_form.html", f"Run {workflow.name}", context)
+
+    def _start(self, request: HttpRequest, workflow: Workflow, form: RunForm) -> Any:
+        given = form.cleaned_data["input"]
+        try:
+            return start_run(
+                workflow=workflow,
+                input={} if given is None else given,
+                priority=form.cleaned_data["priority"],
+            )
+        except InputInvalidError as error:
+            for problem in error.problems:
+                place = problem.loc.removeprefix("/input").lstrip("/").replace("/", ".")
+                form.add_error("input", f"{place}: {problem.message}" if place else problem.message)
+        except TenantSuspendedError as error:
+            form.add_error(None, str(error))
+        return None
+
+    def load(self, request: HttpRequest) -> HttpResponse:
+        """Make or replace a draft from YAML or JSON."""
+        if not self.may_edit(request):
+            raise PermissionDenied
+        form = ImportForm(request.POST or None, request.FILES or None)
+        projects: Any = form.fields["project"]
+        projects.queryset = Project.objects.all()
+        if request.method == "POST" and form.is_valid():
+            workflow = self._load(form)
+            if workflow is not None:
+                self.message_user(
+                    request, f"{workflow.name} is loaded as a draft.", messages.SUCCESS
+                )
+                return self._report(workflow)
+        return self._page(request, "import.html", "Import a workflow", {"form": form})
+
+    def _load(self, form: ImportForm) -> Workflow | None:
+        project: Project = form.cleaned_data["project"]
+        try:
+            spec = load_text(_source(form))
+            existing = Workflow.objects.filter(project=project, name=spec.get("name")).first()
+            if existing and not form.cleaned_data["replace"]:
+                raise ValidationError(
+                    f"{project} has a workflow {existing.name} already; tick the box to replace it."
+                )
+            return save_draft(project=project, spec=spec, workflow=existing)
+        except SpecSyntaxError as error:
+            form.add_error("text", str(error))
+        except WorkflowInvalidError as error:
+            for problem in error.problems[:50]:
+                form.add_error("text", str(problem))
+        except ValidationError as error:
+            form.add_error("replace", error)
+        return None
+
+    def yaml(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workflow: Workflow = self.object_or_404(request, object_id)
+        return download(dump_text(draft_spec(workflow)), f"{workflow.name}.yaml")
+
+    def version(self, request: HttpRequest, object_id: str, number: int) -> HttpResponse:
+        version = self._version_or_404(request, object_id, number)
+        context = {
+            **graph_context(version.spec),
+            "workflow": version.workflow,
+            "version": version,
+            "is_current": version.workflow.current_version_id == version.pk,
+            "text": dump_text(version.spec),
+        }
+        return self._page(request, "version.html", f"{version.workflow} version {number}", context)
+
+    def version_yaml(self, request: HttpRequest, object_id: str, number: int) -> HttpResponse:
+        version = self._version_or_404(request, object_id, number)
+        return download(dump_text(version.spec), f"{version.workflow.name}-{number}.yaml")
+
+    def _version_or_404(self, request: HttpRequest, object_id: str, number: int) -> WorkflowVersion:
+        workflow: Workflow = self.object_or_404(request, object_id)
+        found = workflow.versions.filter(number=number).first() if number < 2**31 else None
+        if found is None:
+            raise Http404
+        return found
+
+    def _page(
+        self, request: HttpRequest, template: str, title: str, context: dict[str, Any]
+    ) -> HttpResponse:
+        shared = {**self.admin_site.each_context(request), "title": title, "opts": self.opts}
+        name = f"admin/orchestrator/workflow/{template}"
+        return TemplateResponse(request, name, {**shared, **context})
+
+
+def is_large(workflow: Workflow) -> bool:
+    """Whether its steps are too many for one page of forms."""
+    return workflow.steps.count() > MAX_FORM_STEPS
+
+
+def graph_context(spec: dict[str, Any]) -> dict[str, Any]:
+    parsed = parse(spec).spec
+    try:
+        graph = to_mermaid(parsed) if parsed else ""
+    except WorkflowInvalidError:  # a large graph is drawn by levels, and a cycle has none
+        graph = ""
+    return {"graph": graph, "nodes": node_names(parsed)}
+
+
+def download(text: str, name: str) -> HttpResponse:
+    response = HttpResponse(text, content_type="application/yaml; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+_EXAMPLES: dict[str, Any] = {
+    "string": "",
+    "integer": 0,
+    "number": 0,
+    "boolean": False,
+    "array": [],
+    "object": {},
+    "null": None,
+}
+
+
+def example_input(schema: Any) -> Any:
+    """An input to begin with: each property of the schema with its default or an empty value."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        return {}
+    return {name: _example(part) for name, part in properties.items()}
+
+
+def _example(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return None
+    for known in ("default", "const"):
+        if known in schema:
+            return schema[known]
+    if schema.get("enum") or schema.get("examples"):
+        return (schema.get("examples") or schema["enum"])[0]
+    if schema.get("properties"):
+        return example_input(schema)
+    kind = schema.get("type")
+    return _EXAMPLES.get(kind[0] if isinstance(kind, list) and kind else str(kind), "")
+
+
+def _source(form: ImportForm) -> str | bytes:
+    file = form.cleaned_data["file"]
+    # One byte more than is read, so that the reader says it is too much.
+    source: str | bytes = file.read(MAX_BYTES + 1) if file else form.cleaned_data["text"]
+    return source

@@ -1,0 +1,76 @@
+"""The menu beside every admin page, in the order in which people need things."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse
+
+from tenants.admin_base import may
+from tenants.roles import Scope
+
+_OPERATORS = "operators"
+_GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
+    (
+        "",
+        (
+            ("Home", "home", "index", ""),
+            ("Runs", "play_circle", "orchestrator_run_changelist", Scope.RUNS_READ),
+            ("Workflows", "account_tree", "orchestrator_workflow_changelist", Scope.WORKFLOWS_READ),
+            ("Agents", "smart_toy", "agents_app_agent_changelist", Scope.WORKFLOWS_READ),
+        ),
+    ),
+    (
+        "Costs",
+        (
+            ("Ledger", "receipt_long", "costs_costentry_changelist", Scope.COSTS_READ),
+            ("Own prices", "sell", "costs_tenantprice_changelist", Scope.COSTS_READ),
+        ),
+    ),
+    (
+        "Settings",
+        (
+            ("Projects", "folder", "tenants_project_changelist", Scope.WORKFLOWS_READ),
+            ("Members", "group", "tenants_membership_changelist", Scope.ADMIN),
+            ("API keys", "key", "tenants_apikey_changelist", Scope.ADMIN),
+            ("Audit log", "history", "tenants_auditentry_changelist", Scope.ADMIN),
+        ),
+    ),
+    (
+        "Platform",
+        (
+            ("Tenants", "domain", "tenants_tenant_changelist", _OPERATORS),
+            ("Accounts", "person", "tenants_user_changelist", _OPERATORS),
+            ("Prices", "payments", "costs_platformprice_changelist", _OPERATORS),
+        ),
+    ),
+)
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """What this caller may see; a group without any of it is left out by the template."""
+    groups = (
+        {"title": title, "separator": bool(title), "items": _items(request, entries)}
+        for title, entries in _GROUPS
+    )
+    return [group for group in groups if group["items"]]
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("muster/muster.css")
+
+
+def _items(
+    request: HttpRequest, entries: tuple[tuple[str, str, str, str], ...]
+) -> list[dict[str, Any]]:
+    return [
+        {"title": title, "icon": icon, "link": reverse(f"admin:{page}")}
+        for title, icon, page, needed in entries
+        if _may_see(request, needed)
+    ]
+
+
+def _may_see(request: HttpRequest, needed: str) -> bool:
+    if needed == _OPERATORS:
+        return bool(request.user.is_superuser)
+    return not needed or may(request, needed)

@@ -1,0 +1,220 @@
+"""Everything that the page of one run shows, read in a fixed number of queries."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.paginator import Page, Paginator
+from django.db.models import Count, QuerySet, Sum
+from django.db.models.functions import Coalesce
+
+from costs.models import CostEntry
+from costs.selectors.ledger import ledger
+from orchestrator.core.mermaid import node_id, to_mermaid
+from orchestrator.core.parsing import parse
+from orchestrator.core.spec import WorkflowSpec
+from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
+from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
+from tenants.kernel.clock import now
+from tenants.scope import current_tenant_id
+
+AGENT_RUNS_PAGE = 50
+EVENTS_SHOWN = 200
+LEDGER_SHOWN = 200
+_HEAVY = ("prompt", "output", "reads")
+# Whom to show first when nobody is selected: what went wrong, what is at work, what came last.
+_TELLING = (
+    AgentRunStatus.FAILED,
+    AgentRunStatus.BUDGET_EXCEEDED,
+    AgentRunStatus.RUNNING,
+    AgentRunStatus.WAITING,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A part of a bar, in percent of the run's whole time."""
+
+    kind: str
+    left: float
+    width: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    agent_run: AgentRun
+    bar: Sequence[Segment]
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    steps: int
+    ended: int
+    by_status: Mapping[str, int]
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    llm_calls: int
+    cost_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """One agent run in full."""
+
+    agent_run: AgentRun
+    attempts: Sequence[Attempt]
+    calls: Sequence[LlmCall]
+    bar: Sequence[Segment]
+    queued_seconds: float | None
+    running_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    run: Run
+    is_live: bool
+    elapsed_seconds: float | None
+    totals: Totals
+    rows: Page[Row]
+    selected: Selected | None
+    graph: str
+    nodes: Mapping[str, str]  # node of the graph -> step
+
+
+def run_page(run: Run, *, step: str | None, page: str | None, status: str | None = None) -> RunPage:
+    """`step` is the one to show in full; without it, the most telling one."""
+    clock = now()
+    span = _span(run, clock)
+    agent_runs = AgentRun.objects.filter(run=run)
+    listed = agent_runs.filter(status=status) if status in set(AgentRunStatus) else agent_runs
+    rows = Paginator(listed.order_by("position").defer(*_HEAVY), AGENT_RUNS_PAGE).get_page(page)
+    shown = _select(agent_runs, step)
+    spec = parse(run.version.spec).spec
+    states = dict(agent_runs.values_list("step", "status"))
+    return RunPage(
+        run=run,
+        is_live=run.status not in TERMINAL_RUN,
+        elapsed_seconds=(span[1] - span[0]).total_seconds() if run.started_at else None,
+        totals=_totals(run, agent_runs),
+        rows=_with_bars(rows, span, clock),
+        selected=_in_full(shown, span, clock) if shown else None,
+        graph=to_mermaid(spec, states=states) if spec else "",
+        nodes=node_names(spec),
+    )
+
+
+def node_names(spec: WorkflowSpec | None) -> dict[str, str]:
+    steps = spec.steps if spec else ()
+    return {node_id(position): step.name for position, step in enumerate(steps)}
+
+
+def events_of(run: Run) -> list[RunEvent]:
+    """The newest events, oldest first."""
+    newest = RunEvent.objects.filter(tenant_id=current_tenant_id(), run=run).order_by("-id")
+    return list(newest[:EVENTS_SHOWN])[::-1]
+
+
+def ledger_of(run: Run) -> QuerySet[CostEntry]:
+    return ledger(run_id=run.id).order_by("at", "id")
+
+
+def _totals(run: Run, agent_runs: QuerySet[AgentRun]) -> Totals:
+    by_status = dict(agent_runs.order_by().values_list("status").annotate(Count("id")))
+    # Agent runs are summed up as they end; calls tell of what is under way too.
+    calls = LlmCall.objects.filter(run=run)
+    sums = {
+        name: Coalesce(Sum(name), 0)
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "cached_tokens",
+            "reasoning_tokens",
+            "cost_nano",
+        )
+    }
+    found: dict[str, Any] = calls.aggregate(llm_calls=Count("id"), **sums)
+    unsettled = {"pending", "ready", "queued", "running", "waiting"}
+    return Totals(
+        steps=sum(by_status.values()),
+        ended=sum(n for status, n in by_status.items() if status not in unsettled),
+        by_status={s: by_status[s] for s in AgentRunStatus if s in by_status},
+        **found,
+    )
+
+
+def _select(agent_runs: QuerySet[AgentRun], step: str | None) -> AgentRun | None:
+    if step:
+        return agent_runs.filter(step=step).first()
+    for status in _TELLING:
+        found = agent_runs.filter(status=status).order_by("position").first()
+        if found:
+            return found
+    ended = agent_runs.filter(finished_at__isnull=False, status=AgentRunStatus.COMPLETED)
+    return ended.order_by("-finished_at").first() or agent_runs.order_by("position").first()
+
+
+def _in_full(agent_run: AgentRun, span: tuple[datetime, datetime], clock: datetime) -> Selected:
+    began = agent_run.started_at
+    until = agent_run.finished_at or clock
+    return Selected(
+        agent_run=agent_run,
+        attempts=list(agent_run.attempts.order_by("number")),
+        calls=list(LlmCall.objects.filter(agent_run=agent_run).order_by("created_at")),
+        bar=_bar(agent_run, span, clock),
+        queued_seconds=_between(agent_run.queued_at, began or until),
+        running_seconds=_between(began, until),
+    )
+
+
+def _span(run: Run, clock: datetime) -> tuple[datetime, datetime]:
+    begin = run.started_at or run.created_at
+    return begin, max(run.finished_at or clock, begin)
+
+
+def _with_bars(page: Page[Any], span: tuple[datetime, datetime], clock: datetime) -> Page[Row]:
+    page.object_list = [
+        Row(
+            agent_run=agent_run,
+            bar=_bar(agent_run, span, clock),
+            seconds=_between(agent_run.started_at, agent_run.finished_at or clock),
+        )
+        for agent_run in page.object_list
+    ]
+    return page
+
+
+def _bar(
+    agent_run: AgentRun, span: tuple[datetime, datetime], clock: datetime
+) -> tuple[Segment, ...]:
+    ended = agent_run.finished_at or clock
+    parts = [
+        ("queued", agent_run.queued_at, agent_run.started_at or ended),
+        (agent_run.status, agent_run.started_at, ended),
+    ]
+    return tuple(
+        _segment(kind, begin, end, span)
+        for kind, begin, end in parts
+        if begin and end and begin <= end
+    )
+
+
+def _segment(kind: str, begin: datetime, end: datetime, span: tuple[datetime, datetime]) -> Segment:
+    whole = max((span[1] - span[0]).total_seconds(), 0.001)
+    left = 100 * (begin - span[0]).total_seconds() / whole
+    left = min(max(left, 0.0), 99.5)
+    width = 100 * (end - begin).total_seconds() / whole
+    return Segment(
+        kind=kind,
+        left=round(left, 2),
+        width=round(min(max(width, 0.5), 100 - left), 2),
+        seconds=(end - begin).total_seconds(),
+    )
+
+
+def _between(begin: datetime | None, end: datetime | None) -> float | None:
+    return max((end - begin).total_seconds(), 0.0) if begin and end else None

@@ -1,0 +1,109 @@
+"""The admin: who may come in, which tenant the pages are about, and the way between tenants."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from unfold.forms import AuthenticationForm
+from unfold.sites import UnfoldAdminSite
+
+from orchestrator.selectors.home import home
+from tenants.admin_base import principal_or_none
+from tenants.middleware import SESSION_TENANT, opens_its_own_scope
+from tenants.models import User
+from tenants.principals import principal_of_user, tenants_of
+from tenants.scope import acting_as, tenant_scope
+from tenants.services.notes import note
+
+
+class MemberLogin(AuthenticationForm):  # type: ignore[misc]
+    """Whoever has an account may log in; what they see follows from their memberships."""
+
+    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+        if not user.is_active:
+            raise ValidationError("This account is closed.", code="inactive")
+
+
+class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
+    login_form = MemberLogin
+    index_title = "Home"
+    empty_value_display = "-"
+    enable_nav_sidebar = True
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        # One row at a time, so that each deletion says what goes with it.
+        self.disable_action("delete_selected")
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_authenticated and request.user.is_active)
+
+    def extra_urls(self) -> list[URLPattern]:
+        return [path("tenant/", self.switch_tenant, name="switch_tenant")]
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        context: dict[str, Any] = super().each_context(request)
+        principal = principal_or_none(request)
+        choices = tenants_of(request.user) if isinstance(request.user, User) else []
+        here = next((c for c in choices if principal and c.tenant_id == principal.tenant_id), None)
+        return {**context, "tenant_choices": choices, "tenant_here": here, "principal": principal}
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        principal = principal_or_none(request)
+        if principal is None:
+            return self._without_tenant(request)
+        page: HttpResponse = super().index(
+            request, {"home": home(principal), **(extra_context or {})}
+        )
+        return page
+
+    def _without_tenant(self, request: HttpRequest) -> HttpResponse:
+        context = {**self.each_context(request), "title": "No tenant yet"}
+        return TemplateResponse(request, "admin/muster/no_tenant.html", context)
+
+    @opens_its_own_scope
+    def switch_tenant(self, request: HttpRequest) -> HttpResponse:
+        """Choose the tenant that the pages are about. An operator's choice is audited."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not isinstance(request.user, User) or not request.user.is_active:
+            return HttpResponseRedirect(reverse("admin:login"))
+        wanted = _uuid_or_404(request.POST.get("tenant", ""))
+        principal = principal_of_user(request.user, wanted=str(wanted))
+        if principal is None or principal.tenant_id != wanted:
+            raise Http404
+        if principal.is_operator:
+            ip = str(request.META.get("REMOTE_ADDR", ""))
+            with acting_as(principal.actor(ip=ip, request_id="")), tenant_scope(wanted):
+                note("tenant.entered", object_type="tenant", object_id=wanted)
+        request.session[SESSION_TENANT] = str(wanted)
+        return HttpResponseRedirect(_safe_next(request))
+
+
+def _uuid_or_404(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Http404 from None
+
+
+def _safe_next(request: HttpRequest) -> str:
+    # A page of one row of the old tenant would only be 404 in the new one, so lists at most.
+    wanted = request.POST.get("next", "")
+    home_url = reverse("admin:index")
+    is_ours = url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
+    is_list = wanted.startswith(home_url) and len(wanted.removeprefix(home_url).split("/")) <= 3
+    return wanted if is_ours and is_list else home_url

@@ -1,0 +1,129 @@
+"""How states, money, times and values look, in every template."""
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django import template
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from costs.core.money import usd_from_nano
+from orchestrator.core.palette import PALETTE
+from orchestrator.markdown import to_html
+from tenants.badges import state_badge
+
+register = template.Library()
+# A page is for reading; the whole value is one click away.
+MAX_SHOWN = 100_000
+_CENT = Decimal("0.01")
+
+
+@register.filter
+def badge(state: str) -> SafeString:
+    """A state as icon, word and colour: never as colour alone."""
+    return state_badge(state, PALETTE[state].icon, words(state))
+
+
+@register.filter
+def badge_of(state: str, word: str) -> SafeString:
+    """Another word in the looks of a state."""
+    return state_badge(state, PALETTE[state].icon, word)
+
+
+_CALLS = {"open": "running", "closed": "completed", "failed": "failed", "in_doubt": "waiting"}
+_CALL_WORDS = {"open": "under way", "closed": "answered"}
+_OUTCOMES = {"completed": "completed", "failed": "failed", "lost": "cancelled"}
+
+
+@register.filter
+def call_badge(status: str) -> SafeString:
+    return badge_of(_CALLS[status], _CALL_WORDS.get(status, words(status)))
+
+
+@register.filter
+def outcome_badge(outcome: str) -> SafeString:
+    return badge_of(_OUTCOMES.get(outcome, "pending"), outcome)
+
+
+@register.filter
+def unlocal(number: float) -> str:
+    """For SVG, which knows one decimal point only."""
+    return f"{number:g}"
+
+
+@register.filter
+def words(state: str) -> str:
+    return state.replace("_", " ")
+
+
+@register.filter
+def quoted(sentence: str) -> SafeString:
+    """A sentence whose `names` stand in the type of code."""
+    parts = enumerate(sentence.split("`"))
+    return format_html_join("", "{}", ((_code(p) if at % 2 else p,) for at, p in parts))
+
+
+def _code(text: str) -> SafeString:
+    return format_html("<code>{}</code>", text)
+
+
+@register.filter
+def usd(nano: int | None) -> str:
+    """Dollars as short as they stay exact to two digits that count: $0, $0.0041, $12.30."""
+    if not nano:
+        return "$0"
+    amount = usd_from_nano(nano)
+    if abs(amount) >= 1:
+        return f"${amount.quantize(_CENT):,}"
+    # Two digits after the zeros that lead.
+    places = 1 - amount.adjusted()
+    return f"${amount.quantize(Decimal(1).scaleb(-places)):f}"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+@register.filter
+def moment(value: datetime | None) -> SafeString | str:
+    """A point in time: machine-readable, and to the second for people."""
+    if value is None:
+        return "-"
+    return format_html(
+        '<time datetime="{}" class="m-time">{}</time>',
+        value.isoformat(),
+        f"{value:%d %b %Y, %H:%M:%S}",
+    )
+
+
+@register.filter
+def clock(value: datetime) -> str:
+    return f"{value:%H:%M:%S}.{value.microsecond // 1000:03}"
+
+
+@register.filter
+def as_text(value: Any) -> str:
+    """Text as it is; any other JSON value indented."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "\n… (download the whole)"
+
+
+@register.filter
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    return mark_safe(to_html(text))  # noqa: S308 - cleaned by nh3

@@ -1,0 +1,64 @@
+"use strict";
+// Draws the Mermaid text that a page carries. Nodes that are steps can be chosen by mouse and keys.
+window.Muster = (() => {
+  let drawings = 0;
+
+  const isDark = () => document.documentElement.classList.contains("dark");
+
+  async function draw(figure) {
+    const target = figure.querySelector(".m-graph-drawing");
+    mermaid.initialize({
+      startOnLoad: false,
+      securityLevel: "strict",
+      theme: isDark() ? "dark" : "neutral",
+      fontFamily: "Inter, sans-serif",
+      themeVariables: { fontSize: "13px" },
+      flowchart: { htmlLabels: false, useMaxWidth: true, nodeSpacing: 28, rankSpacing: 40 },
+    });
+    try {
+      const { svg } = await mermaid.render(`drawing-${++drawings}`, figure.dataset.mermaid);
+      target.innerHTML = svg;
+    } catch (error) {
+      target.textContent = "This graph cannot be drawn.";
+      console.error(error);
+      return;
+    }
+    target.removeAttribute("aria-hidden");
+    nameNodes(figure);
+    figure.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
+  }
+
+  function nameNodes(figure) {
+    const steps = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
+    for (const node of figure.querySelectorAll("g.node")) {
+      const name = steps[node.id.match(/flowchart-(\w+)-\d+$/)?.[1]];
+      if (!name) continue;
+      node.dataset.step = name;
+      node.setAttribute("tabindex", "0");
+      node.setAttribute("role", "button");
+      node.setAttribute("aria-label", node.textContent.trim());
+    }
+  }
+
+  function choose(handler) {
+    const chosen = (event) => event.target.closest?.("g.node[data-step]")?.dataset.step;
+    document.addEventListener("click", (event) => chosen(event) && handler(chosen(event)));
+    document.addEventListener("keydown", (event) => {
+      if (chosen(event) && (event.key === "Enter" || event.key === " ")) {
+        event.preventDefault();
+        handler(chosen(event));
+      }
+    });
+  }
+
+  function drawAll() {
+    for (const figure of document.querySelectorAll(".m-graph")) draw(figure);
+  }
+
+  document.addEventListener("DOMContentLoaded", drawAll);
+  new MutationObserver((changes) => {
+    if (changes.some(({ oldValue }) => /\bdark\b/.test(oldValue ?? "") !== isDark())) drawAll();
+  }).observe(document.documentElement, { attributeFilter: ["class"], attributeOldValue: true });
+
+  return { draw, choose };
+})();
