@@ -14,6 +14,7 @@ from django.views import defaults
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from rest_framework import exceptions as drf
 
+from agents_app.services.agents import AgentRefusedError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
 from orchestrator.selectors.runs import RunNotFinishedError
@@ -32,6 +33,7 @@ STATUS: Mapping[type[BaseException], int] = {
     WorkflowInvalidError: 400,
     InputInvalidError: 400,
     SpecSyntaxError: 400,
+    AgentRefusedError: 400,
     services.AlreadyExistsError: 400,
     services.AmbiguousError: 400,
     idempotency.IdempotencyKeyInvalidError: 400,
@@ -135,7 +137,7 @@ def _of_platform(error: PlatformError, status: int) -> Refusal:
 def _problems_of(error: PlatformError) -> tuple[Problem, ...]:
     listed = getattr(error, "problems", None)
     if listed:
-        return tuple(listed)
+        return tuple(Problem(item.loc, item.code, item.message) for item in listed)
     loc = getattr(error, "loc", "")
     if loc or isinstance(error, SpecSyntaxError | WorkflowInvalidError):
         return (Problem(loc, error.code, str(error)),)

@@ -185,7 +185,8 @@ class RunOut(serializers.Serializer[Any]):
         return RunWorkflowOut(facts).data  # type: ignore[return-value]
 
     def get_cost_usd(self, run: Run) -> str:
-        return format_usd(getattr(run, "cost", run.cost_nano))
+        # A run that was only just made was not selected, and has cost nothing.
+        return format_usd(getattr(run, "cost", 0))
 
     def get_max_cost_usd(self, run: Run) -> str | None:
         return None

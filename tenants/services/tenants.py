@@ -37,7 +37,7 @@ def create_tenant(
         )
         if owner is not None:
             Membership.objects.db_manager("system").create(
-                tenant=tenant, user=owner, role=Role.OWNER
+                tenant=tenant, user_id=owner.id, role=Role.OWNER
             )
     return tenant
 

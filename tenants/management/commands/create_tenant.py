@@ -52,7 +52,6 @@ class Command(BaseCommand):
         user, is_new = User.objects.get_or_create(username=username)
         if is_new:
             user.set_unusable_password()
-            user.is_staff = True
-            user.save(update_fields=["password", "is_staff"])
+            user.save(update_fields=["password"])
             self.stderr.write(f"{username} is new; set a password: changepassword {username}")
         return user

@@ -1,0 +1,92 @@
+"""A tenant with one of everything, so that every address of the API leads somewhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agents_app.models import Agent
+from costs.models import CostEntry
+from orchestrator.models import AgentRun, Run
+from tenants.kernel.models import uuid7
+from tenants.models import ApiKey, AuditEntry, Membership
+from tests.rest import published, started
+from tests.world import World
+
+PREFIX = "api/v1/"
+
+
+def collection_of(path: str) -> str:
+    return path.partition("/<")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A tenant with one of everything."""
+
+    world: World
+    ids: dict[str, str]
+
+    def address(self, path: str) -> str:
+        """A path of the URL configuration with this tenant's own things in it."""
+        address, *inner = path.split("<")
+        for part in inner:
+            parameter, _, rest = part.partition(">")
+            address += self.value(collection_of(path), parameter) + rest
+        return "/" + PREFIX + address
+
+    def value(self, collection: str, parameter: str) -> str:
+        return PARAMETERS[parameter](self, collection)
+
+
+PARAMETERS: dict[str, Callable[[Filled, str], str]] = {
+    "uuid:id": lambda filled, collection: filled.ids[collection],
+    "int:number": lambda filled, collection: "1",
+    "str:name": lambda filled, collection: "echo",
+}
+
+
+def fill(acme: World) -> Filled:
+    workflow = published(acme)
+    run = Run.objects.db_manager("system").get(id=started(acme)["id"])
+    _finish(run)
+    with acme.scope():
+        agent = Agent.objects.create(slug="writer", name="Writer")
+        entry = _charge(run)
+        ids = {
+            "agents": agent.id,
+            "api-keys": ApiKey.objects.first().id,
+            "audit": AuditEntry.objects.filter(tenant=acme.tenant).first().id,
+            "costs/entries": entry.id,
+            "members": Membership.objects.get().id,
+            "projects": acme.project.id,
+            "runs": run.id,
+            "tenants": acme.tenant.id,
+            "workflows": workflow["id"],
+        }
+    return Filled(acme, {name: str(value) for name, value in ids.items()})
+
+
+def _finish(run: Run) -> None:
+    row = Run.objects.db_manager("system").filter(id=run.id)
+    row.update(status="running")
+    row.update(status="completed", output="done", finished_at=run.created_at)
+
+
+def _charge(run: Run) -> CostEntry:
+    agent_run = AgentRun.objects.filter(run=run).first()
+    return CostEntry.objects.create(
+        id=uuid7(),
+        tenant_id=run.tenant_id,
+        kind="call",
+        amount_nano=20,
+        call_id=uuid7(),
+        project_id=run.project_id,
+        workflow_id=run.workflow_id,
+        workflow_name="greet",
+        run_id=run.id,
+        agent_run_id=agent_run.id,
+        attempt=1,
+        step=agent_run.step,
+        provider="local",
+        model="smollm2",
+        unit_prices={},
+    )

@@ -1,0 +1,75 @@
+from typing import Any
+
+import pytest
+
+from tests.rest import call, get, made, post, problems
+from tests.world import World
+
+WRITER = {"slug": "writer", "prompt": "Write.", "role": "executor", "provider": "local"}
+
+
+def test_agent_is_saved_shown_changed_and_deleted(acme: World) -> None:
+    client = acme.client()
+    agent = made(post(client, "agents", WRITER))
+
+    changed = made(call(client, "PATCH", f"agents/{agent['id']}", {"system": "Be brief."}))
+
+    assert (changed["name"], changed["type"], changed["prompt"]) == ("writer", "prompt", "Write.")
+    assert changed["system"] == "Be brief."
+    assert call(client, "DELETE", f"agents/{agent['id']}").status_code == 204
+    assert get(client, f"agents/{agent['id']}").status_code == 404
+
+
+def test_saved_agent_works_in_a_workflow(acme: World) -> None:
+    client = acme.client()
+    tool = {"slug": "echoes", "type": "tool", "settings": {"tool": "echo"}}
+    made(post(client, "agents", tool))
+    steps = {"one": {"agent": "echoes", "arguments": {"value": 1}}}
+
+    report = made(post(client, "workflows/validate", {"name": "x", "steps": steps}))
+
+    assert report == {"valid": True, "errors": []}
+
+
+def test_slug_is_taken_once(acme: World) -> None:
+    made(post(acme.client(), "agents", WRITER))
+
+    assert problems(post(acme.client(), "agents", WRITER)) == {("/slug", "already_exists")}
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"type": "react"}, ("/type", "invalid_choice")),
+        ({"role": "poet"}, ("/role", "invalid_choice")),
+        ({"provider": "unheard"}, ("/provider", "invalid_choice")),
+        ({"tools": ["echo"]}, ("/tools", "not_supported_yet")),
+        ({"parameters": []}, ("/parameters", "not_a_dict")),
+        ({"parameters": {"max_output_tokens": 0}}, ("/parameters/max_output_tokens", "invalid")),
+        ({"output_schema": {"type": 7}}, ("/output_schema", "invalid")),
+        ({"type": "tool"}, ("/settings/tool", "invalid")),
+        ({"type": "tool", "settings": {"tool": "nothing"}}, ("/settings/tool", "invalid")),
+        ({"type": "aggregator", "settings": {"mode": {}}}, ("/settings/mode", "invalid_choice")),
+        ({"settings": {"colour": "red"}}, ("/settings/colour", "unknown_field")),
+        ({"settings": None}, ("/settings", "null")),
+    ],
+)
+def test_agent_that_cannot_work_is_refused(
+    acme: World, fields: dict[str, Any], found: tuple[str, str]
+) -> None:
+    answer = post(acme.client(), "agents", {"slug": "x", **fields})
+
+    assert answer.status_code == 400
+    assert problems(answer) == {found}
+
+
+def test_tools_are_listed_with_their_schema(acme: World) -> None:
+    tools = {tool["name"]: tool for tool in made(get(acme.client(), "tools"))["results"]}
+
+    assert {"calculator", "echo", "text_stats"} <= set(tools)
+    assert tools["calculator"]["parameters"]["type"] == "object"
+    assert made(get(acme.client(), "tools/echo")) == tools["echo"]
+
+
+def test_unknown_tool_is_404(acme: World) -> None:
+    assert get(acme.client(), "tools/nothing").status_code == 404
