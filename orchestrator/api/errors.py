@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -109,7 +110,10 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     if not request.path.startswith(API_ROOT):
         return defaults.server_error(request)
-    return _document(_plain(500))
+    # Raised outside the view, where the scope is opened and committed.
+    error = sys.exc_info()[1]
+    refusal = _refusal(error) if isinstance(error, Exception) else None
+    return _document(refusal or _plain(500))
 
 
 def _refusal(error: Exception) -> Refusal | None:
@@ -186,14 +190,10 @@ def _flat(details: Any, at: tuple[str | int, ...]) -> Iterator[Problem]:
             is_message = isinstance(item, Mapping) and set(item) == {"message", "code"}
             yield from _flat(item, at if is_message else (*at, index))
     elif isinstance(details, Mapping) and isinstance(details.get("message"), str):
-        yield Problem(_place(at), str(details["code"]), str(details["message"]))
+        yield Problem(pointer(*at), str(details["code"]), str(details["message"]))
     elif isinstance(details, Mapping):
         for name, item in details.items():
             yield from _flat(item, at if name in _NO_PLACE else (*at, name))
-
-
-def _place(at: tuple[str | int, ...]) -> str:
-    return pointer(*at)
 
 
 def _plain(status: int) -> Refusal:

@@ -198,7 +198,7 @@ class RunOut(serializers.Serializer[Any]):
             "self": reverse("runs-detail", kwargs=ids, request=request),
             "events": reverse("runs-events", kwargs=ids, request=request),
             "output": reverse("runs-output", kwargs=ids, request=request),
-            "page": reverse("admin:index", request=request) + f"orchestrator/run/{run.id}/change/",
+            "page": reverse("admin:orchestrator_run_change", args=[run.id], request=request),
         }
 
 

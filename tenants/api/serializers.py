@@ -31,7 +31,7 @@ class Strict(serializers.Serializer[Any]):
         except serializers.ValidationError as error:
             raise serializers.ValidationError({**error.detail, **unknown}) from None  # type: ignore[dict-item]
         if unknown:
-            raise serializers.ValidationError(unknown)  # type: ignore[arg-type]
+            raise serializers.ValidationError(unknown)
         return values
 
     def _unknown(self, data: Mapping[Any, Any]) -> dict[str, list[ErrorDetail]]:

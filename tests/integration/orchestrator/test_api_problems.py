@@ -1,6 +1,7 @@
 """Errors have one form, whoever raises them."""
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 
 from tenants.models import AuditEntry
@@ -127,6 +128,17 @@ def test_unexpected_error_tells_nothing_but_its_id(acme: World, monkeypatch) -> 
 
     assert is_problem(answer, 500, "internal_error")
     assert b"secret" not in answer.content
+
+
+def test_database_that_is_away_is_told_apart(acme: World, monkeypatch) -> None:
+    def unreachable(key):
+        raise OperationalError
+
+    monkeypatch.setattr("tenants.middleware.principal_of_key", unreachable)
+    client = acme.client()
+    client.raise_request_exception = False
+
+    assert is_problem(get(client, "projects"), 503, "unavailable")
 
 
 def test_refused_change_leaves_nothing_behind(acme: World) -> None:
