@@ -35,8 +35,9 @@ class TenantMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.principal, request.key_problem = _authenticate(request)
-        principal = request.principal
+        principal, key_problem = _authenticate(request)
+        request.principal = principal  # type: ignore[attr-defined]
+        request.key_problem = key_problem  # type: ignore[attr-defined]
         if principal is None:
             return self.get_response(request)
         structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))

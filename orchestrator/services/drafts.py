@@ -7,7 +7,9 @@ names. A column that is null stands for a key that the author left out.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.parsing import spec_from_mapping, spec_to_mapping
+from orchestrator.core.problems import Problem
 from orchestrator.core.spec import FORMAT_VERSION
 from orchestrator.models import Step, Workflow
 from tenants.models import Project
@@ -42,12 +44,13 @@ STEP_COLUMNS = (
 def save_draft(*, project: Project, spec: Spec, workflow: Workflow | None = None) -> Workflow:
     """Create a draft, or make an existing one equal to the spec; steps keep their rows by name.
 
-    Raises WorkflowInvalidError if the mapping is not a spec at all. A draft may still be
-    unfit to publish: see `validation.problems_of`.
+    Raises WorkflowInvalidError if the mapping is not a spec at all, or if its name is taken.
+    A draft may still be unfit to publish: see `workflows.validate_spec`.
     """
     written = spec_to_mapping(spec_from_mapping(spec))
     draft = workflow or Workflow(project=project)
     draft.name = written["name"]
+    _refuse_taken_name(draft)
     _fill(draft, written, WORKFLOW_COLUMNS, left_out=("muster", "name", "steps"))
     draft.save()
     _save_steps(draft, steps_of(written))
@@ -71,6 +74,13 @@ def steps_of(spec: Spec) -> list[tuple[str, Spec]]:
     if isinstance(steps, Mapping):
         return list(steps.items())
     return [(step["name"], {k: v for k, v in step.items() if k != "name"}) for step in steps]
+
+
+def _refuse_taken_name(draft: Workflow) -> None:
+    others = Workflow.objects.filter(project_id=draft.project_id, name=draft.name)
+    if others.exclude(id=draft.id).exists():
+        message = f"The project has a workflow {draft.name!r} already; choose another name"
+        raise WorkflowInvalidError([Problem("/name", "already_exists", message)])
 
 
 def _save_steps(draft: Workflow, steps: Sequence[tuple[str, Spec]]) -> None:

@@ -196,8 +196,7 @@ def test_name_is_taken_once_in_a_project(acme: World) -> None:
 
     answer = post(acme.client(), "workflows", YAML)
 
-    assert answer.status_code in {400, 409}
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (answer.status_code, problems(answer)) == (400, {("/name", "already_exists")})
 
 
 def test_narrowed_key_works_in_its_project_alone(acme: World) -> None:
