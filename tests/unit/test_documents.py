@@ -1,0 +1,137 @@
+"""What the documents show works, and what they list is complete."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents_app.core.agent import AgentConfig
+from agents_app.core.roles import Role
+from agents_app.core.types import AGENT_TYPES
+from agents_app.providers.base import ProviderKind
+from agents_app.providers.simulation import SimulatedOptions
+from agents_app.tools.builtin import BUILTIN_TOOLS
+from orchestrator.core.spec import FIELDS_OF_AGENT
+from orchestrator.core.support import NOT_YET
+from orchestrator.core.validation import Catalog, examine
+from orchestrator.core.yaml_io import load_text
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOG = Catalog(
+    agents={"editor": {"type": "prompt", "system": "You are a careful editor."}},
+    tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
+    providers=dict.fromkeys(ProviderKind, True),
+)
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(name), re.MULTILINE | re.DOTALL)
+
+
+def table(name: str, heading: str) -> list[list[str]]:
+    """The cells of the first table whose header begins with `heading`."""
+    lines = text_of(name).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |")) + 2
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/workflows.md"])
+def test_workflows_in_documents_can_be_published(name: str) -> None:
+    specs = [block for block in blocks(name, "yaml") if block.startswith("muster:")]
+
+    assert specs
+    for spec in specs:
+        report = examine(load_text(spec.encode()), CATALOG)
+        assert [*report.problems, *report.unsupported] == []
+
+
+def test_workflow_in_python_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("docs/workflows.md", "python")
+
+    exec(code, {})
+
+    report = examine(load_text(capsys.readouterr().out.encode()), CATALOG)
+    assert report.can_publish
+    assert report.spec
+    assert report.spec.steps[1].needs == ["greet"]
+
+
+def test_list_of_what_is_not_yet_supported_is_the_engines() -> None:
+    told = {
+        (names(where)[0], item)
+        for where, what in table("docs/workflows.md", "where")
+        for item in names(what)
+    }
+
+    assert told == {
+        (part, _shown(field, value))
+        for part, refused in NOT_YET.items()
+        for field, value in refused
+    }
+
+
+def _shown(field: str, value: object) -> str:
+    only_some_values = isinstance(value, str | bool)
+    return f"{field}: {str(value).lower()}" if only_some_values else field
+
+
+def test_tool_in_the_guide_works() -> None:
+    (code,) = blocks("docs/agents.md", "python")
+    space: dict[str, Any] = {}
+
+    exec(code, space)
+
+    assert space["initials"].call({"name": "Ada Lovelace"}) == "AL"
+
+
+def test_guide_lists_every_agent_type_with_its_fields() -> None:
+    rows = {names(row[0])[0]: row for row in table("docs/agents.md", "type")}
+
+    assert list(rows) == [kind.name for kind in AGENT_TYPES]
+    of_config = set(AgentConfig.__dataclass_fields__)
+    for name, row in rows.items():
+        fields = FIELDS_OF_AGENT[name] - {"type", "role", "output_schema"}
+        assert set(names(row[2])) & of_config == fields - {"tools"}
+
+
+def test_guide_lists_every_tool() -> None:
+    told = {names(row[0])[0]: set(names(row[1])) for row in table("docs/agents.md", "tool")}
+
+    assert told == {t.name: set(t.parameters["properties"]) for t in BUILTIN_TOOLS}
+
+
+def test_guide_lists_every_provider_and_role() -> None:
+    told = {names(row[0])[0] for row in table("docs/providers.md", "name")}
+
+    assert told == set(ProviderKind)
+    assert set(Role) <= set(names(text_of("docs/agents.md")))
+
+
+def test_guide_lists_every_option_of_the_simulated_provider() -> None:
+    told = {name for row in table("docs/providers.md", "parameter") for name in names(row[0])}
+
+    assert told == set(SimulatedOptions.model_fields)
+
+
+def test_index_of_decisions_is_complete() -> None:
+    files = sorted(path.name for path in (ROOT / "docs/adr").glob("0*.md"))
+    index = text_of("docs/adr/README.md")
+
+    assert re.findall(r"\((0[^)]+)\)", index) == files
+    for name in files:
+        headings = re.findall(r"^## (\w+)$", text_of(f"docs/adr/{name}"), re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences", "Rejected"]
