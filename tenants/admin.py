@@ -1,4 +1,5 @@
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -97,7 +98,7 @@ class TenantAdmin(OperatorModelAdmin):
         return [self.page("suspend/", self.suspend), self.page("resume/", self.resume)]
 
     @method_decorator(require_POST)
-    def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def suspend(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         tenant = self.editable_or_404(request, object_id)
         suspend_tenant(tenant, reason=request.POST.get("reason", "")[:500])
         self.message_user(
@@ -106,7 +107,7 @@ class TenantAdmin(OperatorModelAdmin):
         return HttpResponseRedirect(self.url_of(tenant))
 
     @method_decorator(require_POST)
-    def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def resume(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         tenant = self.editable_or_404(request, object_id)
         resume_tenant(tenant)
         self.message_user(request, f"{tenant} may start runs again.", messages.SUCCESS)
@@ -271,7 +272,7 @@ class ApiKeyAdmin(TenantModelAdmin):
         return [self.page("revoke/", self.revoke)]
 
     @method_decorator(require_POST)
-    def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def revoke(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         key = self.editable_or_404(request, object_id)
         revoke_api_key(key)
         self.message_user(request, f"The key {key.name} is revoked.", messages.SUCCESS)

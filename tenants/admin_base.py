@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django import forms
 from django.core.exceptions import PermissionDenied
@@ -89,16 +90,16 @@ class TenantModelAdmin(ModelAdmin):  # type: ignore[misc]
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
 
-    def object_or_404(self, request: HttpRequest, object_id: str) -> Any:
+    def object_or_404(self, request: HttpRequest, object_id: UUID | str) -> Any:
         """The object of a page of our own, for whoever may look at it."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        found = self.get_object(request, object_id)
+        found = self.get_object(request, str(object_id))
         if found is None:
             raise Http404
         return found
 
-    def editable_or_404(self, request: HttpRequest, object_id: str) -> Any:
+    def editable_or_404(self, request: HttpRequest, object_id: UUID) -> Any:
         found = self.object_or_404(request, object_id)
         if not self.may_edit(request):
             raise PermissionDenied
@@ -115,7 +116,7 @@ class TenantModelAdmin(ModelAdmin):  # type: ignore[misc]
         """A page of our own below an object; its name ends with the method's."""
         name = f"{self.opts.app_label}_{self.opts.model_name}_{view.__name__}"
         guarded: Callable[..., HttpResponse] = self.admin_site.admin_view(view)
-        return path(f"<path:object_id>/{route}", guarded, name=name)
+        return path(f"<uuid:object_id>/{route}", guarded, name=name)
 
     def url_of(self, obj: Model, page: str = "change") -> str:
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_{page}", args=[obj.pk])

@@ -1,6 +1,7 @@
 import json
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -61,21 +62,21 @@ class RunAdmin(TenantModelAdmin):
         }
         return TemplateResponse(request, "admin/orchestrator/run/page.html", context)
 
-    def live(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def live(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         """The moving parts of the page alone, for a page that asks again while the run goes on."""
         run = self._whole_run_or_404(request, object_id)
         context = self._context(request, run)
         return TemplateResponse(request, "admin/orchestrator/run/live.html", context)
 
-    def input(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def input(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         run = self._whole_run_or_404(request, object_id)
         return _download(run.input, f"input-{run.pk}", as_markdown=False)
 
-    def output(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def output(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         run = self._whole_run_or_404(request, object_id)
         return _download(run.output, f"output-{run.pk}", as_markdown="md" in request.GET)
 
-    def ledger(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def ledger(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         run = self._whole_run_or_404(request, object_id)
         lines = [
             {
@@ -94,7 +95,7 @@ class RunAdmin(TenantModelAdmin):
         ]
         return _download(lines, f"ledger-{run.pk}", as_markdown=False)
 
-    def _whole_run_or_404(self, request: HttpRequest, object_id: str) -> Run:
+    def _whole_run_or_404(self, request: HttpRequest, object_id: UUID | str) -> Run:
         found: Run = self.object_or_404(request, object_id)
         rows = Run.objects.select_related("workflow", "version", "project")
         run = rows.defer("version__plan").filter(pk=found.pk).first()

@@ -4,12 +4,11 @@ What is left untouched is stored again exactly as it was, so a round through the
 nothing of a spec that was written elsewhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.utils.translation import ngettext
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from agents_app.admin_choices import (
@@ -240,35 +239,28 @@ class StepFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
 
     def clean(self) -> None:
         super().clean()
-        forms = [form for form in self.forms if self._counts(form)]
+        # Taken out beforehand: `add_error` removes what it is about from the cleaned data.
+        named = [(f.cleaned_data["name"], f) for f in self.forms if self._counts(f)]
         needs: dict[str, list[str]] = {}
-        for form in forms:
-            name = form.cleaned_data["name"]
+        for name, form in named:
             if name in needs:
                 form.add_error("name", f"Two steps are named {name}; rename one.")
             needs[name] = form.cleaned_data.get("needs") or []
-        for form in forms:
-            self._check_needs(form, needs)
-        cycle = find_cycle(needs)
-        if cycle:
-            message = f"Steps wait for each other: {' → '.join(cycle)}; remove one of these needs."
-            last = next(form for form in forms if form.cleaned_data["name"] == cycle[-1])
-            if "needs" not in last.errors:
-                last.add_error("needs", message)
+        for name, form in named:
+            for fault in _faults(name, form.cleaned_data.get("needs") or [], needs):
+                form.add_error("needs", fault)
+        self._check_cycle(dict(named), needs)
 
     def _counts(self, form: Any) -> bool:
         given = getattr(form, "cleaned_data", {})
         return "name" in given and not given.get("DELETE")
 
-    def _check_needs(self, form: Any, needs: Mapping[str, list[str]]) -> None:
-        name = form.cleaned_data["name"]
-        unknown = [need for need in needs[name] if need not in needs]
-        if name in needs[name]:
-            form.add_error("needs", f"{name} cannot need itself.")
-        if unknown:
-            names = ", ".join(unknown)
-            message = ngettext("There is no step %s.", "There are no steps %s.", len(unknown))
-            form.add_error("needs", message % names)
+    def _check_cycle(self, forms: Mapping[str, Any], needs: Mapping[str, list[str]]) -> None:
+        cycle = find_cycle(needs)
+        # A step that needs itself is told so already.
+        if cycle and len(cycle) > 2:
+            message = f"Steps wait for each other: {' → '.join(cycle)}; remove one of these needs."
+            forms[cycle[-1]].add_error("needs", message)
 
     def in_order(self) -> list[Any]:
         """The forms that stay, as the page shows them; those without a place come last."""
@@ -277,6 +269,14 @@ class StepFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
         return sorted(
             kept, key=lambda form: last if (p := form.cleaned_data.get("position")) is None else p
         )
+
+
+def _faults(name: str, needs: list[str], known: Mapping[str, Any]) -> Iterator[str]:
+    if name in needs:
+        yield f"{name} cannot need itself."
+    for need in needs:
+        if need not in known:
+            yield f"There is no step {need}."
 
 
 def keep_untouched(form: Any) -> None:

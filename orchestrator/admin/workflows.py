@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -288,7 +289,7 @@ class WorkflowAdmin(TenantModelAdmin):
 
     # --- pages of its own ---
 
-    def run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def run(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         workflow: Workflow = self.object_or_404(request, object_id)
         if not may(request, Scope.RUNS_WRITE):
             raise PermissionDenied
@@ -353,11 +354,11 @@ class WorkflowAdmin(TenantModelAdmin):
             form.add_error("replace", error)
         return None
 
-    def yaml(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def yaml(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         workflow: Workflow = self.object_or_404(request, object_id)
         return download(dump_text(draft_spec(workflow)), f"{workflow.name}.yaml")
 
-    def version(self, request: HttpRequest, object_id: str, number: int) -> HttpResponse:
+    def version(self, request: HttpRequest, object_id: UUID, number: int) -> HttpResponse:
         version = self._version_or_404(request, object_id, number)
         context = {
             **graph_context(version.spec),
@@ -368,11 +369,13 @@ class WorkflowAdmin(TenantModelAdmin):
         }
         return self._page(request, "version.html", f"{version.workflow} version {number}", context)
 
-    def version_yaml(self, request: HttpRequest, object_id: str, number: int) -> HttpResponse:
+    def version_yaml(self, request: HttpRequest, object_id: UUID, number: int) -> HttpResponse:
         version = self._version_or_404(request, object_id, number)
         return download(dump_text(version.spec), f"{version.workflow.name}-{number}.yaml")
 
-    def _version_or_404(self, request: HttpRequest, object_id: str, number: int) -> WorkflowVersion:
+    def _version_or_404(
+        self, request: HttpRequest, object_id: UUID, number: int
+    ) -> WorkflowVersion:
         workflow: Workflow = self.object_or_404(request, object_id)
         found = workflow.versions.filter(number=number).first() if number < 2**31 else None
         if found is None:

@@ -1,0 +1,155 @@
+"""What only a browser can tell: that pages move, can be steered by keys, and fit their window."""
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from orchestrator.models import AgentRun, Run
+from tenants.kernel.clock import now
+from tests.browser.conftest import log_in
+from tests.run_rows import make_run, published, wide_spec
+from tests.world import World
+
+RUNNING = {
+    "outline": "completed",
+    "facts": "running",
+    "quotes": "completed",
+    "draft": "pending",
+    "review": "pending",
+}
+
+
+def open_run(page: Page, world: World, run: Run) -> None:
+    log_in(page, world)
+    page.goto(f"/admin/orchestrator/run/{run.pk}/change/")
+
+
+def test_running_page_follows_the_run(page: Page, acme: World) -> None:
+    run = make_run(acme, published(acme), RUNNING, status="running")
+    open_run(page, acme, run)
+    expect(page.locator("#agent")).to_contain_text("Still at work")
+    expect(page.locator("#run-graph g.node.running")).to_have_count(1)
+
+    with acme.scope():
+        AgentRun.objects.filter(run=run, step="facts").update(
+            status="completed", output="High water at noon.", finished_at=now(), lease_until=None
+        )
+
+    expect(page.locator("#agent")).not_to_contain_text("Still at work")
+    expect(page.locator("#run-graph g.node.running")).to_have_count(0)
+    expect(page.locator("#run-graph g.node.completed")).to_have_count(3)
+
+
+def test_page_stops_asking_when_the_run_has_ended(page: Page, acme: World) -> None:
+    run = make_run(acme, published(acme), RUNNING, status="running")
+    open_run(page, acme, run)
+
+    with acme.scope():
+        Run.objects.filter(pk=run.pk).update(status="failed", finished_at=now())
+
+    expect(page.locator("#run-top")).to_contain_text("failed")
+    assert page.locator("#run-top").get_attribute("data-is-live") == "no"
+
+
+def test_what_was_opened_stays_open_while_the_page_moves(page: Page, acme: World) -> None:
+    run = make_run(acme, published(acme), RUNNING, status="running")
+    open_run(page, acme, run)
+    page.locator("#events summary").click()
+
+    with acme.scope():
+        run.events.create(tenant_id=run.tenant_id, type="agent.queued", data={"step": "draft"})
+
+    expect(page.locator("#event-lines")).to_contain_text("draft")
+    expect(page.locator("#event-lines table")).to_be_visible()
+
+
+def test_node_of_the_graph_selects_by_mouse_and_by_key(page: Page, acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    open_run(page, acme, run)
+
+    page.locator("g.node[data-step=outline]").click()
+    expect(page.locator("#agent > h2")).to_contain_text("outline")
+
+    page.locator("g.node[data-step=quotes]").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#agent > h2")).to_contain_text("quotes")
+    assert "step=quotes" in page.url
+
+
+def test_renamed_step_keeps_the_steps_that_need_it(page: Page, acme: World) -> None:
+    workflow = published(acme).workflow
+    log_in(page, acme)
+    page.goto(f"/admin/orchestrator/workflow/{workflow.pk}/change/")
+
+    page.locator("#id_steps-0-name").fill("plan")
+    page.locator("#id_steps-0-name").blur()
+
+    expect(page.locator("#id_steps-1-needs").get_by_label("plan")).to_be_checked()
+    expect(page.locator("#id_steps-1-needs").get_by_label("outline")).to_have_count(0)
+
+
+def test_menu_of_tenants_switches(page: Page, acme: World, globex: World) -> None:
+    from tenants.models import Membership
+
+    with globex.scope():
+        Membership.objects.create(user=acme.owner, role="viewer")
+    log_in(page, acme)
+
+    page.locator("summary.m-tenant").click()
+    page.get_by_role("button", name="Globex").click()
+
+    expect(page.locator("summary.m-tenant")).to_contain_text("Globex")
+
+
+PAGES = [
+    "/admin/",
+    "/admin/orchestrator/run/",
+    "/admin/orchestrator/run/{run}/change/",
+    "/admin/orchestrator/run/{huge}/change/",
+    "/admin/orchestrator/workflow/{workflow}/change/",
+    "/admin/orchestrator/workflow/{workflow}/run/",
+    "/admin/orchestrator/workflow/{workflow}/versions/1/",
+    "/admin/agents_app/agent/add/",
+    "/admin/tenants/apikey/add/",
+    "/admin/costs/costentry/",
+]
+
+
+@pytest.fixture(params=[1280, 390])
+def width(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+def test_pages_fit_their_window(page: Page, acme: World, width: int) -> None:
+    version = published(acme)
+    run = make_run(acme, version, RUNNING, status="running")
+    huge = make_run(acme, published(acme, wide_spec(4, 100)), "completed", status="completed")
+    log_in(page, acme)
+    page.set_viewport_size({"width": width, "height": 844})
+
+    for address in PAGES:
+        page.goto(address.format(run=run.pk, huge=huge.pk, workflow=version.workflow.pk))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+def test_run_can_be_read_without_scripts(chromium: Browser, site: str, acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    context = chromium.new_context(base_url=site, java_script_enabled=False)
+    page = context.new_page()
+
+    open_run(page, acme, run)
+    page.get_by_role("link", name="outline").click()
+
+    expect(page.locator("#agent")).to_be_visible()
+    expect(page.locator("#agent")).to_contain_text("Do outline: tides")
+    context.close()
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page, acme: World, site: str) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    open_run(page, acme, run)
+    expect(page.locator("#run-graph g.node")).to_have_count(5)
+
+    assert [url for url in asked if not url.startswith((site, "data:", "blob:"))] == []

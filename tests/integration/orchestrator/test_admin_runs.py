@@ -1,0 +1,164 @@
+import json
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from orchestrator.markdown import to_html
+from tests.run_rows import make_run, published, wide_spec
+from tests.world import World
+
+
+def page(world: World, run_id: object, query: str = "") -> str:
+    url = reverse("admin:orchestrator_run_change", args=[run_id])
+    return world.browser().get(url + query).content.decode()
+
+
+def asked_by(action: Callable[[], object]) -> int:
+    action()
+    with CaptureQueriesContext(connection) as queries:
+        action()
+    return len(queries)
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "shown"),
+    [
+        ("pending", "pending", "0 of 5 steps have ended"),
+        ("running", "running", "Still at work"),
+        ("waiting", "running", "waiting"),
+        ("completed", "completed", "All 5 steps have ended"),
+        ("failed", "failed", "The provider answered 503"),
+        ("skipped", "failed", "skipped"),
+        ("cancelled", "cancelled", "cancelled"),
+        ("budget_exceeded", "budget_exceeded", "budget exceeded"),
+        ("completed", "partially_completed", "partially completed"),
+        ("ready", "paused", "paused"),
+    ],
+)
+def test_every_state_has_its_page(acme: World, states: str, status: str, shown: str) -> None:
+    run = make_run(acme, published(acme), states, status=status)
+
+    assert shown in page(acme, run.pk)
+
+
+def test_chosen_step_is_shown_in_full(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+
+    shown = page(acme, run.pk, "?step=facts")
+
+    assert "Do facts: tides" in shown
+    assert "Do review: tides" not in shown
+
+
+def test_unknown_step_is_no_error(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+
+    assert "No such step" in page(acme, run.pk, "?step=%3Cscript%3E&p=999&status=nonsense")
+
+
+def test_failed_step_is_shown_first(acme: World) -> None:
+    states = dict.fromkeys(["outline", "facts", "draft", "review"], "completed")
+    run = make_run(acme, published(acme), {**states, "quotes": "failed"}, status="failed")
+
+    assert "Do quotes: tides" in page(acme, run.pk)
+
+
+def test_huge_run_is_folded_and_paged(acme: World) -> None:
+    run = make_run(acme, published(acme, wide_spec(4, 100)), "completed", status="completed")
+
+    shown = page(acme, run.pk, "?p=2")
+
+    assert "Level 4: 100 steps" in shown
+    assert "51 to 100 of 400" in shown
+    assert len(shown) < 300_000
+
+
+def test_size_of_a_run_does_not_change_the_number_of_queries(acme: World) -> None:
+    small = make_run(acme, published(acme, wide_spec(2, 2)), "completed", status="completed")
+    large = make_run(acme, published(acme, wide_spec(5, 20)), "completed", status="completed")
+    client = acme.browser()
+
+    def look(run: object) -> Callable[[], object]:
+        url = reverse("admin:orchestrator_run_change", args=[run.pk])
+        return lambda: client.get(url)
+
+    assert asked_by(look(large)) == asked_by(look(small))
+
+
+def test_length_of_the_list_does_not_change_the_number_of_queries(acme: World) -> None:
+    client, version = acme.browser(), published(acme)
+    make_run(acme, version, "completed", status="completed")
+    url = reverse("admin:orchestrator_run_changelist")
+    one = asked_by(lambda: client.get(url))
+    for _ in range(5):
+        make_run(acme, version, "running", status="running")
+
+    assert asked_by(lambda: client.get(url)) == one
+
+
+def test_output_comes_as_json_and_as_markdown(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    url = reverse("admin:orchestrator_run_output", args=[run.pk])
+    client = acme.browser()
+
+    as_json, as_markdown = client.get(url), client.get(url + "?md")
+
+    assert json.loads(as_json.content) == as_markdown.content.decode() == run.output
+    assert "attachment" in as_json["Content-Disposition"]
+
+
+def test_moving_parts_come_alone(acme: World) -> None:
+    run = make_run(acme, published(acme), "running", status="running")
+
+    url = reverse("admin:orchestrator_run_live", args=[run.pk])
+    part = acme.browser().get(url).content.decode()
+
+    assert 'data-is-live="yes"' in part
+    assert "<html" not in part
+
+
+def test_viewer_sees_runs_and_no_way_to_start_one(live_db: None) -> None:
+    from tests.factories import make_tenant
+
+    world = make_tenant("acme", role="viewer")
+    workflow = published(world).workflow
+    url = reverse("admin:orchestrator_workflow_run", args=[workflow.pk])
+
+    assert world.browser().get(url).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "![x](https://spy.example/pixel.png)",
+        "[x](data:text/html;base64,PHNjcmlwdD4=)",
+        '<a href="x" style="position:fixed">x</a>',
+        "<style>*{display:none}</style>",
+        "<svg onload=alert(1)>",
+        "`" * 5000,
+    ],
+)
+def test_what_a_model_says_cannot_act(hostile: str) -> None:
+    html = to_html(hostile).lower()
+
+    for forbidden in ("<script", "<img", "<style", "<svg", 'href="javascript', 'href="data'):
+        assert forbidden not in html
+    assert "<a" not in html or "style=" not in html.partition("<a")[2].partition(">")[0]
+
+
+def test_hostile_output_is_shown_as_text(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    with acme.scope():
+        run.output = "<script>alert('run')</script>"
+        run.agent_runs.update(output={"a": "</pre><script>alert('json')</script>"})
+        run.save()
+
+    shown = page(acme, run.pk)
+
+    assert "<script>alert(" not in shown
