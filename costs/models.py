@@ -75,7 +75,9 @@ class CostEntry(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, editable=False)
-    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="+")
+    tenant = models.ForeignKey(
+        "tenants.Tenant", on_delete=models.PROTECT, db_index=False, related_name="+"
+    )
     at = models.DateTimeField(default=timezone.now, db_default=Now())
     kind = models.CharField(max_length=16, choices=CostKind.choices)
     amount_nano = models.BigIntegerField()

@@ -31,8 +31,12 @@ class _DatabaseOnly(Operation):
 class IsolateTenant(_DatabaseOnly):
     """Row-level security for a tenant-owned table, and the key its children refer to.
 
+    The key begins with the id: beginning with the tenant, which every query names, it would
+    tempt the planner to read all of a tenant's rows.
+
     `audited` adds the trigger that writes the audit log; columns in `hidden` stay out of
     it. `append_only` refuses changes by trigger (grants refuse them too, see `privileges`).
+    A table that nothing refers to is a `leaf` and is spared the key for children.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class IsolateTenant(_DatabaseOnly):
         audit_events: str = "INSERT OR UPDATE OR DELETE",
         hidden: tuple[str, ...] = (),
         append_only: bool = False,
+        leaf: bool = False,
     ) -> None:
         self.model = model
         self.tenant_column = tenant_column
@@ -51,6 +56,7 @@ class IsolateTenant(_DatabaseOnly):
         self.audit_events = audit_events
         self.hidden = hidden
         self.append_only = append_only
+        self.leaf = leaf
 
     def database_forwards(
         self,
@@ -70,9 +76,9 @@ class IsolateTenant(_DatabaseOnly):
             f"CREATE POLICY tenant_rows ON {table} TO {APP_ROLE} USING ({own}) WITH CHECK ({own})",
             f"CREATE POLICY all_rows ON {table} TO {SYSTEM_ROLE} USING (true) WITH CHECK (true)",
         ]
-        if self.tenant_column != "id":
+        if self.tenant_column != "id" and not self.leaf:
             statements.append(
-                f"ALTER TABLE {table} ADD CONSTRAINT {table}_tenant_id_id UNIQUE (tenant_id, id)"
+                f"ALTER TABLE {table} ADD CONSTRAINT {table}_id_tenant_id UNIQUE (id, tenant_id)"
             )
         if self.audited:
             hidden = ", ".join(f"'{column}'" for column in self.hidden)
@@ -98,7 +104,7 @@ class IsolateTenant(_DatabaseOnly):
         for statement in (
             f"DROP TRIGGER IF EXISTS audit ON {table}",
             f"DROP TRIGGER IF EXISTS append_only ON {table}",
-            f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_tenant_id_id",
+            f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_id_tenant_id",
             f"DROP POLICY tenant_rows ON {table}",
             f"DROP POLICY all_rows ON {table}",
             f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY",

@@ -117,6 +117,7 @@ class ApiKey(TenantOwned):
     class Meta:
         db_table = "api_key"
         ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [models.Index(fields=["tenant", "-id"], name="api_key_latest")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"

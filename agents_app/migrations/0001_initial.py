@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('parameters', tenants.kernel.fields.OrderedJSONField(blank=True, default=dict)),
                 ('output_schema', tenants.kernel.fields.OrderedJSONField(blank=True, null=True)),
                 ('settings', tenants.kernel.fields.OrderedJSONField(blank=True, default=dict, help_text="What the agent's type needs beyond the fields above.")),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'agent',

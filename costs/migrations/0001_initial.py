@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ('cache_write_tokens', models.BigIntegerField(default=0)),
                 ('reasoning_tokens', models.BigIntegerField(default=0)),
                 ('unit_prices', models.JSONField(help_text='USD per million tokens by kind, and where the price came from.')),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'verbose_name_plural': 'cost entries',
@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                 ('output_usd', models.DecimalField(decimal_places=9, max_digits=18)),
                 ('cached_usd', models.DecimalField(blank=True, decimal_places=9, max_digits=18, null=True)),
                 ('cache_write_usd', models.DecimalField(blank=True, decimal_places=9, max_digits=18, null=True)),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'tenant_price',

@@ -8,5 +8,5 @@ class Migration(migrations.Migration):
 
     operations = [
         IsolateTenant("TenantPrice"),
-        IsolateTenant("CostEntry", audited=False, append_only=True),
+        IsolateTenant("CostEntry", audited=False, append_only=True, leaf=True),
     ]

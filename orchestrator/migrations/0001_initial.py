@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField(null=True)),
                 ('finished_at', models.DateTimeField(null=True)),
                 ('project', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='tenants.project')),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'run',
@@ -89,8 +89,8 @@ class Migration(migrations.Migration):
                 ('attempt_started_at', models.DateTimeField(null=True)),
                 ('started_at', models.DateTimeField(null=True)),
                 ('finished_at', models.DateTimeField(null=True)),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
-                ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='agent_runs', to='orchestrator.run')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='agent_runs', to='orchestrator.run')),
             ],
             options={
                 'db_table': 'agent_run',
@@ -105,8 +105,8 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now)),
                 ('type', models.CharField(max_length=48)),
                 ('data', models.JSONField(default=dict)),
-                ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='events', to='orchestrator.run')),
-                ('tenant', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='events', to='orchestrator.run')),
+                ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'run_event',
@@ -129,7 +129,7 @@ class Migration(migrations.Migration):
                 ('output', tenants.kernel.fields.OrderedJSONField(blank=True, null=True)),
                 ('settings', tenants.kernel.fields.OrderedJSONField(blank=True, default=dict)),
                 ('project', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='workflows', to='tenants.project')),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'workflow',
@@ -157,7 +157,7 @@ class Migration(migrations.Migration):
                 ('timeout', models.CharField(blank=True, max_length=32, null=True)),
                 ('priority', models.PositiveSmallIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(10)])),
                 ('settings', tenants.kernel.fields.OrderedJSONField(blank=True, default=dict)),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
                 ('workflow', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='steps', to='orchestrator.workflow')),
             ],
             options={
@@ -179,7 +179,7 @@ class Migration(migrations.Migration):
                 ('number', models.PositiveIntegerField()),
                 ('spec', tenants.kernel.fields.OrderedJSONField()),
                 ('plan', models.JSONField()),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
                 ('workflow', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='orchestrator.workflow')),
             ],
             options={
@@ -209,8 +209,8 @@ class Migration(migrations.Migration):
                 ('error', models.JSONField(null=True)),
                 ('started_at', models.DateTimeField()),
                 ('finished_at', models.DateTimeField()),
-                ('agent_run', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='orchestrator.agentrun')),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('agent_run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='orchestrator.agentrun')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'attempt',
@@ -244,8 +244,8 @@ class Migration(migrations.Migration):
                 ('estimated', models.BooleanField(db_default=False, default=False)),
                 ('unit_prices', models.JSONField()),
                 ('ended_at', models.DateTimeField(null=True)),
-                ('agent_run', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='calls', to='orchestrator.agentrun')),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('agent_run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='calls', to='orchestrator.agentrun')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
                 ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='orchestrator.run')),
             ],
             options={
@@ -254,10 +254,6 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['agent_run', 'turn'], name='llm_call_turn')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['open', 'closed', 'failed', 'in_doubt'])), name='llm_call_status_known'), models.CheckConstraint(condition=models.Q(('hold_nano__gte', 0)), name='llm_call_hold_not_negative')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='agentrun',
-            index=models.Index(condition=models.Q(('status__in', ['ready', 'queued', 'running', 'waiting'])), fields=['run'], name='agent_run_in_flight'),
         ),
         migrations.AddConstraint(
             model_name='agentrun',
@@ -286,6 +282,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='workflow',
             constraint=models.UniqueConstraint(fields=('tenant', 'project', 'name'), name='workflow_name_once_per_project'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(fields=['tenant', '-id'], name='run_latest'),
         ),
         migrations.AddIndex(
             model_name='run',

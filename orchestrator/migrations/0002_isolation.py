@@ -17,9 +17,9 @@ class Migration(migrations.Migration):
         # Later changes of a run are the engine's; its history is the event stream.
         IsolateTenant("Run", audit_events="INSERT", hidden=("input", "output")),
         IsolateTenant("AgentRun", audited=False),
-        IsolateTenant("Attempt", audited=False, append_only=True),
-        IsolateTenant("LlmCall", audited=False),
-        IsolateTenant("RunEvent", audited=False, append_only=True),
+        IsolateTenant("Attempt", audited=False, append_only=True, leaf=True),
+        IsolateTenant("LlmCall", audited=False, leaf=True),
+        IsolateTenant("RunEvent", audited=False, append_only=True, leaf=True),
         TenantReference("Workflow", "project"),
         TenantReference("Step", "workflow"),
         TenantReference("WorkflowVersion", "workflow"),

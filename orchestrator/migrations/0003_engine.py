@@ -19,6 +19,11 @@ class Migration(migrations.Migration):
             "ALTER TABLE run_event ADD COLUMN xact xid8 NOT NULL DEFAULT pg_current_xact_id()",
             "ALTER TABLE run_event DROP COLUMN xact",
         ),
+        migrations.RunSQL(
+            # Room in each page for the two or three versions that a step goes through.
+            "ALTER TABLE agent_run SET (fillfactor = 50); ALTER TABLE run SET (fillfactor = 50)",
+            "ALTER TABLE agent_run RESET (fillfactor); ALTER TABLE run RESET (fillfactor)",
+        ),
         run_sql_file(__file__, "engine.sql", reverse=f"DROP FUNCTION {_FUNCTIONS} CASCADE"),
         run_sql_file(
             __file__,

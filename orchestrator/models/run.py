@@ -11,8 +11,6 @@ from orchestrator.models.workflow import Workflow, WorkflowVersion
 from tenants.kernel.models import TenantForeignKey, TenantOwned
 from tenants.models import Project
 
-IN_FLIGHT = (AgentRunStatus.QUEUED, AgentRunStatus.RUNNING, AgentRunStatus.WAITING)
-
 
 class Run(TenantOwned):
     """One execution of a published version. Changed by the engine's SQL only."""
@@ -48,6 +46,7 @@ class Run(TenantOwned):
             models.CheckConstraint(condition=Q(priority__lte=10), name="run_priority_0_to_10"),
         ]
         indexes: ClassVar = [
+            models.Index(fields=["tenant", "-id"], name="run_latest"),
             models.Index(fields=["tenant", "status", "-id"], name="run_by_status"),
             models.Index(
                 fields=["created_at"],
@@ -61,9 +60,14 @@ class Run(TenantOwned):
 
 
 class AgentRun(TenantOwned):
-    """A step inside a run. `attempt` is the fencing token of whoever runs it."""
+    """A step inside a run. `attempt` is the fencing token of whoever runs it.
 
-    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="agent_runs")
+    No index names a column that the engine changes, so that its updates stay in their page
+    (HOT); what is in flight is found through the live runs. And none begins with the tenant:
+    every query names it, and the planner would rather read all of a tenant's rows.
+    """
+
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="agent_runs", db_index=False)
     step = models.CharField(max_length=63)
     position = models.PositiveIntegerField()
     level = models.PositiveIntegerField()
@@ -118,13 +122,6 @@ class AgentRun(TenantOwned):
                 name="agent_run_running_has_lease",
             ),
         ]
-        indexes: ClassVar = [
-            models.Index(
-                fields=["run"],
-                name="agent_run_in_flight",
-                condition=Q(status__in=["ready", "queued", "running", "waiting"]),
-            ),
-        ]
 
     def __str__(self) -> str:
         return f"{self.step} ({self.status})"
@@ -133,7 +130,9 @@ class AgentRun(TenantOwned):
 class Attempt(TenantOwned):
     """One try of an agent run, written when it ends, by its worker or by the sweeper."""
 
-    agent_run = TenantForeignKey(AgentRun, on_delete=models.CASCADE, related_name="attempts")
+    agent_run = TenantForeignKey(
+        AgentRun, on_delete=models.CASCADE, related_name="attempts", db_index=False
+    )
     number = models.PositiveIntegerField()
     worker = models.TextField()
     outcome = models.CharField(max_length=16)  # completed, failed, lost
@@ -162,7 +161,9 @@ class CallStatus(models.TextChoices):
 class LlmCall(TenantOwned):
     """One call to a model. A closed call's reply is the memory that a later attempt reuses."""
 
-    agent_run = TenantForeignKey(AgentRun, on_delete=models.CASCADE, related_name="calls")
+    agent_run = TenantForeignKey(
+        AgentRun, on_delete=models.CASCADE, related_name="calls", db_index=False
+    )
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+")
     attempt = models.PositiveIntegerField()
     turn = models.PositiveIntegerField()
@@ -211,9 +212,13 @@ class RunEvent(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey(
-        "tenants.Tenant", on_delete=models.CASCADE, db_constraint=False, related_name="+"
+        "tenants.Tenant",
+        on_delete=models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
     )
-    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="events", db_index=False)
     agent_run_id = models.UUIDField(null=True)
     at = models.DateTimeField(default=timezone.now, db_default=Now())
     type = models.CharField(max_length=48)

@@ -1,5 +1,6 @@
 -- The sweeper's queries, for the system role: they span tenants. Set-based, in small batches,
--- skipping rows that somebody else works on.
+-- skipping rows that somebody else works on. They start from the live runs, whose index is small:
+-- an index over what is in flight would cost every step its in-page updates.
 
 -- Agent runs whose worker is gone: their attempt is closed as lost, its open calls are charged
 -- as in doubt, and they are queued again; after p_max_lost lost attempts they fail.
@@ -12,9 +13,10 @@ DECLARE
     v_status text;
     v_error jsonb;
 BEGIN
-    FOR a IN SELECT * FROM agent_run x
-              WHERE x.status = 'running' AND x.lease_until < clock_timestamp()
-              ORDER BY x.id LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED
+    FOR a IN SELECT x.* FROM run r JOIN agent_run x ON x.run_id = r.id
+              WHERE r.status IN ('pending', 'running')
+                AND x.status = 'running' AND x.lease_until < clock_timestamp()
+              LIMIT p_batch FOR NO KEY UPDATE OF x SKIP LOCKED
     LOOP
         FOR c IN UPDATE llm_call l SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
                   WHERE l.agent_run_id = a.id AND l.status = 'open' RETURNING l.*
@@ -47,11 +49,11 @@ RETURNS TABLE (tenant_id uuid, run_id uuid, agent_run_id uuid, priority smallint
 LANGUAGE sql AS $$
     UPDATE agent_run a
        SET published_at = clock_timestamp(), publish_count = a.publish_count + 1, in_chord = false
-     WHERE a.id IN (SELECT x.id FROM agent_run x JOIN run r ON r.id = x.run_id
-                     WHERE x.status = 'queued' AND r.status = 'running'
+     WHERE a.id IN (SELECT x.id FROM run r JOIN agent_run x ON x.run_id = r.id
+                     WHERE r.status IN ('pending', 'running') AND x.status = 'queued'
                        AND x.published_at < clock_timestamp()
                            - interval '10 seconds' * 2 ^ LEAST(x.publish_count - 1, 4)
-                     ORDER BY x.published_at LIMIT p_batch FOR NO KEY UPDATE OF x SKIP LOCKED)
+                     LIMIT p_batch FOR NO KEY UPDATE OF x SKIP LOCKED)
     RETURNING a.tenant_id, a.run_id, a.id, a.priority
 $$;
 

@@ -34,6 +34,8 @@ class TenantOwned(Record):
         default=current_tenant_id,
         editable=False,
         related_name="+",
+        # Each table has an index of its own that begins with the tenant and goes on usefully.
+        db_index=False,
     )
 
     objects = ScopedManager()

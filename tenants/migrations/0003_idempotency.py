@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                 ('body', tenants.kernel.fields.OrderedJSONField(null=True)),
                 ('location', models.TextField(blank=True)),
                 ('expires_at', models.DateTimeField()),
-                ('tenant', models.ForeignKey(default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'idempotency_record',

@@ -115,6 +115,16 @@ def test_every_key_between_tenant_rows_is_composite(live_db: None, table: str, c
     assert definition[0].startswith(f"FOREIGN KEY (tenant_id, {column})")
 
 
+@pytest.mark.parametrize("model", OWNED, ids=lambda model: model.__name__)
+def test_every_tenant_owned_table_has_an_index_for_its_lists(live_db: None, model: type) -> None:
+    definitions = fetch(
+        "SELECT indexdef FROM pg_indexes WHERE tablename = %s", model._meta.db_table
+    )
+
+    searched = ("(tenant_id", "(run_id", "(agent_run_id")  # parts of a run are listed with it
+    assert any(start in definition for (definition,) in definitions for start in searched)
+
+
 def test_no_plain_key_leads_from_one_tenant_owned_table_to_another() -> None:
     plain = [
         f"{model.__name__}.{field.name}"
