@@ -5,19 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.urls import resolve
 
+from agents_app.api.urls import router as agents
 from agents_app.core.agent import AgentConfig
 from agents_app.core.roles import Role
 from agents_app.core.types import AGENT_TYPES
 from agents_app.providers.base import ProviderKind
 from agents_app.providers.simulation import SimulatedOptions
 from agents_app.tools.builtin import BUILTIN_TOOLS
+from costs.api.urls import router as ledger
+from orchestrator.api.urls import router as runs
 from orchestrator.core.spec import FIELDS_OF_AGENT
 from orchestrator.core.support import NOT_YET
 from orchestrator.core.validation import Catalog, examine
 from orchestrator.core.yaml_io import load_text
+from tenants.api.urls import router as people
 
 ROOT = Path(__file__).resolve().parents[2]
+CALL = re.compile(r"`(GET|POST|PUT|PATCH|DELETE) ([a-z][a-z/{}-]*)")
+AN_ID = "01a1fdeb-2481-720d-9a41-1f446a2e4bdc"
 CATALOG = Catalog(
     agents={"editor": {"type": "prompt", "system": "You are a careful editor."}},
     tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
@@ -135,3 +142,28 @@ def test_index_of_decisions_is_complete() -> None:
     for name in files:
         headings = re.findall(r"^## (\w+)$", text_of(f"docs/adr/{name}"), re.MULTILINE)
         assert headings == ["Context", "Decision", "Consequences", "Rejected"]
+
+
+def test_guide_names_calls_that_exist() -> None:
+    calls = CALL.findall(text_of("docs/api.md"))
+
+    assert len(calls) > 20
+    for method, path in calls:
+        found = resolve("/api/v1/" + path.replace("{id}", AN_ID))
+        assert method.lower() in found.func.actions, f"{method} {path}"
+
+
+def test_guide_names_every_resource() -> None:
+    told = text_of("docs/api.md")
+    routes = {prefix for r in (runs, people, ledger, agents) for prefix, _, _ in r.registry}
+
+    assert [route for route in routes if f"`{route}" not in told and f" {route}" not in told] == []
+
+
+def test_guide_names_events_that_are_logged() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "orchestrator").rglob("*.py"))
+    events = {name for row in table("docs/operations.md", "event") for name in names(row[0])}
+
+    logged = set(re.findall(r"\blog\.(?!open)\w+\(\s*\"(\w+)\"", sources))
+    assert events <= logged | {"recovered"}
+    assert logged <= events | {"swept"}
