@@ -112,7 +112,9 @@ class Bench:
     def __init__(self, servers: ServerAddresses) -> None:
         self.servers = servers
         self.redis = redis.Redis.from_url(servers.redis_url)
-        self.admin = psycopg.connect(servers.superuser_url.rsplit("/", 1)[0] + "/muster", autocommit=True)
+        self.admin = psycopg.connect(
+            servers.superuser_url.rsplit("/", 1)[0] + "/muster", autocommit=True
+        )
         self.port = free_port()
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("CELERY_")},
@@ -127,9 +129,7 @@ class Bench:
             "CELERY_TASK_EVENTS": EVENTS,
         }
         os.environ["RAW_REDIS_URL"] = self.environment["RAW_REDIS_URL"]
-        self.raw_redis = redis.Redis.from_url(
-            self.environment["RAW_REDIS_URL"], socket_timeout=150
-        )
+        self.raw_redis = redis.Redis.from_url(self.environment["RAW_REDIS_URL"], socket_timeout=150)
 
     def prepare(self) -> None:
         self._manage("migrate", "-v0")

@@ -1,8 +1,9 @@
 """Start-up checks of what isolation rests on."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
@@ -22,12 +23,12 @@ _MINIMUM_VERSION = 180000
 
 
 def register_checks() -> None:
-    register(check_database_roles, Tags.database)
+    register(Tags.database)(check_database_roles)
 
 
-def check_database_roles(databases: list[str] | None = None, **_: Any) -> list[Error]:
+def check_database_roles(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """The application must not be able to look over the wall that it builds."""
-    problems: list[Error] = []
+    problems: list[CheckMessage] = []
     for alias, role in (("default", APP_ROLE), ("system", SYSTEM_ROLE)):
         if databases and alias in databases:
             problems += [
@@ -39,7 +40,7 @@ def check_database_roles(databases: list[str] | None = None, **_: Any) -> list[E
 
 def refuse_unsafe_start(*aliases: str) -> None:
     """Raise ImproperlyConfigured if a connection could look over the wall between tenants."""
-    problems = check_database_roles(list(aliases))
+    problems = check_database_roles(databases=aliases)
     if problems:
         told = [f"{problem.msg} {problem.hint}" for problem in problems]
         raise ImproperlyConfigured("\n".join(told))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from costs.core.money import usd_from_nano
+from costs.core.money import format_usd
 from orchestrator.models import AgentRun, Run
 
 
@@ -50,7 +50,7 @@ def run_summary(run_id: UUID) -> dict[str, Any]:
         "output_chars": sum(_length(agent.output) for agent in called),
         "model": ", ".join(sorted({agent.model for agent in called})),
         "workers": sorted({agent.worker for agent in agents if agent.worker}),
-        "cost_usd": str(usd_from_nano(sum(agent.cost_nano for agent in agents))),
+        "cost_usd": format_usd(sum(agent.cost_nano for agent in agents)),
         "duration_s": _seconds(run.started_at, run.finished_at),
     }
 

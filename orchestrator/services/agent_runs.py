@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -115,12 +116,12 @@ _PLAIN = (
 
 def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     """The step's agent, its templates rendered against the run's input and outputs."""
-    context = {
+    context: dict[str, Any] = {
         "input": claimed.input,
         "steps": {name: {"output": output} for name, output in claimed.outputs.items()},
     }
     config = step.config
-    given = {name: config[name] for name in _PLAIN if name in config}
+    given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
     given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}
     if "prompt" in given:
         # A prompt that is one variable keeps the variable's type; models read text.

@@ -49,7 +49,7 @@ def save_draft(*, project: Project, spec: Spec, workflow: Workflow | None = None
     """
     written = spec_to_mapping(spec_from_mapping(spec))
     draft = workflow or Workflow(project=project)
-    draft.name = written["name"]
+    draft.name = str(written["name"])
     _refuse_taken_name(draft)
     _fill(draft, written, WORKFLOW_COLUMNS, left_out=("muster", "name", "steps"))
     draft.save()
@@ -86,7 +86,8 @@ def _refuse_taken_name(draft: Workflow) -> None:
 def _save_steps(draft: Workflow, steps: Sequence[tuple[str, Spec]]) -> None:
     existing = {step.name: step for step in draft.steps.all()}
     draft.steps.exclude(name__in=[name for name, _ in steps]).delete()
-    made, changed = [], []
+    made: list[Step] = []
+    changed: list[Step] = []
     for position, (name, body) in enumerate(steps):
         step = existing.get(name)
         before = None if step is None else (step.position, step_spec(step))

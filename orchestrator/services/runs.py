@@ -51,6 +51,7 @@ def start_run(
     problems = value_problems(given, schema)
     if problems:
         raise InputInvalidError(problems)
+    tenant_id = current_tenant_id()
     run = Run.objects.create(
         project_id=workflow.project_id,
         workflow=workflow,
@@ -63,12 +64,12 @@ def start_run(
     with connection.cursor() as cursor:
         cursor.execute(_CREATE_AGENT_RUNS, [run.id, pinned.id])
     RunEvent.objects.create(
-        tenant_id=run.tenant_id,
+        tenant_id=tenant_id,
         run=run,
         type="run.created",
         data={"workflow": workflow.name, "version": pinned.number},
     )
-    transaction.on_commit(lambda: publish_advance(run.tenant_id, run.id))
+    transaction.on_commit(lambda: publish_advance(tenant_id, run.id))
     return run
 
 

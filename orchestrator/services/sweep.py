@@ -6,6 +6,7 @@ through the system role, in small batches, and mends by publishing hints.
 
 import threading
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from django.conf import settings
@@ -59,7 +60,7 @@ def sweep() -> Swept:
 
 
 def _publish_agents(rows: list[Row]) -> None:
-    by_run: dict[tuple[object, object], list[AgentHint]] = {}
+    by_run: dict[tuple[UUID, UUID], list[AgentHint]] = {}
     for row in rows:
         hint = AgentHint(row["agent_run_id"], row["priority"])
         by_run.setdefault((row["tenant_id"], row["run_id"]), []).append(hint)

@@ -101,6 +101,7 @@ LOGIN_REDIRECT_URL = "/admin/"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = ["orchestrator.formats"]
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
@@ -129,7 +130,7 @@ LOGGING = logging_config(
 DJANGO_STRUCTLOG_CELERY_ENABLED = False
 
 # The engine. A lease outlives several of its renewals; see ARCHITECTURE.md.
-MUSTER_LEASE_SECONDS = env_int("MUSTER_LEASE_SECONDS", 30, minimum=3)
+MUSTER_LEASE_SECONDS = env_int("MUSTER_LEASE_SECONDS", 15, minimum=3)
 MUSTER_SWEEP_SECONDS = env_float("MUSTER_SWEEP_SECONDS", 2.0)
 MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)
 MUSTER_STEP_TIMEOUT_SECONDS = env_int("MUSTER_STEP_TIMEOUT_SECONDS", 30, minimum=1)

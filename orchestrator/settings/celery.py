@@ -1,6 +1,6 @@
 """Celery's settings. Messages are hints: their loss or doubling is the engine's to mend."""
 
-from kombu import Queue
+from kombu.entity import Queue
 
 from orchestrator.settings.env import env_bool, env_int, env_text
 

@@ -1,4 +1,4 @@
-"""A laptop: the servers that `make up` or `make demo` started, unless the environment names others."""
+"""A laptop: the servers of `make up` or `make demo`, unless the environment names others."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from orchestrator.settings.env import load_file
 load_file(Path(__file__).resolve().parent.parent.parent / ".muster" / "env")
 
 from orchestrator.settings.base import *
-from orchestrator.settings.env import env_bool
+from orchestrator.settings.env import env_bool, env_text
+from orchestrator.settings.logs import logging_config
 
 DEBUG = env_bool("DEBUG", default=False)
 SECRET_KEY = SECRET_KEY or "only-for-this-laptop"

@@ -40,7 +40,10 @@ def test_killed_workers_step_runs_again_elsewhere(acme: World, log_dir: Path) ->
         calls = LlmCall.objects.filter(run=run)
         slow = AgentRun.objects.get(run=run, step="slow")
         assert run.status == "completed"
-        assert list(slow.attempts.values_list("number", "outcome")) == [(1, "lost"), (2, "completed")]
+        assert list(slow.attempts.values_list("number", "outcome")) == [
+            (1, "lost"),
+            (2, "completed"),
+        ]
         assert slow.worker == "heir@test"
         # The answered call was not repeated; the cut one is in doubt and was tried again.
         assert calls.filter(agent_run__step="paid").count() == 1

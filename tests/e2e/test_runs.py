@@ -6,6 +6,8 @@ from orchestrator.models import AgentRun, Attempt, LlmCall, RunEvent
 from tests.e2e.stories import echo, ended, simulated, start, statuses
 from tests.world import World
 
+BROKEN = {"agent": {"type": "tool", "tool": "calculator"}, "arguments": {"expression": "1/0"}}
+
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
@@ -68,7 +70,10 @@ def test_calls_are_priced_and_summed_up(acme: World) -> None:
 
 def test_failed_step_ends_its_run_with_the_reason(acme: World) -> None:
     steps = {
-        "bad": {"agent": {"type": "tool", "tool": "calculator"}, "arguments": {"expression": "1/0"}},
+        "bad": {
+            "agent": {"type": "tool", "tool": "calculator"},
+            "arguments": {"expression": "1/0"},
+        },
         "after": echo(value="x", needs=["bad"]),
     }
 
@@ -81,7 +86,10 @@ def test_failed_step_ends_its_run_with_the_reason(acme: World) -> None:
 
 def test_partial_failure_skips_what_hangs_on_it(acme: World) -> None:
     steps = {
-        "bad": {"agent": {"type": "tool", "tool": "calculator"}, "arguments": {"expression": "1/0"}},
+        "bad": {
+            "agent": {"type": "tool", "tool": "calculator"},
+            "arguments": {"expression": "1/0"},
+        },
         "good": echo(value="x"),
         "after_bad": echo(value="x", needs=["bad"]),
         "after_good": echo(value="x", needs=["good"]),

@@ -15,7 +15,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=["check"])
-        parser.add_argument("names", nargs="*", help="Which to ask; by default all that are configured.")
+        parser.add_argument("names", nargs="*", help="Which to ask; else all configured ones.")
         parser.add_argument("--deadline", type=float, default=10.0, help="Seconds for each.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,6 +39,6 @@ class Command(BaseCommand):
             failed = failed or not result.ok
             state = "ok" if result.ok else "failing"
             table.add_row(name, state, result.model, f"{result.latency_ms} ms", result.detail)
-        Console(file=self.stdout._out).print(table)
+        Console().print(table)
         if failed:
             raise SystemExit(1)

@@ -167,7 +167,9 @@ def test_late_answer_corrects_what_was_charged(acme: World) -> None:
     guarded = client(taken)
     guarded._turn = 1
     call = guarded._open(request())
-    engine_db.one("UPDATE llm_call SET hold_nano = 900 WHERE id = %s RETURNING id", call.id, alias="system")
+    engine_db.one(
+        "UPDATE llm_call SET hold_nano = 900 WHERE id = %s RETURNING id", call.id, alias="system"
+    )
     expire(agent_run)
     sweep()
 
@@ -184,7 +186,9 @@ def test_refused_call_is_recorded_and_costs_nothing(acme: World) -> None:
     with pytest.raises(ProviderError):
         client(taken).complete(request(fail_attempts=["rate_limited"]))
 
-    assert [(call.status, call.error["kind"]) for call in calls(acme)] == [("failed", "rate_limited")]
+    assert [(call.status, call.error["kind"]) for call in calls(acme)] == [
+        ("failed", "rate_limited")
+    ]
     assert ledger(acme) == [("failed", 0)]
 
 

@@ -6,7 +6,12 @@ from enum import StrEnum
 import pytest
 from django.db import IntegrityError, connections
 
-from orchestrator.core.state import AGENT_RUN_TRANSITIONS, RUN_TRANSITIONS, AgentRunStatus, RunStatus
+from orchestrator.core.state import (
+    AGENT_RUN_TRANSITIONS,
+    RUN_TRANSITIONS,
+    AgentRunStatus,
+    RunStatus,
+)
 
 
 @pytest.fixture
