@@ -23,8 +23,8 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
         "Costs",
         (
-            ("Ledger", "receipt_long", "costs_costentry_changelist", Scope.COSTS_READ),
-            ("Own prices", "sell", "costs_tenantprice_changelist", Scope.COSTS_READ),
+            ("Cost entries", "receipt_long", "costs_costentry_changelist", Scope.COSTS_READ),
+            ("Tenant prices", "sell", "costs_tenantprice_changelist", Scope.COSTS_READ),
         ),
     ),
     (
@@ -33,15 +33,15 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Projects", "folder", "tenants_project_changelist", Scope.WORKFLOWS_READ),
             ("Members", "group", "tenants_membership_changelist", Scope.ADMIN),
             ("API keys", "key", "tenants_apikey_changelist", Scope.ADMIN),
-            ("Audit log", "history", "tenants_auditentry_changelist", Scope.ADMIN),
+            ("Audit entries", "history", "tenants_auditentry_changelist", Scope.ADMIN),
         ),
     ),
     (
         "Platform",
         (
             ("Tenants", "domain", "tenants_tenant_changelist", _OPERATORS),
-            ("Accounts", "person", "tenants_user_changelist", _OPERATORS),
-            ("Prices", "payments", "costs_platformprice_changelist", _OPERATORS),
+            ("Users", "person", "tenants_user_changelist", _OPERATORS),
+            ("Platform prices", "payments", "costs_platformprice_changelist", _OPERATORS),
         ),
     ),
 )

@@ -171,7 +171,7 @@ class StepForm(forms.ModelForm):  # type: ignore[type-arg]
         agent = step.agent if isinstance(step.agent, dict) else {}
         self._offer_agents(step.agent)
         self.fields["agent_type"] = choice_field(
-            type_choices(), current=agent.get("type"), label="Type"
+            {name: name for name in type_choices()}, current=agent.get("type"), label="Type"
         )
         self.fields["agent_role"] = choice_field(
             ROLES, current=agent.get("role"), label="Role", empty="Guess it from the prompt"

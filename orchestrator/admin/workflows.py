@@ -17,7 +17,7 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
-from orchestrator.admin.reports import show_at_fields
+from orchestrator.admin.reports import Shown, show_at_fields
 from orchestrator.admin.workflow_forms import StepFormSet, WorkflowForm, step_form
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.mermaid import to_mermaid
@@ -263,15 +263,10 @@ class WorkflowAdmin(TenantModelAdmin):
             "draft_yaml": "" if self.may_edit(request) else dump_text(spec),
         }
         if request.method == "GET" and "check" in request.GET:
-            problems = validate_spec(spec)
-            beside |= {
-                "checked": True,
-                "problem_count": len(problems),
-                "problems": self._show(problems, context),
-            }
+            beside |= {"checked": True, "shown": self._show(validate_spec(spec), context)}
         return beside
 
-    def _show(self, problems: Sequence[Problem], context: dict[str, Any]) -> list[Problem]:
+    def _show(self, problems: Sequence[Problem], context: dict[str, Any]) -> list[Shown]:
         formsets = context["inline_admin_formsets"]
         return show_at_fields(
             problems,

@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce
 
 from costs.models import CostEntry
 from costs.selectors.ledger import ledger
-from orchestrator.core.mermaid import node_id, to_mermaid
+from orchestrator.core.mermaid import MAX_DRAWN_STEPS, node_id, to_mermaid
 from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
@@ -109,7 +109,10 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
 
 
 def node_names(spec: WorkflowSpec | None) -> dict[str, str]:
-    steps = spec.steps if spec else ()
+    """Which step each node of the graph is."""
+    if spec is None or len(spec.steps) > MAX_DRAWN_STEPS:
+        return {}  # drawn by levels
+    steps = spec.steps
     return {node_id(position): step.name for position, step in enumerate(steps)}
 
 

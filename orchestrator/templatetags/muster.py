@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import template
+from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
@@ -103,7 +104,7 @@ def moment(value: datetime | None) -> SafeString | str:
     return format_html(
         '<time datetime="{}" class="m-time">{}</time>',
         value.isoformat(),
-        f"{value:%d %b %Y, %H:%M:%S}",
+        localize(value),
     )
 
 

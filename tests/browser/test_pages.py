@@ -66,6 +66,7 @@ def test_node_of_the_graph_selects_by_mouse_and_by_key(page: Page, acme: World) 
     run = make_run(acme, published(acme), "completed", status="completed")
     open_run(page, acme, run)
 
+    expect(page.get_by_role("button", name="review, completed", pressed=True)).to_be_visible()
     page.locator("g.node[data-step=outline]").click()
     expect(page.locator("#agent > h2")).to_contain_text("outline")
 

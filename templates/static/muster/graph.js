@@ -13,7 +13,7 @@ window.Muster = (() => {
       theme: isDark() ? "dark" : "neutral",
       fontFamily: "Inter, sans-serif",
       themeVariables: { fontSize: "13px" },
-      flowchart: { htmlLabels: false, useMaxWidth: true, nodeSpacing: 28, rankSpacing: 40 },
+      flowchart: { useMaxWidth: true, nodeSpacing: 28, rankSpacing: 40 },
     });
     try {
       const { svg } = await mermaid.render(`drawing-${++drawings}`, figure.dataset.mermaid);
@@ -29,14 +29,17 @@ window.Muster = (() => {
   }
 
   function nameNodes(figure) {
+    const faulty = (figure.dataset.faulty ?? "").split(" ");
     const steps = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
     for (const node of figure.querySelectorAll("g.node")) {
       const name = steps[node.id.match(/flowchart-(\w+)-\d+$/)?.[1]];
       if (!name) continue;
       node.dataset.step = name;
+      node.classList.toggle("is-faulty", faulty.includes(name));
       node.setAttribute("tabindex", "0");
       node.setAttribute("role", "button");
-      node.setAttribute("aria-label", node.textContent.trim());
+      const label = node.querySelector(".nodeLabel")?.innerText ?? name;
+      node.setAttribute("aria-label", label.trim().replaceAll("\n", ", "));
     }
   }
 

@@ -79,5 +79,6 @@ document.addEventListener("DOMContentLoaded", () => {
     if (innerWidth < 1024) document.getElementById("agent").scrollIntoView();
   });
   document.addEventListener("drawn", markSelected);
+  markSelected(); // the graph may have been drawn before this script's turn came
   if (isLive()) setTimeout(follow, every);
 });

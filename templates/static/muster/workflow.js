@@ -92,5 +92,21 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const errors of form.querySelectorAll(".errorlist")) {
     for (let at = errors.closest("details"); at; at = at.parentElement.closest("details")) at.open = true;
   }
+  // A link of the report leads to a field that may be folded away.
+  for (const link of document.querySelectorAll("#report a")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const field = document.getElementById(link.hash.slice(1));
+      for (let at = field?.closest("details"); at; at = at.parentElement.closest("details")) at.open = true;
+      field?.scrollIntoView({ block: "center" });
+      field?.focus({ preventScroll: true });
+    });
+  }
+  // A node of the graph leads to its step.
+  Muster.choose((step) => {
+    const row = rows().find((each) => nameField(each).value === step);
+    row?.scrollIntoView({ block: "start" });
+    nameField(row)?.focus({ preventScroll: true });
+  });
   (document.getElementById("report") ?? form.querySelector(".errorlist"))?.scrollIntoView?.({ block: "center" });
 });
