@@ -207,3 +207,11 @@ def test_forged_note_cannot_look_like_a_change(acme: World) -> None:
 
     with pytest.raises(ProgrammingError, match="not a note"), acme.scope():
         note("project.changed", object_type="project", object_id=acme.project.id)
+
+
+def test_refusals_are_pages_for_people(acme: World) -> None:
+    nowhere = acme.browser().get("/admin/nowhere/")
+    not_allowed = make_tenant("acme", role=Role.VIEWER).browser().get("/admin/tenants/project/add/")
+
+    assert "There is nothing here" in nowhere.content.decode()
+    assert "Your role does not allow this" in not_allowed.content.decode()
