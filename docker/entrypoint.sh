@@ -4,7 +4,10 @@
 set -eu
 role=${1:-web}
 [ $# -gt 0 ] && shift
-echo "$role" > /tmp/muster-role
+case "$role" in
+  # For the health check; not when a command is run beside the container's own process.
+  web | worker | control | flower) echo "$role" > /tmp/muster-role ;;
+esac
 case "$role" in
   web) exec python -m orchestrator.embedded.commands web --host 0.0.0.0 --port "${PORT:-8000}" "$@" ;;
   flower) exec python -m orchestrator.embedded.commands flower --address=0.0.0.0 "$@" ;;

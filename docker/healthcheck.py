@@ -9,7 +9,10 @@ PORTS = {"web": os.environ.get("PORT", "8000"), "flower": "5555"}
 
 
 def answers(url: str) -> bool:
-    with urllib.request.urlopen(url, timeout=4) as response:
+    # Under a name that the application answers to; the address is this container's own.
+    name = os.environ.get("ALLOWED_HOSTS", "").split(",")[0].strip().lstrip(".*")
+    request = urllib.request.Request(url, headers={"Host": name or "localhost"})
+    with urllib.request.urlopen(request, timeout=4) as response:
         return response.status == 200
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -20,6 +21,7 @@ SELECT current_user,
 FROM pg_roles WHERE rolname = current_user
 """
 _MINIMUM_VERSION = 180000
+_VARIABLES = {"default": "DATABASE_URL", "system": "SYSTEM_DATABASE_URL"}
 
 
 def register_checks() -> None:
@@ -40,6 +42,10 @@ def check_database_roles(*, databases: Sequence[str] | None = None, **_: Any) ->
 
 def refuse_unsafe_start(*aliases: str) -> None:
     """Raise ImproperlyConfigured if a connection could look over the wall between tenants."""
+    absent = [alias for alias in aliases if not settings.DATABASES[alias]["NAME"]]
+    if absent:
+        names = ", ".join(_VARIABLES[alias] for alias in absent)
+        raise ImproperlyConfigured(f"Set {names}; docker/roles.sql tells which role it is for.")
     problems = check_database_roles(databases=aliases)
     if problems:
         told = [f"{problem.msg} {problem.hint}" for problem in problems]

@@ -5,9 +5,11 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
+from ipware import get_client_ip
 
 from tenants.models import User
 from tenants.principals import KEY_PREFIX, Principal, principal_of_key, principal_of_user
@@ -67,10 +69,15 @@ def _authenticate(request: HttpRequest) -> tuple[Principal | None, str | None]:
 
 def _actor(request: HttpRequest, principal: Principal) -> Actor:
     bound = structlog.contextvars.get_contextvars()
-    return principal.actor(
-        ip=str(bound.get("ip") or request.META.get("REMOTE_ADDR", "")),
-        request_id=str(bound.get("request_id", "")),
-    )
+    return principal.actor(ip=_address(request), request_id=str(bound.get("request_id", "")))
+
+
+def _address(request: HttpRequest) -> str:
+    """Where the request came from; what a client says of itself counts only behind a proxy."""
+    if not settings.TRUSTED_PROXY_COUNT:
+        return str(request.META.get("REMOTE_ADDR", ""))
+    address, _ = get_client_ip(request, proxy_count=settings.TRUSTED_PROXY_COUNT)
+    return str(address or "")
 
 
 def _opens_its_own_scope(request: HttpRequest) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from django.db import connections
@@ -12,6 +13,10 @@ from django.db import connections
 from tests.factories import make_tenant
 from tests.plugin import TEMPLATE, database_url
 from tests.world import World
+
+# A busy machine is slow; that is not what properties are about.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 FOLDERS = ("unit", "property", "integration", "e2e", "browser", "load")
 

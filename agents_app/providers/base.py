@@ -30,7 +30,6 @@ BASE_URLS: Mapping[ProviderKind, str] = {
     ProviderKind.OPENAI: "https://api.openai.com/v1",
     ProviderKind.ANTHROPIC: "https://api.anthropic.com",
     ProviderKind.XAI: "https://api.x.ai/v1",
-    ProviderKind.OLLAMA: "http://localhost:11434/v1",
 }
 NEEDS_KEY = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.XAI})
 

@@ -1,4 +1,4 @@
-"""The result backend: it counts chords and stores nothing else that anybody would read."""
+"""The result backend: it counts chords, and keeps nothing that nobody reads."""
 
 from typing import Any
 
@@ -14,3 +14,8 @@ class CountingBackend(RedisBackend):
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         return None
+
+    def add_pending_result(
+        self, result: Any, weak: bool = False, start_drainer: bool = True
+    ) -> Any:
+        return result

@@ -155,7 +155,7 @@ def _request_to_json(request: ModelRequest) -> dict[str, Any]:
 
 def _prices_to_json(price: Price) -> dict[str, Any]:
     def text(amount: Decimal | None) -> str | None:
-        return None if amount is None else str(amount)
+        return None if amount is None else f"{amount:f}"
 
     return {
         "input": text(price.input),
@@ -164,6 +164,13 @@ def _prices_to_json(price: Price) -> dict[str, Any]:
         "cache_write": text(price.cache_write),
         "per_request": text(price.per_request),
         "source": price.source,
+        "tiers": [
+            {
+                name: text(amount) if isinstance(amount, Decimal) else amount
+                for name, amount in rates
+            }
+            for rates in (asdict(tier).items() for tier in price.tiers)
+        ],
     }
 
 

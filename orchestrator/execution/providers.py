@@ -15,6 +15,7 @@ from agents_app.providers.base import (
     client_for,
     configuration_problem,
 )
+from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import PlannedStep
 
 
@@ -45,8 +46,25 @@ def with_platform_model(step: PlannedStep) -> PlannedStep:
     provider = step.provider or settings.LLM_PROVIDER
     known = provider_settings().get(provider)
     model = step.model or (known.model_for(role) if known else "")
-    config = {**step.config, "role": str(role), "provider": provider, "model": model}
+    config = {
+        **step.config,
+        "role": str(role),
+        "provider": provider,
+        "model": model,
+        "parameters": {**_platform_parameters(), **_mapping(step.config.get("parameters"))},
+    }
     return replace(step, role=str(role), provider=provider, model=model, config=config)
+
+
+def _platform_parameters() -> dict[str, Json]:
+    return {
+        "temperature": settings.LLM_TEMPERATURE,
+        "max_output_tokens": settings.LLM_MAX_TOKENS,
+    }
+
+
+def _mapping(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
 
 
 def unusable(name: str, *, uses_environment: bool) -> str | None:

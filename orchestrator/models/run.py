@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from orchestrator.core.state import AgentRunStatus, RunStatus
 from orchestrator.models.workflow import Workflow, WorkflowVersion
+from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantForeignKey, TenantOwned
 from tenants.models import Project
 
@@ -22,8 +23,8 @@ class Run(TenantOwned):
         max_length=24, choices=[(s, s) for s in RunStatus], default=RunStatus.PENDING
     )
     status_reason = models.TextField(blank=True, default="", db_default="")
-    input = models.JSONField(default=dict)
-    output = models.JSONField(null=True)
+    input = OrderedJSONField(default=dict)
+    output = OrderedJSONField(null=True)
     metadata = models.JSONField(default=dict)
     priority = models.PositiveSmallIntegerField(default=5)
     started_by = models.JSONField(default=dict)
@@ -93,7 +94,7 @@ class AgentRun(TenantOwned):
     published_at = models.DateTimeField(null=True)
     publish_count = models.PositiveSmallIntegerField(default=0, db_default=0)
     prompt = models.TextField(null=True)
-    output = models.JSONField(null=True)
+    output = OrderedJSONField(null=True)
     error = models.JSONField(null=True)
     provider = models.CharField(max_length=32, blank=True, default="", db_default="")
     model = models.CharField(max_length=200, blank=True, default="", db_default="")

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json
 
 from orchestrator.core.completion import Outcome, verdict
 from orchestrator.core.output import assemble
@@ -94,7 +94,7 @@ class _Advance:
             for row in rows(self.connection, _OUTCOMES, [self.run_id])
         ]
         ended = verdict(outcomes, plan.failure)
-        self._call(_FINISH, ended.status, ended.reason, Jsonb(self._output(plan)))
+        self._call(_FINISH, ended.status, ended.reason, Json(self._output(plan)))
 
     def _output(self, plan: Plan) -> Any:
         given = rows(self.connection, _OUTPUTS, [self.run_id, list(plan.output_reads)])

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Ports
@@ -143,7 +143,7 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> None:
         result.status,
         result.reason,
         result.prompt,
-        Jsonb(result.output) if result.status == "completed" else None,
+        Json(result.output) if result.status == "completed" else None,
         Jsonb(result.error) if result.error else None,
         give_up=lease.lost.is_set,
     )

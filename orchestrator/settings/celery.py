@@ -15,9 +15,7 @@ CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 
 CELERY_TASK_DEFAULT_QUEUE = "agents"
-CELERY_TASK_QUEUES = [
-    Queue(name) for name in ("control", "agents.high", "agents", "agents.low", "tools.cpu")
-]
+CELERY_TASK_QUEUES = [Queue(name) for name in ("control", "agents.high", "agents", "agents.low")]
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_ROUTES = {
     "orchestrator.advance": {"queue": "control"},

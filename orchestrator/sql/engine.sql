@@ -11,8 +11,8 @@ $$;
 -- Takes a queued agent run for a worker: one winner, next attempt, a lease. Brings all that
 -- the attempt needs; no row means that a duplicate delivery lost, or that the run stopped.
 CREATE FUNCTION muster_claim(p_tenant uuid, p_agent_run uuid, p_worker text, p_lease interval)
-RETURNS TABLE (run_id uuid, version_id uuid, step text, attempt integer, input jsonb,
-               outputs jsonb, replies jsonb, environment_credentials boolean)
+RETURNS TABLE (run_id uuid, version_id uuid, step text, attempt integer, input json,
+               outputs json, replies jsonb, environment_credentials boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
     a agent_run;
@@ -33,7 +33,7 @@ BEGIN
         jsonb_build_object('step', a.step, 'attempt', a.attempt, 'worker', p_worker));
     RETURN QUERY SELECT a.run_id, r.version_id, a.step::text, a.attempt, r.input,
         CASE WHEN a.reads <> '{}' THEN
-            (SELECT jsonb_object_agg(o.step, o.output) FROM agent_run o
+            (SELECT json_object_agg(o.step, o.output) FROM agent_run o
               WHERE o.run_id = a.run_id AND o.step = ANY (a.reads)) END,
         CASE WHEN a.attempt > 1 THEN
             (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
@@ -127,7 +127,7 @@ END $$;
 -- caller to publish the hint, where no chord will.
 CREATE FUNCTION muster_finish(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_status text, p_reason text,
-    p_prompt text, p_output jsonb, p_error jsonb)
+    p_prompt text, p_output json, p_error jsonb)
 RETURNS TABLE (finished boolean, next_agent_run uuid, next_priority smallint, advance boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -289,7 +289,7 @@ BEGIN
 END $$;
 
 -- Ends a run whose steps are all settled: its cost is summed up.
-CREATE FUNCTION muster_finish_run(p_tenant uuid, p_run uuid, p_status text, p_reason text, p_output jsonb)
+CREATE FUNCTION muster_finish_run(p_tenant uuid, p_run uuid, p_status text, p_reason text, p_output json)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_cost bigint;
