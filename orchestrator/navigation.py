@@ -60,6 +60,10 @@ def stylesheet(request: HttpRequest) -> str:
     return static("muster/muster.css")
 
 
+def favicon(request: HttpRequest) -> str:
+    return static("muster/favicon.svg")
+
+
 def _items(
     request: HttpRequest, entries: tuple[tuple[str, str, str, str], ...]
 ) -> list[dict[str, Any]]:

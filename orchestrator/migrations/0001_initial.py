@@ -178,7 +178,7 @@ class Migration(migrations.Migration):
                 ('updated_at', models.DateTimeField(auto_now=True, db_default=django.db.models.functions.datetime.Now())),
                 ('number', models.PositiveIntegerField()),
                 ('spec', tenants.kernel.fields.OrderedJSONField()),
-                ('plan', models.JSONField()),
+                ('plan', tenants.kernel.fields.OrderedJSONField()),
                 ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
                 ('workflow', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='orchestrator.workflow')),
             ],

@@ -92,7 +92,7 @@ class WorkflowVersion(TenantOwned):
     workflow = TenantForeignKey(Workflow, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     spec = OrderedJSONField()
-    plan = models.JSONField()
+    plan = OrderedJSONField()
 
     class Meta:
         db_table = "workflow_version"

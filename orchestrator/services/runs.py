@@ -22,7 +22,7 @@ SELECT uuidv7(), v.tenant_id, %s, s.name, s.position, s.level, s.priority, s.rea
        COALESCE(s.agent, ''), s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''),
        COALESCE(s.role, '')
   FROM workflow_version v,
-       jsonb_to_recordset(v.plan -> 'steps') AS s (
+       json_to_recordset(v.plan -> 'steps') AS s (
            name text, position int, level int, priority smallint, reads text[], agent text,
            uses_model boolean, provider text, model text, role text)
  WHERE v.id = %s

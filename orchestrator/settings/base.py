@@ -192,6 +192,9 @@ UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Muster",
     "SITE_HEADER": "Muster",
     "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "orchestrator.navigation.favicon"}
+    ],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,

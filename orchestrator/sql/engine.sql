@@ -316,7 +316,7 @@ GRANT EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval)
 
 -- The frozen plan of a version; workers keep it, since it never changes.
 CREATE FUNCTION muster_version_plan(p_tenant uuid, p_version uuid)
-RETURNS TABLE (plan jsonb) LANGUAGE plpgsql AS $$
+RETURNS TABLE (plan json) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     RETURN QUERY SELECT v.plan FROM workflow_version v WHERE v.id = p_version;
