@@ -10,7 +10,7 @@ from psycopg.types.json import Json
 
 from orchestrator.core.completion import Outcome, verdict
 from orchestrator.core.output import assemble
-from orchestrator.core.plan import Decision, Plan, Progress, ready
+from orchestrator.core.plan import Plan, Progress, ready
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.dispatch.canvas import AgentHint, publish_agents, publish_level
 from orchestrator.execution import engine_db
@@ -23,6 +23,7 @@ MAX_WINDOW = 200
 _BEGIN = "SELECT * FROM muster_begin_advance(%s, %s)"
 _SKIP = "SELECT muster_skip_steps(%s, %s, %s, %s)"
 _STOP = "SELECT muster_stop_steps(%s, %s, %s) AS running"
+_TOP_UP = "SELECT * FROM muster_top_up(%s, %s, %s)"
 _QUEUE = "SELECT * FROM muster_queue_level(%s, %s, %s, %s)"
 _OUTCOMES = "SELECT step, status, priority, status_reason FROM agent_run WHERE run_id = %s"
 _OUTPUTS = "SELECT step, output FROM agent_run WHERE run_id = %s AND step = ANY(%s)"
@@ -66,17 +67,13 @@ class _Advance:
         if decision.is_settled or (decision.stop_in_flight and self._stopped()):
             self._finish(plan)
             return _Hints()
-        return self._dispatch(plan, decision)
-
-    def _dispatch(self, plan: Plan, decision: Decision) -> _Hints:
-        if decision.level is None:
+        if decision.stop_in_flight:
             return _Hints()
         window = min(plan.max_parallel or MAX_WINDOW, MAX_WINDOW)
+        if decision.level is None:
+            return _Hints(_hints(self._call(_TOP_UP, window)), windowed=True)
         queued = self._call(_QUEUE, decision.level, window)
-        return _Hints(
-            [AgentHint(row["agent_run_id"], row["priority"]) for row in queued],
-            windowed=any(row["windowed"] for row in queued),
-        )
+        return _Hints(_hints(queued), windowed=any(row["windowed"] for row in queued))
 
     def _stopped(self) -> bool:
         """Call back what no worker has begun; true if nothing is at work any more."""
@@ -104,3 +101,7 @@ class _Advance:
 
     def _call(self, query: str, *arguments: Any) -> list[Row]:
         return rows(self.connection, query, [self.tenant_id, self.run_id, *arguments])
+
+
+def _hints(queued: list[Row]) -> list[AgentHint]:
+    return [AgentHint(row["agent_run_id"], row["priority"]) for row in queued]

@@ -161,8 +161,9 @@ BEGIN
     END IF;
     -- The counter is the barrier of a windowed level; its row lock lets one finisher be last.
     UPDATE run r SET level_left = r.level_left - 1 WHERE r.id = a.run_id RETURNING r.level_left INTO v_left;
+    -- A failed step hands its place on through advance, which knows the failure policy.
     IF p_status = 'completed' THEN
-        v_next := muster_queue_next(a.run_id);
+        SELECT * INTO v_next FROM muster_queue_ready(a.run_id, 1);
     END IF;
     RETURN QUERY SELECT true, v_next.id, v_next.priority,
         (v_left <= 0 OR p_status <> 'completed') AND muster_want_advance(a.run_id);
@@ -184,20 +185,33 @@ CREATE FUNCTION muster_sum_calls(p_agent_run uuid) RETURNS agent_run LANGUAGE sq
     RETURNING ar.*
 $$;
 
--- Moves the most urgent ready agent run of a windowed level to queued; null when none is left.
-CREATE FUNCTION muster_queue_next(p_run uuid) RETURNS agent_run LANGUAGE plpgsql AS $$
+-- Moves the most urgent ready agent runs of a windowed level to queued, as many as have room.
+-- The array keeps the planner from running the limited query more than once.
+CREATE FUNCTION muster_queue_ready(p_run uuid, p_room bigint) RETURNS SETOF agent_run
+LANGUAGE sql AS $$
+    WITH moved AS (
+        UPDATE agent_run SET status = 'queued', queued_at = clock_timestamp(),
+               published_at = clock_timestamp(), publish_count = 1
+         WHERE id = ANY (ARRAY(
+                SELECT id FROM agent_run WHERE run_id = p_run AND status = 'ready'
+                 ORDER BY priority DESC, position LIMIT p_room FOR NO KEY UPDATE SKIP LOCKED))
+        RETURNING *),
+    told AS (
+        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+        SELECT tenant_id, run_id, id, clock_timestamp(), 'agent.queued',
+               jsonb_build_object('step', step) FROM moved)
+    SELECT * FROM moved ORDER BY priority DESC, position
+$$;
+
+-- Fills the window of a windowed level up again: places that no finishing step handed on.
+CREATE FUNCTION muster_top_up(p_tenant uuid, p_run uuid, p_window integer)
+RETURNS TABLE (agent_run_id uuid, priority smallint) LANGUAGE plpgsql AS $$
 DECLARE
-    a agent_run;
+    v_busy bigint;
 BEGIN
-    UPDATE agent_run SET status = 'queued', queued_at = clock_timestamp(),
-           published_at = clock_timestamp(), publish_count = 1
-     WHERE id = (SELECT id FROM agent_run WHERE run_id = p_run AND status = 'ready'
-                  ORDER BY priority DESC, position LIMIT 1 FOR UPDATE SKIP LOCKED)
-    RETURNING * INTO a;
-    IF FOUND THEN
-        PERFORM muster_event(a.tenant_id, p_run, a.id, 'agent.queued', jsonb_build_object('step', a.step));
-    END IF;
-    RETURN a;
+    SELECT count(*) INTO v_busy FROM agent_run a
+     WHERE a.run_id = p_run AND a.status IN ('queued', 'running', 'waiting');
+    RETURN QUERY SELECT q.id, q.priority FROM muster_queue_ready(p_run, GREATEST(p_window - v_busy, 0)) q;
 END $$;
 
 -- Opens the run's lock for `advance`: starts a pending run, clears the wish before anything is

@@ -35,6 +35,9 @@ BEGIN
                queued_at = clock_timestamp(), published_at = clock_timestamp(), publish_count = 1
          WHERE x.id = a.id;
         IF a.uses_model THEN PERFORM muster_sum_calls(a.id); END IF;
+        IF a.windowed AND v_status = 'failed' THEN
+            UPDATE run r SET level_left = r.level_left - 1 WHERE r.id = a.run_id;
+        END IF;
         PERFORM muster_event(a.tenant_id, a.run_id, a.id,
             CASE v_status WHEN 'failed' THEN 'agent.failed' ELSE 'agent.recovered' END,
             jsonb_build_object('step', a.step, 'attempt', a.attempt, 'error', v_error));
@@ -49,11 +52,11 @@ RETURNS TABLE (tenant_id uuid, run_id uuid, agent_run_id uuid, priority smallint
 LANGUAGE sql AS $$
     UPDATE agent_run a
        SET published_at = clock_timestamp(), publish_count = a.publish_count + 1, in_chord = false
-     WHERE a.id IN (SELECT x.id FROM run r JOIN agent_run x ON x.run_id = r.id
+     WHERE a.id = ANY (ARRAY(SELECT x.id FROM run r JOIN agent_run x ON x.run_id = r.id
                      WHERE r.status IN ('pending', 'running') AND x.status = 'queued'
                        AND x.published_at < clock_timestamp()
                            - interval '10 seconds' * 2 ^ LEAST(x.publish_count - 1, 4)
-                     LIMIT p_batch FOR NO KEY UPDATE OF x SKIP LOCKED)
+                     LIMIT p_batch FOR NO KEY UPDATE OF x SKIP LOCKED))
     RETURNING a.tenant_id, a.run_id, a.id, a.priority
 $$;
 
@@ -61,14 +64,14 @@ $$;
 CREATE FUNCTION muster_sweep_runs(p_batch integer)
 RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
     UPDATE run r SET advance_wanted = true, advance_wanted_at = clock_timestamp()
-     WHERE r.id IN (
+     WHERE r.id = ANY (ARRAY(
         SELECT x.id FROM run x
          WHERE x.status IN ('pending', 'running')
            AND COALESCE(x.advance_wanted_at, x.created_at) < clock_timestamp() - interval '5 seconds'
            AND (x.advance_wanted OR NOT EXISTS (
                 SELECT FROM agent_run a WHERE a.run_id = x.id
-                   AND a.status IN ('ready', 'queued', 'running', 'waiting')))
-         ORDER BY x.created_at LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED)
+                   AND a.status IN ('queued', 'running', 'waiting')))
+         ORDER BY x.created_at LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED))
     RETURNING r.tenant_id, r.id
 $$;
 REVOKE EXECUTE ON FUNCTION muster_sweep_leases(integer, integer), muster_sweep_messages(integer),

@@ -57,6 +57,17 @@ def test_level_wider_than_max_parallel_runs_within_its_window(acme: World) -> No
     assert most <= 3
 
 
+def test_failed_step_of_a_narrow_window_hands_its_place_on(acme: World) -> None:
+    steps: dict[str, Any] = {"a": BROKEN, **{f"b{i}": echo(value=i) for i in range(6)}}
+
+    run = ended(acme, start(acme, steps, max_parallel=1, failure={"mode": "partial"}))
+
+    assert (run.status, run.status_reason) == (
+        "partially_completed",
+        "1 of 7 steps failed, 6 completed",
+    )
+
+
 def test_calls_are_priced_and_summed_up(acme: World) -> None:
     run = ended(acme, start(acme, {"a": simulated("Hello"), "b": simulated("Bye", needs=["a"])}))
 
