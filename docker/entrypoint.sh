@@ -6,7 +6,7 @@ role=${1:-web}
 [ $# -gt 0 ] && shift
 case "$role" in
   # For the health check; not when a command is run beside the container's own process.
-  web | worker | control | flower) echo "$role" > /tmp/muster-role ;;
+  web | worker | control | flower) echo "$role $$" > "${TMPDIR:-/tmp}/muster-role" ;;
 esac
 case "$role" in
   web) exec python -m orchestrator.embedded.commands web --host 0.0.0.0 --port "${PORT:-8000}" "$@" ;;

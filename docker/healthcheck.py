@@ -2,10 +2,11 @@
 
 import os
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
-PORTS = {"web": os.environ.get("PORT", "8000"), "flower": "5555"}
+PORTS = {"web": os.environ.get("PORT", "8000"), "flower": os.environ.get("FLOWER_PORT", "5555")}
 
 
 def answers(url: str) -> bool:
@@ -23,13 +24,15 @@ def command_line(process: Path) -> str:
         return ""
 
 
-def is_well(role: str) -> bool:
+def is_well(role: str, process: Path) -> bool:
     if role == "web":
         return answers(f"http://127.0.0.1:{PORTS['web']}/health")
     if role == "flower":
         return answers(f"http://127.0.0.1:{PORTS['flower']}/healthcheck")
     # A worker that lost its broker reconnects by itself; killing it would only cost its agents.
-    return "celery" in command_line(Path("/proc/1"))
+    return "celery" in command_line(process)
 
 
-sys.exit(0 if is_well(Path("/tmp/muster-role").read_text().strip()) else 1)
+# What the entrypoint wrote before the process took its place.
+role, pid = Path(tempfile.gettempdir(), "muster-role").read_text().split()
+sys.exit(0 if is_well(role, Path("/proc", pid)) else 1)
