@@ -1,6 +1,6 @@
 """Taking an agent run: one winner, with all that its attempt needs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,8 +9,12 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from orchestrator.execution import engine_db
+from orchestrator.execution.coalescing import Coalescer
 
-_CLAIM = "SELECT * FROM muster_claim(%s, %s, %s, %s::interval)"
+# More at once would keep the first waiting for the last.
+MOST = 16
+
+_CLAIM = "SELECT * FROM muster_claim_all(%s, %s::uuid[], %s, %s::interval)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +37,36 @@ class Claim:
     environment_credentials: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    tenant_id: UUID
+    agent_run_id: UUID
+    worker: str
+    lease: timedelta
+
+
 def claim(tenant_id: UUID, agent_run_id: UUID, *, worker: str, lease: timedelta) -> Claim | None:
     """Take the agent run for `worker`, or None if another holds it or the run has stopped."""
-    row = engine_db.one(_CLAIM, tenant_id, agent_run_id, worker, lease)
-    if row is None:
-        return None
+    return _claims(_Wish(tenant_id, agent_run_id, worker, lease))
+
+
+def _claim_all(wishes: Sequence[_Wish]) -> list[Claim | None]:
+    """Claims of one tenant, worker and lease together."""
+    first = wishes[0]
+    ids = [wish.agent_run_id for wish in wishes]
+    rows = engine_db.many(_CLAIM, first.tenant_id, ids, first.worker, first.lease)
+    taken = {row["agent_run_id"]: _claim_of(first.tenant_id, row) for row in rows}
+    # A doubled message in one batch: the first wins, as it would in the database.
+    return [taken.pop(wish.agent_run_id, None) for wish in wishes]
+
+
+def _claim_of(tenant_id: UUID, row: engine_db.Row) -> Claim:
     return Claim(
+        **{**row, "outputs": row["outputs"] or {}, "replies": row["replies"] or {}},
         tenant_id=tenant_id,
-        agent_run_id=agent_run_id,
-        run_id=row["run_id"],
-        version_id=row["version_id"],
-        step=row["step"],
-        attempt=row["attempt"],
-        input=row["input"],
-        outputs=row["outputs"] or {},
-        replies=row["replies"] or {},
-        environment_credentials=row["environment_credentials"],
     )
+
+
+_claims = Coalescer(
+    _claim_all, key=lambda wish: (wish.tenant_id, wish.worker, wish.lease), most=MOST
+)

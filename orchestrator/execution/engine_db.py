@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from django.conf import settings
@@ -19,6 +19,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 Row = DictRow
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -35,12 +36,12 @@ def many(query: str, *arguments: Any, alias: str = "default") -> list[Row]:
         return connection.execute(query, arguments, prepare=True).fetchall()
 
 
-def one_persistently(query: str, *arguments: Any, give_up: Callable[[], bool]) -> Row | None:
-    """Like `one`, through failures of the database, until `give_up` says so; then None."""
+def persistently(work: Callable[[], T], *, give_up: Callable[[], bool]) -> T | None:
+    """Do `work` again through failures of the database, until `give_up` says so; then None."""
     pause = threading.Event()
     for tries in itertools.count():
         try:
-            return one(query, *arguments)
+            return work()
         except (OperationalError, PoolTimeout) as error:
             if give_up():
                 return None

@@ -115,9 +115,7 @@ class GuardedClient:
         error: Mapping[str, JsonValue] | None = None,
     ) -> None:
         usage = reply.usage if reply else _NO_USAGE
-        # What was paid must be on record: this is tried for as long as the process lives.
-        engine_db.one_persistently(
-            _END,
+        arguments = (
             self._claim.tenant_id,
             call.id,
             status,
@@ -131,8 +129,9 @@ class GuardedClient:
             usage.cache_write_tokens,
             usage.reasoning_tokens,
             usage.estimated,
-            give_up=lambda: False,
         )
+        # What was paid must be on record: this is tried for as long as the process lives.
+        engine_db.persistently(lambda: engine_db.one(_END, *arguments), give_up=lambda: False)
 
 
 def _hold(request: ModelRequest, price: Price) -> int:

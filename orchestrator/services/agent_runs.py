@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Ports
@@ -17,10 +16,10 @@ from agents_app.runtime import run_agent
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
 from orchestrator.core.plan import PlannedStep
-from orchestrator.dispatch.canvas import AgentHint, publish_advance, publish_agents
-from orchestrator.execution import engine_db
+from orchestrator.dispatch.canvas import publish_advance, publish_agents
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.errors import LeaseLostError
+from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.leases import Lease, LeaseKeeper, lease_length
 from orchestrator.execution.versions import plan_of
@@ -28,7 +27,6 @@ from tenants.kernel.errors import PlatformError
 
 log = structlog.get_logger(__name__)
 
-_FINISH = "SELECT * FROM muster_finish(%s, %s, %s, %s, %s, %s, %s, %s)"
 _UNFORESEEN = {
     "code": "internal_error",
     "message": "The platform failed while it worked on this step; its log tells more.",
@@ -135,25 +133,23 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
 
 
 def _finish(claimed: Claim, result: _Result, lease: Lease) -> None:
-    row = engine_db.one_persistently(
-        _FINISH,
-        claimed.tenant_id,
-        claimed.agent_run_id,
-        claimed.attempt,
-        result.status,
-        result.reason,
-        result.prompt,
-        Json(result.output) if result.status == "completed" else None,
-        Jsonb(result.error) if result.error else None,
-        give_up=lease.lost.is_set,
+    given = Finish(
+        tenant_id=claimed.tenant_id,
+        agent_run_id=claimed.agent_run_id,
+        attempt=claimed.attempt,
+        status=result.status,
+        reason=result.reason,
+        prompt=result.prompt,
+        output=result.output,
+        error=result.error,
     )
-    if row is None or not row["finished"]:
+    done = finish(given, give_up=lease.lost.is_set)
+    if done is None:
         log.warning("outcome_dropped", reason="the attempt lost its lease")
         return
-    if row["next_agent_run"] is not None:
-        hint = AgentHint(row["next_agent_run"], row["next_priority"])
-        publish_agents(claimed.tenant_id, claimed.run_id, [hint])
-    if row["advance"]:
+    if done.next_agent_run is not None:
+        publish_agents(claimed.tenant_id, claimed.run_id, [done.next_agent_run])
+    if done.advance:
         publish_advance(claimed.tenant_id, claimed.run_id)
 
 

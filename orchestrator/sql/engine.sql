@@ -42,6 +42,19 @@ BEGIN
         FROM tenant t WHERE t.id = p_tenant;
 END $$;
 
+-- Claims for several threads of a worker in one round trip, in the order of ids, as all locks are.
+CREATE FUNCTION muster_claim_all(p_tenant uuid, p_agent_runs uuid[], p_worker text, p_lease interval)
+RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attempt integer,
+               input json, outputs json, replies jsonb, environment_credentials boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_id uuid;
+BEGIN
+    FOR v_id IN SELECT DISTINCT unnest(p_agent_runs) ORDER BY 1 LOOP
+        RETURN QUERY SELECT v_id, c.* FROM muster_claim(p_tenant, v_id, p_worker, p_lease) c;
+    END LOOP;
+END $$;
+
 -- Records a call before it is sent. False: the attempt lost its lease and must not send.
 CREATE FUNCTION muster_open_call(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer,
@@ -167,6 +180,25 @@ BEGIN
     END IF;
     RETURN QUERY SELECT true, v_next.id, v_next.priority,
         (v_left <= 0 OR p_status <> 'completed') AND muster_want_advance(a.run_id);
+END $$;
+
+-- Outcomes of several threads of a worker in one transaction, in the order of ids.
+CREATE FUNCTION muster_finish_all(
+    p_tenant uuid, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
+    p_reasons text[], p_prompts text[], p_outputs json[], p_errors jsonb[])
+RETURNS TABLE (agent_run_id uuid, attempt integer, finished boolean, next_agent_run uuid,
+               next_priority smallint, advance boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    g record;
+BEGIN
+    FOR g IN SELECT * FROM unnest(p_agent_runs, p_attempts, p_statuses, p_reasons, p_prompts,
+                                  p_outputs, p_errors)
+                      AS x (id, attempt, status, reason, prompt, output, error) ORDER BY x.id, x.attempt
+    LOOP
+        RETURN QUERY SELECT g.id, g.attempt, f.*
+          FROM muster_finish(p_tenant, g.id, g.attempt, g.status, g.reason, g.prompt, g.output, g.error) f;
+    END LOOP;
 END $$;
 
 -- Totals of an agent run from its calls, those of lost attempts included.
