@@ -73,8 +73,7 @@ class GuardedClient:
         return call
 
     def _record(self, request: ModelRequest, call: _Call) -> bool:
-        row = engine_db.one(
-            _OPEN,
+        arguments = (
             self._claim.tenant_id,
             self._claim.agent_run_id,
             self._claim.attempt,
@@ -87,6 +86,9 @@ class GuardedClient:
             call.hold_nano,
             Jsonb(_prices_to_json(call.price)),
         )
+        row = engine_db.persistently(
+            lambda: engine_db.one(_OPEN, *arguments), give_up=self._lease.lost.is_set
+        )
         return bool(row and row["opened"])
 
     def _send(self, client: ModelClient, request: ModelRequest, call: _Call) -> ModelReply:
@@ -94,6 +96,11 @@ class GuardedClient:
             reply = client.complete(request)
         except ProviderError as error:
             self._end_without_answer(call, error)
+            raise
+        except Exception:
+            # A client that breaks tells nothing of what the provider has done.
+            told = {"code": "internal_error", "message": "The provider's client broke."}
+            self._end(call, status="in_doubt", charge=call.hold_nano, error=told)
             raise
         self._end(call, status="closed", charge=cost(reply.usage, call.price).nano, reply=reply)
         return reply

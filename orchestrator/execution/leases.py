@@ -62,7 +62,7 @@ class LeaseKeeper:
         self._stop.set()
 
     def _start(self) -> None:
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
             self._thread.start()
 
@@ -72,6 +72,9 @@ class LeaseKeeper:
                 self.renew()
             except (OperationalError, PoolTimeout) as error:
                 log.warning("leases_not_renewed", error=type(error).__name__)
+            except Exception:
+                # Without this thread every longer step of the process would be lost.
+                log.exception("leases_not_renewed")
 
     def renew(self) -> None:
         with self._guard:

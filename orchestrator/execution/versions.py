@@ -1,18 +1,38 @@
 """The plans of published versions, kept in memory: a version never changes."""
 
-from functools import lru_cache
+import threading
 from uuid import UUID
+
+from cachetools import LRUCache
+from psycopg import Connection
 
 from orchestrator.core.plan import Plan, plan_from_json
 from orchestrator.execution import engine_db
 
 _PLAN = "SELECT plan FROM muster_version_plan(%s, %s)"
 
+# Bounded by steps, not by plans: one of 10,000 steps takes some twenty megabytes.
+_plans: LRUCache[tuple[UUID, UUID], Plan] = LRUCache(
+    maxsize=30_000, getsizeof=lambda plan: len(plan.steps) + 10
+)
+_guard = threading.Lock()
 
-# A plan of 10,000 steps takes some megabytes; most have a handful.
-@lru_cache(maxsize=128)
-def plan_of(tenant_id: UUID, version_id: UUID) -> Plan:
-    row = engine_db.one(_PLAN, tenant_id, version_id)
-    if row is None:
+
+def plan_of(
+    tenant_id: UUID, version_id: UUID, *, connection: Connection[engine_db.Row] | None = None
+) -> Plan:
+    """The plan of a version; read through `connection` by who holds one already."""
+    key = (tenant_id, version_id)
+    with _guard:
+        known = _plans.get(key)
+    if known is not None:
+        return known
+    found = engine_db.rows(connection, _PLAN, key) if connection else engine_db.many(_PLAN, *key)
+    if not found:
         raise LookupError(f"version {version_id} does not exist")
-    return plan_from_json(row["plan"])
+    plan = plan_from_json(found[0]["plan"])
+    with _guard:
+        # A plan larger than the whole cache is simply not kept.
+        if len(plan.steps) < _plans.maxsize // 2:
+            _plans[key] = plan
+    return plan

@@ -4,7 +4,7 @@ from tenants.kernel.sql import run_sql_file
 
 _FUNCTIONS = """
 muster_event, muster_claim, muster_claim_all, muster_finish_all, muster_open_call, muster_charge, muster_end_call,
-muster_want_advance, muster_finish, muster_sum_calls, muster_queue_ready, muster_top_up, muster_begin_advance,
+muster_want_advance, muster_finish, muster_sum_calls, muster_queue_ready, muster_top_up, muster_doubt_calls, muster_begin_advance,
 muster_skip_steps, muster_queue_level, muster_finish_run, muster_renew_leases,
 muster_version_plan, muster_stop_steps, muster_check_transition
 """

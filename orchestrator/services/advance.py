@@ -25,7 +25,7 @@ _SKIP = "SELECT muster_skip_steps(%s, %s, %s, %s)"
 _STOP = "SELECT muster_stop_steps(%s, %s, %s) AS running"
 _TOP_UP = "SELECT * FROM muster_top_up(%s, %s, %s)"
 _QUEUE = "SELECT * FROM muster_queue_level(%s, %s, %s, %s)"
-_OUTCOMES = "SELECT step, status, priority, status_reason FROM agent_run WHERE run_id = %s"
+_OUTCOMES = "SELECT step, status, status_reason FROM agent_run WHERE run_id = %s"
 _OUTPUTS = "SELECT step, output FROM agent_run WHERE run_id = %s AND step = ANY(%s)"
 _INPUT = "SELECT input FROM run WHERE id = %s"
 _FINISH = "SELECT muster_finish_run(%s, %s, %s, %s, %s)"
@@ -60,7 +60,7 @@ class _Advance:
     run_id: UUID
 
     def step(self, begun: Row) -> _Hints:
-        plan = plan_of(self.tenant_id, begun["version_id"])
+        plan = plan_of(self.tenant_id, begun["version_id"], connection=self.connection)
         decision = ready(plan, Progress.of(begun["unsettled"], begun["settled_badly"]))
         if decision.skip:
             self._call(_SKIP, list(decision.skip), list(decision.skip.values()))
@@ -85,7 +85,8 @@ class _Advance:
             Outcome(
                 name=row["step"],
                 status=AgentRunStatus(row["status"]),
-                priority=row["priority"],
+                # The author's, not the one that the run's urgency made of it.
+                priority=plan.step(row["step"]).priority,
                 reason=row["status_reason"],
             )
             for row in rows(self.connection, _OUTCOMES, [self.run_id])

@@ -6,7 +6,10 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import structlog
+from django.db import DatabaseError
+from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Ports
@@ -27,6 +30,7 @@ from tenants.kernel.errors import PlatformError
 
 log = structlog.get_logger(__name__)
 
+_DATABASE_AWAY = (psycopg.OperationalError, PoolTimeout, DatabaseError)
 _UNFORESEEN = {
     "code": "internal_error",
     "message": "The platform failed while it worked on this step; its log tells more.",
@@ -52,7 +56,12 @@ class _Result:
 
 def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
     """Claim the agent run, work on it, record what came of it. Never raises for its sake."""
-    claimed = claim(tenant_id, agent_run_id, worker=worker, lease=lease_length())
+    try:
+        claimed = claim(tenant_id, agent_run_id, worker=worker, lease=lease_length())
+    except _DATABASE_AWAY as error:
+        # The row is still queued; the sweeper sends its message again.
+        log.warning("claim_failed", error=type(error).__name__)
+        return
     if claimed is None:
         return
     bound = structlog.contextvars.bound_contextvars(
@@ -67,6 +76,10 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
         except LeaseLostError as error:
             # Whoever holds the next attempt will report; nothing of this one may be written.
             log.warning("attempt_given_up", reason=str(error))
+            return
+        except _DATABASE_AWAY as error:
+            # Not the step's fault: its lease runs out, and the next attempt does it.
+            log.warning("attempt_given_up", reason=type(error).__name__)
             return
         _finish(claimed, result, lease)
 
@@ -83,7 +96,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
             inputs={name: claimed.outputs.get(name) for name in step.needs},
             ports=Ports(model=client, tools=BUILTIN_TOOLS),
         )
-    except LeaseLostError:
+    except (LeaseLostError, *_DATABASE_AWAY):
         raise
     except PlatformError as error:
         return _Result(prompt=prompt, error=_told(error))

@@ -18,14 +18,16 @@ from tenants.scope import current_actor, current_tenant_id
 _CREATE_AGENT_RUNS = """
 INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, priority, reads, agent,
                        uses_model, provider, model, role)
-SELECT uuidv7(), v.tenant_id, %s, s.name, s.position, s.level, s.priority, s.reads,
+SELECT uuidv7(), v.tenant_id, r.id, s.name, s.position, s.level,
+       -- A run's priority lifts or lowers all its steps; 5 changes nothing.
+       LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads,
        COALESCE(s.agent, ''), s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''),
        COALESCE(s.role, '')
-  FROM workflow_version v,
+  FROM run r JOIN workflow_version v ON v.id = r.version_id,
        json_to_recordset(v.plan -> 'steps') AS s (
            name text, position int, level int, priority smallint, reads text[], agent text,
            uses_model boolean, provider text, model text, role text)
- WHERE v.id = %s
+ WHERE r.id = %s
 """
 
 
@@ -62,7 +64,7 @@ def start_run(
         started_by=asdict(current_actor()),
     )
     with connection.cursor() as cursor:
-        cursor.execute(_CREATE_AGENT_RUNS, [run.id, pinned.id])
+        cursor.execute(_CREATE_AGENT_RUNS, [run.id])
     RunEvent.objects.create(
         tenant_id=tenant_id,
         run=run,

@@ -5,12 +5,12 @@ through the system role, in small batches, and mends by publishing hints.
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import structlog
 from django.conf import settings
-from psycopg import OperationalError
+from psycopg import DataError, OperationalError
 from psycopg_pool import PoolTimeout
 
 from orchestrator.dispatch.canvas import AgentHint, publish_advance, publish_agents
@@ -41,22 +41,31 @@ class Swept:
 
 def sweep() -> Swept:
     """One pass. Safe at any time, any number of times, from anywhere."""
-    with engine_db.transaction(alias="system") as connection:
-        won = engine_db.rows(connection, _TRY_LOCK, [_LOCK])[0]["won"]
-        if not won:
-            return Swept()
-        lost = engine_db.rows(connection, _LEASES, [MAX_LOST, BATCH])
-        unheard = engine_db.rows(connection, _MESSAGES, [BATCH])
-        stalled = engine_db.rows(connection, _RUNS, [BATCH])
-    _publish_agents([row for row in lost if row["status"] == "queued"] + unheard)
-    for row in [row for row in lost if row["advance"]] + stalled:
+    lost = _part(0, _LEASES, [MAX_LOST, BATCH])
+    _publish_agents([row for row in lost if row["status"] == "queued"])
+    for row in lost:
+        if row["advance"]:
+            publish_advance(row["tenant_id"], row["run_id"])
+    unheard = _part(1, _MESSAGES, [BATCH])
+    _publish_agents(unheard)
+    stalled = _part(2, _RUNS, [BATCH])
+    for row in stalled:
         publish_advance(row["tenant_id"], row["run_id"])
     swept = Swept(recovered=len(lost), republished=len(unheard), nudged=len(stalled))
     if swept != Swept():
-        log.info(
-            "swept", recovered=swept.recovered, republished=swept.republished, nudged=swept.nudged
-        )
+        log.info("swept", **asdict(swept))
     return swept
+
+
+def _part(number: int, query: str, arguments: list[int]) -> list[Row]:
+    """What one query mends, in a transaction of its own: one bad row stops one part only."""
+    try:
+        with engine_db.transaction(alias="system") as connection:
+            won = engine_db.rows(connection, _TRY_LOCK, [_LOCK + number])[0]["won"]
+            return engine_db.rows(connection, query, arguments) if won else []
+    except DataError:
+        log.exception("sweep_failed", part=number)
+        return []
 
 
 def _publish_agents(rows: list[Row]) -> None:

@@ -81,8 +81,17 @@ DATABASES: dict[str, dict[str, Any]] = {
     "system": env_database("SYSTEM_DATABASE_URL"),
     "owner": env_database("MIGRATION_DATABASE_URL"),
 }
+# A server that has vanished is noticed in seconds, and not when TCP gives up.
+_VANISHED = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 for _alias in ("default", "system"):
-    DATABASES[_alias].setdefault("OPTIONS", {})["pool"] = _POOL
+    _given = DATABASES[_alias].get("OPTIONS", {})
+    DATABASES[_alias]["OPTIONS"] = {**_VANISHED, **_given, "pool": _POOL}
 DATABASE_ROUTERS = ["tenants.routers.OwnerMigrates"]
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]

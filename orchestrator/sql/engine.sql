@@ -72,7 +72,9 @@ BEGIN
     INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
                           model, role, request, hold_nano, unit_prices)
     VALUES (p_call, p_tenant, v_run, p_agent_run, p_attempt, p_turn, 'open', p_provider,
-            p_model, p_role, p_request, p_hold, p_prices);
+            p_model, p_role, p_request, p_hold, p_prices)
+    -- The same call again, after a connection broke between its commit and the answer.
+    ON CONFLICT (id) DO NOTHING;
     RETURN true;
 END $$;
 
@@ -94,7 +96,7 @@ RETURNS void LANGUAGE sql AS $$
 $$;
 
 -- Ends a call and charges it, both or neither. Compare-and-swap by call id, not fenced: what a
--- late attempt really paid is always recorded. False: it was ended before.
+-- late attempt really paid is always recorded. False: it was ended before, or its run is gone.
 CREATE FUNCTION muster_end_call(
     p_tenant uuid, p_call uuid, p_status text, p_cost bigint, p_reply jsonb, p_error jsonb,
     p_answered_model text, p_input bigint, p_output bigint, p_cached bigint,
@@ -106,6 +108,7 @@ DECLARE
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     SELECT * INTO was FROM llm_call WHERE id = p_call FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RETURN false; END IF;
     IF was.status = 'in_doubt' AND p_status <> 'closed' OR was.status NOT IN ('open', 'in_doubt') THEN
         RETURN false;
     END IF;
@@ -119,12 +122,34 @@ BEGIN
     PERFORM muster_charge(c,
         CASE WHEN was.status = 'in_doubt' THEN 'correction' WHEN p_status = 'closed' THEN 'call' ELSE p_status END,
         CASE WHEN was.status = 'in_doubt' THEN p_cost - was.cost_nano ELSE p_cost END);
+    PERFORM muster_event(p_tenant, c.run_id, c.agent_run_id, 'llm_call.' || p_status,
+        jsonb_build_object('attempt', c.attempt, 'turn', c.turn, 'provider', c.provider,
+            'model', c.model, 'input_tokens', c.input_tokens, 'output_tokens', c.output_tokens,
+            'cost_nano', c.cost_nano));
     IF was.status = 'in_doubt' THEN
         -- Its agent run has been summed up already.
         UPDATE agent_run SET cost_nano = cost_nano + p_cost - was.cost_nano WHERE id = c.agent_run_id AND finished_at IS NOT NULL;
         UPDATE run SET cost_nano = cost_nano + p_cost - was.cost_nano WHERE id = c.run_id AND finished_at IS NOT NULL;
     END IF;
     RETURN true;
+END $$;
+
+-- Charges the calls that an attempt left open: whether they were answered is not known.
+CREATE FUNCTION muster_doubt_calls(p_agent_run uuid, p_attempt integer) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    c llm_call;
+BEGIN
+    FOR c IN UPDATE llm_call l
+                SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
+              WHERE l.agent_run_id = p_agent_run AND l.attempt <= p_attempt AND l.status = 'open'
+             RETURNING l.*
+    LOOP
+        PERFORM muster_charge(c, 'in_doubt', c.hold_nano);
+        PERFORM muster_event(c.tenant_id, c.run_id, c.agent_run_id, 'llm_call.in_doubt',
+            jsonb_build_object('attempt', c.attempt, 'turn', c.turn, 'provider', c.provider,
+                'model', c.model, 'cost_nano', c.cost_nano));
+    END LOOP;
 END $$;
 
 -- Publishes `advance` at most once until it has begun: true for the one who must publish.
@@ -160,6 +185,7 @@ BEGIN
         RETURN;
     END IF;
     IF a.uses_model THEN
+        PERFORM muster_doubt_calls(a.id, a.attempt);
         a := muster_sum_calls(a.id);
     END IF;
     INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, started_at, finished_at)
@@ -182,7 +208,8 @@ BEGIN
         (v_left <= 0 OR p_status <> 'completed') AND muster_want_advance(a.run_id);
 END $$;
 
--- Outcomes of several threads of a worker in one transaction, in the order of ids.
+-- Outcomes of several threads of a worker in one transaction, in the order in which all take
+-- their locks: by run, then by id.
 CREATE FUNCTION muster_finish_all(
     p_tenant uuid, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
     p_reasons text[], p_prompts text[], p_outputs json[], p_errors jsonb[])
@@ -194,7 +221,8 @@ DECLARE
 BEGIN
     FOR g IN SELECT * FROM unnest(p_agent_runs, p_attempts, p_statuses, p_reasons, p_prompts,
                                   p_outputs, p_errors)
-                      AS x (id, attempt, status, reason, prompt, output, error) ORDER BY x.id, x.attempt
+                      AS x (id, attempt, status, reason, prompt, output, error)
+              ORDER BY (SELECT o.run_id FROM agent_run o WHERE o.id = x.id), x.id, x.attempt
     LOOP
         RETURN QUERY SELECT g.id, g.attempt, f.*
           FROM muster_finish(p_tenant, g.id, g.attempt, g.status, g.reason, g.prompt, g.output, g.error) f;
@@ -290,18 +318,19 @@ $$;
 
 -- Calls back what no worker has begun; gives the number of agent runs still at work.
 CREATE FUNCTION muster_stop_steps(p_tenant uuid, p_run uuid, p_reason text)
-RETURNS bigint LANGUAGE sql AS $$
+RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
     WITH stopped AS (
         UPDATE agent_run a SET status = 'cancelled', status_reason = p_reason,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
          WHERE a.run_id = p_run AND a.status IN ('pending', 'ready', 'queued', 'waiting')
-        RETURNING a.id, a.step),
-    told AS (
-        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
-        SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.cancelled',
-               jsonb_build_object('step', step, 'reason', p_reason) FROM stopped)
-    SELECT count(*) FROM agent_run WHERE run_id = p_run AND status = 'running'
-$$;
+        RETURNING a.id, a.step)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.cancelled',
+           jsonb_build_object('step', step, 'reason', p_reason) FROM stopped;
+    -- A statement of its own: it has to see the claims that the update above waited for.
+    RETURN (SELECT count(*) FROM agent_run WHERE run_id = p_run AND status = 'running');
+END $$;
 
 -- Makes a level's pending agent runs ready and queues as many as the window lets through, the
 -- most urgent first. `windowed` tells whether some had to wait.
@@ -351,7 +380,7 @@ END $$;
 -- Renews the leases that a worker process holds, across tenants, hence with its owner's rights;
 -- it can do no more than move the lease of an attempt whose number the caller knows.
 CREATE FUNCTION muster_renew_leases(p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval)
-RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE agent_run a SET lease_until = clock_timestamp() + p_lease
       FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt)
      WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker AND a.status = 'running'

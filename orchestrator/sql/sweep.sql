@@ -9,7 +9,6 @@ RETURNS TABLE (tenant_id uuid, run_id uuid, agent_run_id uuid, priority smallint
 LANGUAGE plpgsql AS $$
 DECLARE
     a agent_run;
-    c llm_call;
     v_status text;
     v_error jsonb;
 BEGIN
@@ -18,11 +17,7 @@ BEGIN
                 AND x.status = 'running' AND x.lease_until < clock_timestamp()
               LIMIT p_batch FOR NO KEY UPDATE OF x SKIP LOCKED
     LOOP
-        FOR c IN UPDATE llm_call l SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
-                  WHERE l.agent_run_id = a.id AND l.status = 'open' RETURNING l.*
-        LOOP
-            PERFORM muster_charge(c, 'in_doubt', c.hold_nano);
-        END LOOP;
+        PERFORM muster_doubt_calls(a.id, a.attempt);
         v_error := jsonb_build_object('code', 'worker_lost', 'message',
             format('Worker %s stopped renewing its lease.', a.worker));
         v_status := CASE WHEN a.lost_count + 1 >= p_max_lost THEN 'failed' ELSE 'queued' END;
@@ -51,7 +46,7 @@ CREATE FUNCTION muster_sweep_messages(p_batch integer)
 RETURNS TABLE (tenant_id uuid, run_id uuid, agent_run_id uuid, priority smallint)
 LANGUAGE sql AS $$
     UPDATE agent_run a
-       SET published_at = clock_timestamp(), publish_count = a.publish_count + 1, in_chord = false
+       SET published_at = clock_timestamp(), publish_count = LEAST(a.publish_count + 1, 100), in_chord = false
      WHERE a.id = ANY (ARRAY(SELECT x.id FROM run r JOIN agent_run x ON x.run_id = r.id
                      WHERE r.status IN ('pending', 'running') AND x.status = 'queued'
                        AND x.published_at < clock_timestamp()

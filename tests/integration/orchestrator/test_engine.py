@@ -1,24 +1,30 @@
 """The engine's functions, one by one, against the real database."""
 
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from agents_app.core.errors import ProviderError
-from agents_app.core.model import Message, ModelRequest
+from agents_app.core.model import Message, ModelReply, ModelRequest
 from costs.models import CostEntry
-from orchestrator.execution import engine_db
+from orchestrator.execution import engine_db, gateway, leases
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution.gateway import GuardedClient
-from orchestrator.execution.leases import Lease
+from orchestrator.execution.leases import Lease, LeaseKeeper
 from orchestrator.models import AgentRun, LlmCall, Run
 from orchestrator.services import agent_runs
+from orchestrator.services import sweep as sweeping
 from orchestrator.services.advance import advance
+from orchestrator.services.runs import start_run
 from orchestrator.services.sweep import sweep
+from orchestrator.services.workflows import publish_spec
 from tests.e2e.stories import echo, simulated, start
+from tests.eventually import eventually
 from tests.world import World
 
 LEASE = timedelta(seconds=30)
@@ -251,3 +257,120 @@ def test_finished_run_has_its_output_and_reason(acme: World) -> None:
     with acme.scope():
         run = Run.objects.get(id=run_id)
     assert (run.status, run.output) == ("completed", {"n": 1})
+
+
+class Breaking:
+    """A provider's client with a bug."""
+
+    def complete(self, request: ModelRequest) -> ModelReply:
+        raise RuntimeError("a bug in the client")
+
+
+def test_call_whose_client_breaks_is_charged_as_in_doubt(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "client_for_tenant", lambda *_, **__: Breaking())
+    agent_run = queued(acme)
+
+    agent_runs.execute(acme.tenant.id, agent_run, worker="w1")
+
+    (call,) = calls(acme)
+    assert call.status == "in_doubt"
+    assert ledger(acme) == [("in_doubt", call.hold_nano)]
+
+
+def test_call_that_an_attempt_left_open_ends_with_it(acme: World) -> None:
+    agent_run = queued(acme)
+    taken = take(acme, agent_run)
+    open_call(taken)
+
+    agent_runs._finish(taken, agent_runs._Result(output="x"), Lease(agent_run, 1))
+
+    assert [call.status for call in calls(acme)] == ["in_doubt"]
+
+
+def test_moment_without_database_is_not_the_steps_fault(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise psycopg.OperationalError("the server went away")
+
+    monkeypatch.setattr(gateway, "price_for", away)
+    agent_run = queued(acme)
+
+    agent_runs.execute(acme.tenant.id, agent_run, worker="w1")
+    monkeypatch.undo()
+    expire(agent_run)
+    sweep()
+
+    assert take(acme, agent_run, worker="w2").attempt == 2
+
+
+def test_fail_fast_waits_for_a_claim_that_commits_meanwhile(acme: World) -> None:
+    """The claim's transaction is open while the run is stopped; its step must be counted."""
+    run_id = start(acme, {"a": simulated("x"), "b": echo(value=1)})
+    advance(acme.tenant.id, run_id)
+    a = the_step(acme, run_id, "a").id
+    stopped: list[int] = []
+
+    def stop() -> None:
+        query = "SELECT muster_stop_steps(%s, %s, 'stop') AS running"
+        row = engine_db.one(query, acme.tenant.id, run_id, alias="system")
+        stopped.append(row["running"] if row else -1)
+
+    stopper = threading.Thread(target=stop)
+    with engine_db.transaction() as connection:
+        query = "SELECT * FROM muster_claim(%s, %s, 'w1', '30 s')"
+        assert engine_db.rows(connection, query, [acme.tenant.id, a])
+        stopper.start()
+        eventually(lambda: waiting_for_locks() > 0)
+    stopper.join(10)
+
+    assert stopped == [1]
+
+
+def waiting_for_locks() -> int:
+    query = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
+    row = engine_db.one(query, alias="system")
+    return row["n"] if row else 0
+
+
+def test_priority_of_a_run_lifts_its_steps_but_not_their_weight(acme: World) -> None:
+    with acme.scope():
+        spec = {"muster": 1, "name": "urgent", "steps": {"a": {**echo(value=1), "priority": 7}}}
+        version = publish_spec(project=acme.project, spec=spec)
+        run = start_run(workflow=version.workflow, input={}, priority=9)
+
+    assert the_step(acme, run.id).priority == 10
+
+
+def test_lease_keeper_survives_what_it_did_not_foresee(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([psycopg.errors.ReadOnlySqlTransaction("standby")])
+
+    def renew(*_: object) -> list[dict[str, UUID]]:
+        for failure in failures:
+            raise failure
+        return [{"id": agent_run}]
+
+    agent_run = queued(acme)
+    monkeypatch.setattr(leases.engine_db, "many", renew)
+    keeper = LeaseKeeper("w1", lease=timedelta(seconds=0.05))
+
+    with keeper.holding(agent_run, 1) as lease:
+        eventually(lambda: next(failures, None) is None)
+        assert keeper._thread is not None
+        assert keeper._thread.is_alive()
+        assert not lease.lost.is_set()
+    keeper.stop()
+
+
+def test_one_bad_row_does_not_stop_the_sweep(acme: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent_run = queued(acme)
+    take(acme, agent_run, lease=EXPIRED)
+    monkeypatch.setattr(sweeping, "_MESSAGES", "SELECT 1/(%s - 500) AS broken")
+
+    swept = sweep()
+
+    assert swept.recovered >= 1
