@@ -33,6 +33,7 @@ class PlannedStep:
     level: int  # dispatched once every level below is settled
     needs: tuple[str, ...]
     reads: tuple[str, ...]  # steps whose outputs its templates or its aggregation use
+    reads_input: bool
     priority: int
     timeout_seconds: int
     agent: str  # a saved agent's slug, or the type of one described in place
@@ -106,13 +107,15 @@ def _planned(
     kind = str(config.get("type"))
     timeout = step.timeout or spec.defaults.timeout
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
-    templates = _steps_read([config.get(name) for name in _TEMPLATED], order=())
+    given = [config.get(name) for name in _TEMPLATED]
+    templates = _steps_read(given, order=())
     return PlannedStep(
         name=step.name,
         position=position,
         level=level,
         needs=tuple(step.needs),
         reads=tuple(step.needs) if kind == "aggregator" else templates,
+        reads_input=any(path.split(".")[0] == "input" for path in references(given)),
         priority=next(priority for priority in known if priority is not None),
         timeout_seconds=timeout.seconds if timeout else DEFAULT_TIMEOUT_SECONDS,
         agent=step.agent if isinstance(step.agent, str) else kind,

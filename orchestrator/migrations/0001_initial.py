@@ -67,6 +67,7 @@ class Migration(migrations.Migration):
                 ('in_chord', models.BooleanField(db_default=False, default=False)),
                 ('windowed', models.BooleanField(db_default=False, default=False)),
                 ('reads', django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), default=list, size=None)),
+                ('reads_input', models.BooleanField(default=True)),
                 ('attempt', models.PositiveIntegerField(db_default=0, default=0)),
                 ('lost_count', models.PositiveSmallIntegerField(db_default=0, default=0)),
                 ('worker', models.TextField(blank=True, db_default='', default='')),

@@ -87,6 +87,7 @@ class AgentRun(TenantOwned):
     windowed = models.BooleanField(default=False, db_default=False)
     # Names of the steps whose outputs its templates read.
     reads = ArrayField(models.TextField(), default=list)
+    reads_input = models.BooleanField(default=True)
     attempt = models.PositiveIntegerField(default=0, db_default=0)
     lost_count = models.PositiveSmallIntegerField(default=0, db_default=0)
     worker = models.TextField(blank=True, default="", db_default="")

@@ -16,17 +16,18 @@ from tenants.scope import current_actor, current_tenant_id
 
 # The rows come from the frozen plan where it lies: nothing of it travels.
 _CREATE_AGENT_RUNS = """
-INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, priority, reads, agent,
-                       uses_model, provider, model, role)
+INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, priority, reads,
+                       reads_input, agent, uses_model, provider, model, role)
 SELECT uuidv7(), v.tenant_id, r.id, s.name, s.position, s.level,
        -- A run's priority lifts or lowers all its steps; 5 changes nothing.
-       LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads,
+       LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input,
        COALESCE(s.agent, ''), s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''),
        COALESCE(s.role, '')
   FROM run r JOIN workflow_version v ON v.id = r.version_id,
        json_to_recordset(v.plan -> 'steps') AS s (
-           name text, position int, level int, priority smallint, reads text[], agent text,
-           uses_model boolean, provider text, model text, role text)
+           name text, position int, level int, priority smallint, reads text[],
+           reads_input boolean, agent text, uses_model boolean, provider text, model text,
+           role text)
  WHERE r.id = %s
 """
 

@@ -31,7 +31,8 @@ BEGIN
     SELECT * INTO r FROM run WHERE id = a.run_id;
     PERFORM muster_event(p_tenant, a.run_id, a.id, 'agent.running',
         jsonb_build_object('step', a.step, 'attempt', a.attempt, 'worker', p_worker));
-    RETURN QUERY SELECT a.run_id, r.version_id, a.step::text, a.attempt, r.input,
+    RETURN QUERY SELECT a.run_id, r.version_id, a.step::text, a.attempt,
+        CASE WHEN a.reads_input THEN r.input END,
         CASE WHEN a.reads <> '{}' THEN
             (SELECT json_object_agg(o.step, o.output) FROM agent_run o
               WHERE o.run_id = a.run_id AND o.step = ANY (a.reads)) END,
