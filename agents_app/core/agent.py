@@ -7,9 +7,9 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from agents_app.core.errors import AgentInvalidError
+from agents_app.core.json_schema import schema_fault
 from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, JsonSchema, ModelClient
 from agents_app.core.roles import Role
-from agents_app.core.structured import schema_problem
 from agents_app.core.tools import Toolbox
 
 
@@ -61,7 +61,7 @@ class Problem:
 
 
 def schema_problems(config: AgentConfig) -> list[Problem]:
-    wrong = None if config.output_schema is None else schema_problem(config.output_schema)
+    wrong = None if config.output_schema is None else schema_fault(config.output_schema)
     return [Problem("output_schema", wrong)] if wrong else []
 
 

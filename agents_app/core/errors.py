@@ -109,6 +109,23 @@ class AgentInvalidError(AgentsError):
         self.detail = detail
 
 
+class UnusableSchemaError(AgentsError):
+    """A JSON Schema cannot be applied: its fault, not that of the value.
+
+    `reason` is a stable word: unresolvable_reference, too_deep or unsupported.
+    """
+
+    code = "unusable_schema"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
 class OutputInvalidError(AgentsError):
     """A model's answer is not what the output schema asks for.
 

@@ -1,20 +1,15 @@
-"""JSON Schema: is it one, does a value fit, and what does it say about a path into the value."""
+"""JSON Schema: does a value fit, and what does it say about a path into the value."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, TypeAlias
 
-import cel
-from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.exceptions import best_match
-from jsonschema.validators import extend
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from jsonschema import ValidationError
 
+from agents_app.core.errors import UnusableSchemaError
+from agents_app.core.json_schema import misfits
 from orchestrator.core.jsonvalue import Json, copy_json
 from orchestrator.core.problems import Problem, pointer
 
@@ -23,103 +18,20 @@ Schema: TypeAlias = Mapping[str, Json]
 MAX_PROBLEMS = 100
 _MAX_MESSAGE = 300
 _MAX_REFERENCES = 16
-_SIMPLE: Final = frozenset(
-    {"type", "description", "properties", "required", "items", "additionalProperties"}
-)
-_TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
 # Keywords after which the plain reading of `properties` and `items` says too little.
 _COMBINING: Final = frozenset({"anyOf", "oneOf", "allOf", "not", "if", "$dynamicRef"})
-
-# A regular expression of a tenant must not hold a worker: Python's engine backtracks, this one
-# takes linear time.
-_MATCHES = cel.compile("text.matches(pattern)")
-
-
-def _pattern(
-    validator: Draft202012Validator, pattern: str, instance: Json, _schema: Schema
-) -> Iterator[ValidationError]:
-    if not validator.is_type(instance, "string"):
-        return
-    if not _MATCHES.execute({"text": instance, "pattern": pattern}):
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
-
-
-_Validator = extend(Draft202012Validator, validators={"pattern": _pattern})  # type: ignore[no-untyped-call]
-
-
-def schema_fault(schema: Schema) -> str | None:
-    """Why this is no JSON Schema that we can use, or None."""
-    return None if _is_simple(schema) else _fault(json.dumps(schema))
-
-
-def _is_simple(schema: object) -> bool:
-    """A schema of the common keywords, rightly used: seen at once, a hundred times as fast."""
-    if not isinstance(schema, dict) or not schema.keys() <= _SIMPLE:
-        return False
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    if not isinstance(properties, dict) or not isinstance(required, list):
-        return False
-    return (
-        schema.get("type", "object") in _TYPES
-        and isinstance(schema.get("description", ""), str)
-        and isinstance(schema.get("additionalProperties", True), bool)
-        and all(isinstance(name, str) for name in required)
-        and len(set(required)) == len(required)
-        and ("items" not in schema or _is_simple(schema["items"]))
-        and all(map(_is_simple, properties.values()))
-    )
-
-
-@lru_cache(maxsize=1_024)
-def _fault(text: str) -> str | None:
-    schema = json.loads(text)
-    error = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
-    if error is not None:
-        place = pointer(*error.absolute_path)
-        return f"{_short(error.message)} (at {place or '/'})"
-    return next(_unusable(schema), None)
-
-
-def _unusable(schema: Json) -> Iterator[str]:
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _unusable(item)
-    if not isinstance(schema, dict):
-        return
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and not reference.startswith("#"):
-        yield f"`$ref: {reference}` leads elsewhere; only references inside the schema are followed"
-    pattern = schema.get("pattern")
-    if isinstance(pattern, str) and not _is_pattern(pattern):
-        yield f"The pattern `{_short(pattern)}` is not supported; look-around and \\1 are not known"
-    if isinstance(schema.get("patternProperties"), dict):
-        yield "`patternProperties` is not supported; use `additionalProperties`"
-    for item in schema.values():
-        yield from _unusable(item)
-
-
-def _is_pattern(pattern: str) -> bool:
-    try:
-        _MATCHES.execute({"text": "", "pattern": pattern})
-    except (ValueError, RuntimeError, TypeError):
-        return False
-    return True
 
 
 def value_problems(value: Json, schema: Schema, *, at: str = "/input") -> list[Problem]:
     """Everything that keeps `value` from fitting the schema, up to 100 problems."""
     problems: list[Problem] = []
     try:
-        # An empty registry of our own: by default the library would fetch remote references.
-        for error in _Validator(schema, registry=Registry()).iter_errors(value):
+        for error in misfits(value, schema):
             problems += _problems_of(error, at=at)
             if len(problems) >= MAX_PROBLEMS:
                 break
-    except Unresolvable as error:
-        message = f"The schema refers to `{error.ref}`, which does not exist in it"
-        problems.append(Problem(at, "unresolvable_reference", message))
-    except RecursionError:
-        problems.append(Problem(at, "too_deep", "The schema refers to itself without an end"))
+    except UnusableSchemaError as error:
+        problems.append(Problem(at, error.reason, f"The schema cannot be applied: {error}"))
     return problems[:MAX_PROBLEMS]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from agents_app.core.json_schema import schema_fault
 from orchestrator.core import parsing
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.config import OVERRIDES, AgentConfig
@@ -12,7 +13,7 @@ from orchestrator.core.jsonvalue import Json
 from orchestrator.core.order import order_problems
 from orchestrator.core.problems import Problem, did_you_mean, limited, pointer
 from orchestrator.core.reading import Reader
-from orchestrator.core.schema import Schema, schema_fault
+from orchestrator.core.schema import Schema
 from orchestrator.core.scope import Scope
 from orchestrator.core.spec import (
     FIELDS_OF_AGENT,

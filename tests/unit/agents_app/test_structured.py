@@ -1,8 +1,11 @@
+import time
+
 import pytest
 
 from agents_app.core.errors import AgentInvalidError, OutputInvalidError
-from agents_app.core.structured import check_output, parse_output, schema_problem
+from agents_app.core.structured import check_output, parse_output
 
+EVIL = "^(a+)+$"
 SCHEMA = {
     "type": "object",
     "required": ["sections"],
@@ -53,6 +56,15 @@ def test_a_schema_that_only_refers_to_itself_is_refused():
         check_output(1, {"$ref": "#"})
 
 
-def test_a_wrong_schema_is_told_with_its_place():
-    assert schema_problem(SCHEMA) is None
-    assert schema_problem({"properties": {"a": {"type": "text"}}}).startswith("/properties/a/type:")
+def test_a_catastrophic_pattern_answers_at_once():
+    started = time.monotonic()
+
+    with pytest.raises(OutputInvalidError, match="does not match"):
+        check_output("a" * 40 + "!", {"pattern": EVIL})
+
+    assert time.monotonic() - started < 1
+
+
+def test_a_schema_that_cannot_be_applied_is_the_agents_fault():
+    with pytest.raises(AgentInvalidError, match=r"output schema: .*patternProperties"):
+        check_output({"a": 1}, {"patternProperties": {EVIL: {}}})

@@ -5,7 +5,6 @@ from orchestrator.core.schema import (
     Place,
     follow,
     may_fit,
-    schema_fault,
     value_problems,
     with_defaults,
 )
@@ -79,27 +78,6 @@ def test_default_makes_nothing_certain_where_nobody_fills_it_in() -> None:
 @pytest.mark.parametrize("path", ["topik", "topic.x", "tags.first"])
 def test_path_that_a_schema_rules_out_leads_nowhere(path: str) -> None:
     assert isinstance(follow(INPUTS, path.split("."), root="input"), Nowhere)
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"type": "objec"},
-        {"properties": {"a": 3}},
-        {"required": ["a", "a"]},
-        {"$ref": "https://example.com/schema.json"},
-        {"properties": {"a": {"pattern": "(?=a)b"}}},
-        {"patternProperties": {"a": {}}},
-        {"items": {"type": "string", "minLength": -1}},
-    ],
-)
-def test_unusable_schema_has_a_fault(schema: dict[str, object]) -> None:
-    assert schema_fault(schema)
-
-
-def test_usable_schema_has_no_fault() -> None:
-    assert schema_fault(INPUTS) is None
-    assert schema_fault({"type": "object", "properties": {"a": {"type": "string"}}}) is None
 
 
 def test_catastrophic_pattern_answers_at_once() -> None:
