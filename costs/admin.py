@@ -6,7 +6,13 @@ from django.utils.html import format_html
 
 from costs.core.money import format_usd
 from costs.models import CostEntry, PlatformPrice, TenantPrice
-from tenants.admin_base import OperatorModelAdmin, TenantForm, TenantModelAdmin, shown_json
+from tenants.admin_base import (
+    OperatorModelAdmin,
+    TenantForm,
+    TenantModelAdmin,
+    is_operator,
+    shown_json,
+)
 from tenants.roles import Scope
 
 _PRICE_COLUMNS = ("provider", "model", "valid_from", "input_usd", "output_usd")
@@ -85,9 +91,16 @@ class TenantPriceForm(TenantForm):
 
 @admin.register(TenantPrice)
 class TenantPriceAdmin(_PriceAdmin, TenantModelAdmin):
+    """What the operator agreed with the tenant, who sees it but cannot set it.
+
+    It also prices calls with the operator's own keys: a tenant's own zero would make those free.
+    """
+
     view_scope = Scope.COSTS_READ
-    edit_scope = Scope.ADMIN
     form = TenantPriceForm
+
+    def may_edit(self, request: HttpRequest) -> bool:
+        return is_operator(request)
 
 
 @admin.register(PlatformPrice)
