@@ -20,7 +20,7 @@ from unfold.admin import ModelAdmin
 
 from tenants.models import AuditEntry
 from tenants.principals import Principal, has_scope
-from tenants.scope import current_tenant_id
+from tenants.scope import as_operator, current_tenant_id
 
 HISTORY_PAGE = 50
 
@@ -186,6 +186,14 @@ class OperatorModelAdmin(TenantModelAdmin):
 
     def may_edit(self, request: HttpRequest) -> bool:
         return is_operator(request)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        with as_operator():
+            super().save_model(request, obj, form, change)
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        with as_operator():
+            obj.delete(using="system")
 
     def audit_entries(self, request: HttpRequest, obj: Model) -> QuerySet[AuditEntry]:
         return AuditEntry.objects.using("system").filter(

@@ -1,7 +1,7 @@
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
@@ -18,10 +18,20 @@ slug_validator = RegexValidator(
 )
 
 
+class Accounts(UserManager["User"]):
+    use_in_migrations = False
+
+    def create_superuser(self, *args: Any, **kwargs: Any) -> "User":
+        # Django's command names the application's connection, which cannot write accounts.
+        return super(Accounts, self.db_manager("system")).create_superuser(*args, **kwargs)
+
+
 class User(AbstractUser):
     """A person who logs in. Tenants see people only through memberships."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+
+    objects: ClassVar[Accounts] = Accounts()
 
     class Meta:
         db_table = "user_account"

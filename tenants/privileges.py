@@ -1,35 +1,51 @@
-"""What the application's roles may do with which table: applied after every migration."""
+"""What the application's roles may do with which table: applied after every migration.
+
+Reading is bounded by row-level security; writing is granted table by table, so that a table
+nobody thought of is read-only.
+"""
 
 from typing import Any
 
 from django.apps import apps
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from tenants.isolation import APP_ROLE, SYSTEM_ROLE
 
 # Written by the database itself (a trigger), or never changed once written.
-READ_ONLY = ("audit_entry",)
-APPEND_ONLY = ("cost_entry", "run_event")
+READ_ONLY = frozenset({"audit_entry"})
+APPEND_ONLY = frozenset({"cost_entry", "run_event"})
+# Belong to no tenant: written through the system's connection alone (see `routers`).
+OPERATORS_TABLES = frozenset({"tenant", "user_account", "platform_price"})
+_SESSIONS = "django_session"
 
 
 def grant_after_migrate(using: str, **_: Any) -> None:
-    with connections[using].cursor() as cursor:
+    # In one transaction: what is taken back and given again is never missed in between.
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
         grant(cursor)
 
 
 def grant(cursor: CursorWrapper) -> None:
-    """Give both roles their rights on all tables, and take back what is append-only."""
+    """Give both roles exactly their rights, whatever they had before."""
     roles = f"{APP_ROLE}, {SYSTEM_ROLE}"
+    existing = set(cursor.db.introspection.table_names(cursor))
     cursor.execute(f"GRANT USAGE ON SCHEMA public TO {roles}")
-    cursor.execute(
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {roles}"
-    )
+    cursor.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {roles}")
+    cursor.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {roles}")
     cursor.execute(f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {roles}")
-    existing = {model._meta.db_table for model in apps.get_models()}
-    for table in existing.intersection(READ_ONLY):
-        cursor.execute(f"REVOKE INSERT, UPDATE, DELETE ON {table} FROM {roles}")
-    for table in existing.intersection(APPEND_ONLY):
-        cursor.execute(f"REVOKE UPDATE, DELETE ON {table} FROM {roles}")
-    # Tenants are made and removed by operators only.
-    cursor.execute(f"REVOKE INSERT, DELETE ON tenant FROM {APP_ROLE}")
+    changed = _tables_of_tenants() - READ_ONLY - APPEND_ONLY | {_SESSIONS}
+    for table in sorted(existing & changed):
+        cursor.execute(f"GRANT INSERT, UPDATE, DELETE ON {table} TO {roles}")
+    for table in sorted(existing & APPEND_ONLY):
+        cursor.execute(f"GRANT INSERT ON {table} TO {roles}")
+    for table in sorted(existing & OPERATORS_TABLES):
+        cursor.execute(f"GRANT INSERT, UPDATE, DELETE ON {table} TO {SYSTEM_ROLE}")
+
+
+def _tables_of_tenants() -> set[str]:
+    return {
+        model._meta.db_table
+        for model in apps.get_models()
+        if any(field.name == "tenant" for field in model._meta.fields)
+    }

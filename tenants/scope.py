@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
 
 from tenants.errors import TenantScopeError
 
@@ -82,6 +82,16 @@ def tenant_scope(tenant_id: UUID | str) -> Iterator[None]:
     # Inside a larger transaction the settings would outlive the scope.
     if outer is None and connection.in_atomic_block:
         _tell_database("", "")
+
+
+@contextmanager
+def as_operator() -> Iterator[None]:
+    """A transaction of the system's connection whose changes the audit log signs."""
+    with transaction.atomic(using="system"):
+        with connections["system"].cursor() as cursor:
+            actor = json.dumps(asdict(current_actor()))
+            cursor.execute("SELECT set_config('app.actor', %s, true)", [actor])
+        yield
 
 
 def _tell_database(tenant_id: str, actor: str) -> None:

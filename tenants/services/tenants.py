@@ -1,16 +1,10 @@
 """Making and suspending tenants: an operator's work, through the system's connection."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
-
-from django.db import connections, transaction
 
 from tenants.models import Membership, Project, Tenant, TenantStatus, User
 from tenants.roles import Role
-from tenants.scope import current_actor
+from tenants.scope import as_operator
 from tenants.services.errors import AlreadyExistsError
 
 FIRST_PROJECT = "main"
@@ -24,7 +18,7 @@ def create_tenant(
     uses_environment_credentials: bool = False,
 ) -> Tenant:
     """A tenant with its first project, so that there is a place for a first workflow."""
-    with _as_operator():
+    with as_operator():
         if Tenant.objects.using("system").filter(slug=slug).exists():
             raise AlreadyExistsError("tenant", slug, "/slug")
         tenant = Tenant.objects.using("system").create(
@@ -45,7 +39,7 @@ def create_tenant(
 def change_tenant(tenant: Tenant, **changes: Any) -> Tenant:
     for field, value in changes.items():
         setattr(tenant, field, value)
-    with _as_operator():
+    with as_operator():
         tenant.save(using="system", update_fields=[*changes, "updated_at"])
     return tenant
 
@@ -57,13 +51,3 @@ def suspend_tenant(tenant: Tenant, *, reason: str = "") -> Tenant:
 
 def resume_tenant(tenant: Tenant) -> Tenant:
     return change_tenant(tenant, status=TenantStatus.ACTIVE, suspended_reason="")
-
-
-@contextmanager
-def _as_operator() -> Iterator[None]:
-    """A transaction of the system's connection whose changes the audit log signs."""
-    with transaction.atomic(using="system"):
-        with connections["system"].cursor() as cursor:
-            actor = json.dumps(asdict(current_actor()))
-            cursor.execute("SELECT set_config('app.actor', %s, true)", [actor])
-        yield

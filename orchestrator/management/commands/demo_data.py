@@ -9,7 +9,7 @@ from orchestrator.core.yaml_io import load_text
 from orchestrator.services.workflows import publish_spec
 from tenants.models import ApiKey, Membership, Project, Tenant, User
 from tenants.roles import Role, Scope
-from tenants.scope import Actor, acting_as, tenant_scope
+from tenants.scope import Actor, acting_as, as_operator, tenant_scope
 from tenants.services.api_keys import create_api_key
 
 TENANT = "demo"
@@ -46,9 +46,10 @@ class Command(BaseCommand):
 
 
 def _login(password: str) -> None:
-    user, _ = User.objects.get_or_create(
-        username=ADMIN, defaults={"is_staff": True, "is_superuser": True}
-    )
-    user.set_password(password)
-    user.save(update_fields=["password"])
+    with as_operator():
+        user, _ = User.objects.get_or_create(
+            username=ADMIN, defaults={"is_staff": True, "is_superuser": True}
+        )
+        user.set_password(password)
+        user.save(update_fields=["password"])
     Membership.objects.get_or_create(user=user, defaults={"role": Role.OWNER})

@@ -4,7 +4,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.models import User, slug_validator
-from tenants.scope import Actor, acting_as
+from tenants.scope import Actor, acting_as, as_operator
 from tenants.services.errors import AlreadyExistsError
 from tenants.services.tenants import FIRST_PROJECT, create_tenant
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
     ) -> None:
         try:
             slug_validator(slug)
-            with acting_as(Actor(kind="command", label="create_tenant")):
+            with acting_as(Actor(kind="command", label="create_tenant")), as_operator():
                 tenant = create_tenant(
                     slug=slug,
                     name=name,
