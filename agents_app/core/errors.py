@@ -141,3 +141,20 @@ class OutputInvalidError(AgentsError):
 
     def __str__(self) -> str:
         return f"output{f' at {self.path}' if self.path else ''}: {self.detail}"
+
+
+class OutputTooLargeError(AgentsError):
+    """What steps gave is too much to be combined. Sizes are in bytes of JSON."""
+
+    code = "output_too_large"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the combined output has {self.size:,} bytes, and at most {self.limit:,} may be; "
+            "combine fewer steps or let them answer more briefly"
+        )

@@ -49,6 +49,16 @@ def as_text(value: JsonValue) -> str:
     return value if isinstance(value, str) else dump(value)
 
 
+def text_size(text: str) -> int:
+    """Its bytes in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def json_size(value: JsonValue | Mapping[str, JsonValue]) -> int:
+    """The bytes of the value's compact JSON."""
+    return text_size(dump(value))
+
+
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 

@@ -6,22 +6,28 @@ from pydantic import JsonValue
 
 from agents_app.core import values
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem, schema_problems
-from agents_app.core.errors import AgentInvalidError
+from agents_app.core.errors import AgentInvalidError, OutputTooLargeError
 from agents_app.core.structured import check_output
 from agents_app.core.tools import Toolbox
+
+# Half of what a whole run may give; a thousand answers of 5 KB.
+MAX_COMBINED_BYTES = 5_000_000
 
 Inputs = Mapping[str, JsonValue]
 
 
 def collect(config: AgentConfig, inputs: Inputs) -> JsonValue:
     """An object with one entry per step; null for a step that gave nothing."""
-    return dict(inputs)
+    return _bounded(inputs)
 
 
 def concat(config: AgentConfig, inputs: Inputs) -> JsonValue:
     """One text, the separator between the steps; steps that gave nothing are left out."""
-    given = (output for output in inputs.values() if output is not None)
-    return config.separator.join(values.as_text(output) for output in given)
+    texts = [values.as_text(output) for output in inputs.values() if output is not None]
+    # Reckoned first: a long separator between many steps would fill the memory.
+    separators = values.text_size(config.separator) * max(len(texts) - 1, 0)
+    _refuse_above_bound(separators + sum(map(values.text_size, texts)))
+    return config.separator.join(texts)
 
 
 def merge(config: AgentConfig, inputs: Inputs) -> JsonValue:
@@ -36,7 +42,18 @@ def merge(config: AgentConfig, inputs: Inputs) -> JsonValue:
                 "use mode collect or concat"
             )
         merged.update(output)
-    return merged
+    return _bounded(merged)
+
+
+def _bounded(combined: Inputs) -> JsonValue:
+    # Entry by entry, so that what is too large is never one text.
+    _refuse_above_bound(sum(values.json_size({name: item}) for name, item in combined.items()))
+    return dict(combined)
+
+
+def _refuse_above_bound(size: int) -> None:
+    if size > MAX_COMBINED_BYTES:
+        raise OutputTooLargeError(size, MAX_COMBINED_BYTES)
 
 
 MODES: dict[str, Callable[[AgentConfig, Inputs], JsonValue]] = {

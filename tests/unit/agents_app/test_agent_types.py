@@ -6,6 +6,7 @@ from agents_app.core.agent import AgentConfig, AgentTypes, Ports
 from agents_app.core.errors import (
     AgentInvalidError,
     OutputInvalidError,
+    OutputTooLargeError,
     ProviderError,
     ProviderErrorKind,
     ToolNotAllowedError,
@@ -174,6 +175,29 @@ def test_aggregator_joins_with_the_separator_it_is_given():
 def test_aggregator_cannot_merge_texts():
     with pytest.raises(AgentInvalidError, match="step 'a'"):
         run(AgentConfig(type="aggregator", mode="merge"), inputs={"a": "text"})
+
+
+@pytest.mark.parametrize("mode", ["collect", "concat", "merge"])
+def test_aggregator_refuses_to_combine_too_much(mode):
+    inputs = {name: {name: "x" * 2_000_000} for name in "abc"}
+
+    with pytest.raises(OutputTooLargeError, match=r"6,000,0\d\d bytes.* 5,000,000 .*fewer steps"):
+        run(AgentConfig(type="aggregator", mode=mode), inputs=inputs)
+
+
+def test_aggregator_counts_what_is_left_after_a_merge():
+    inputs = {name: {"same": "x" * 2_000_000} for name in "abc"}
+
+    output = run(AgentConfig(type="aggregator", mode="merge"), inputs=inputs).output
+
+    assert output == {"same": "x" * 2_000_000}
+
+
+def test_aggregator_counts_its_separators():
+    config = AgentConfig(type="aggregator", mode="concat", separator="-" * 1_000_000)
+
+    with pytest.raises(OutputTooLargeError, match="999,001,000 bytes"):
+        run(config, inputs=dict.fromkeys(map(str, range(1_000)), "x"))
 
 
 def test_unknown_types_name_the_known():

@@ -1,4 +1,9 @@
-from orchestrator.core.output import assemble
+import json
+import tracemalloc
+
+import pytest
+
+from orchestrator.core.output import MAX_OUTPUT_BYTES, assemble
 from orchestrator.core.parsing import spec_from_mapping
 from orchestrator.core.plan import Plan, compile_plan
 
@@ -41,3 +46,50 @@ def test_what_cannot_be_filled_in_is_null_and_said() -> None:
 
     assert output.value == {"b": 1, "c": None}
     assert "`steps.c.output.title` does not exist" in str(output.problem)
+
+
+MEGABYTE = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"b": MEGABYTE * 11},
+        {"b": MEGABYTE * 6, "c": {"text": MEGABYTE * 6}},
+        {"b": "\x01" * 2_000_000},
+    ],
+    ids=["one", "two together", "its JSON alone"],
+)
+def test_exit_steps_that_gave_too_much_are_left_out(outputs: dict[str, object]) -> None:
+    output = assemble(plan(), input={}, outputs=outputs)
+
+    assert output.value is None
+    assert "10,000,000 bytes" in str(output.problem)
+
+
+@pytest.mark.parametrize("part", ["${steps.b.output}", "On ${steps.b.output}"])
+def test_parts_share_one_limit(part: str) -> None:
+    output = assemble(plan([part] * 5_000), input={}, outputs={"b": MEGABYTE})
+
+    assert output.value is None
+    assert "10,000,000 bytes" in str(output.problem)
+
+
+def test_too_large_an_output_is_noticed_before_it_fills_the_memory() -> None:
+    declared = plan(["${steps.b.output} " * 9] * 1_000)
+    tracemalloc.start()
+
+    assemble(declared, input={}, outputs={"b": MEGABYTE})
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * MAX_OUTPUT_BYTES
+
+
+def test_output_just_within_the_limit_is_kept() -> None:
+    text = "x" * (MAX_OUTPUT_BYTES - 100)
+
+    output = assemble(plan({"b": "${steps.b.output}"}), input={}, outputs={"b": text})
+
+    assert len(json.dumps(output.value)) < MAX_OUTPUT_BYTES
+    assert output.problem is None
