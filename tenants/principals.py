@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,8 +20,8 @@ KEY_PREFIX = "mk_"
 class Principal:
     """An authenticated caller inside one tenant.
 
-    `project_id` narrows a key to one project. `is_authenticated` is what Django REST
-    framework asks of a user.
+    `project_id` narrows a key to one project; `expires_at` is when a key ends, if it does.
+    `is_authenticated` is what Django REST framework asks of a user.
     """
 
     tenant_id: UUID
@@ -29,6 +30,7 @@ class Principal:
     actor_id: str
     label: str
     project_id: UUID | None = None
+    expires_at: datetime | None = None
     role: str = ""
     is_operator: bool = False
     is_authenticated: bool = True
@@ -65,13 +67,14 @@ def principal_of_key(key: str) -> Principal | str:
     """The caller behind a key, or the reason why it is none (unknown, revoked, expired)."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT key_id, tenant_id, project_id, name, scopes, state FROM muster_key_by_hash(%s)",
+            "SELECT key_id, tenant_id, project_id, name, scopes, expires_at, state"
+            " FROM muster_key_by_hash(%s)",
             [hash_key(key)],
         )
         row = cursor.fetchone()
     if row is None:
         return "unknown"
-    key_id, tenant_id, project_id, name, scopes, state = row
+    key_id, tenant_id, project_id, name, scopes, expires_at, state = row
     if state != "valid":
         return str(state)
     return Principal(
@@ -81,6 +84,7 @@ def principal_of_key(key: str) -> Principal | str:
         actor_kind="api_key",
         actor_id=str(key_id),
         label=name,
+        expires_at=expires_at,
     )
 
 

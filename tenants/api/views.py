@@ -2,6 +2,7 @@ from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +19,7 @@ from tenants.services import api_keys as key_service
 from tenants.services import members as member_service
 from tenants.services import projects as project_service
 from tenants.services import tenants as tenant_service
+from tenants.services.errors import ExpiryExceededError
 
 
 class ProjectView(ApiView):
@@ -74,12 +76,19 @@ class ApiKeyView(ApiView):
 
     @extend_schema(request=forms.ApiKeyBody, responses={201: forms.NewApiKeyOut})
     def create(self, request: Request) -> Response:
-        """Make a key, never wider than yours. Its secret is in this answer and nowhere else."""
+        """Make a key, never wider than yours nor outliving it.
+
+        Its secret is in this answer and nowhere else.
+        """
         asked = self.body(forms.ApiKeyBody)
         wanted = asked.pop("project", None)
         narrowed = wanted is not None or self.principal.project_id is not None
         project = project_for(self.principal, wanted) if narrowed else None
-        new = key_service.create_api_key(**asked, project=project, by=self.principal)
+        try:
+            new = key_service.create_api_key(**asked, project=project, by=self.principal)
+        except ExpiryExceededError as error:
+            detail = {"expires_at": ErrorDetail(str(error), error.code)}
+            raise ValidationError(detail) from error
         data = {**self.shown(forms.ApiKeyOut, new.row), "key": new.secret}
         return self.created(data, at="api-keys-detail")
 

@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 
 from tenants.models import ApiKey, Project
 from tenants.principals import Principal, hash_key, new_key
-from tenants.services.errors import NarrowedKeyError, ScopeExceededError
+from tenants.services.errors import ExpiryExceededError, NarrowedKeyError, ScopeExceededError
 
 _SHOWN = 11
 
@@ -27,10 +27,14 @@ def create_api_key(
     expires_at: datetime | None = None,
     by: Principal | None = None,
 ) -> NewKey:
-    """A new key, never wider than its maker's own scopes and project."""
+    """A new key, never wider than its maker's own scopes and project, nor of longer life.
+
+    Without a time of its own it ends when the key does that makes it.
+    """
     wanted = sorted(set(scopes))
     if by is not None:
         _refuse_wider(wanted, project, by)
+        expires_at = _end(expires_at, by)
     secret = new_key()
     row = ApiKey.objects.create(
         name=name,
@@ -56,3 +60,11 @@ def _refuse_wider(scopes: list[str], project: Project | None, by: Principal) -> 
         raise ScopeExceededError(excess)
     if by.project_id is not None and (project is None or project.id != by.project_id):
         raise NarrowedKeyError
+
+
+def _end(wanted: datetime | None, by: Principal) -> datetime | None:
+    if wanted is None or by.expires_at is None:
+        return wanted or by.expires_at
+    if wanted > by.expires_at:
+        raise ExpiryExceededError(by.expires_at)
+    return wanted

@@ -1,5 +1,6 @@
 """What a service of any app may refuse; the API turns each into a status."""
 
+from datetime import datetime
 from typing import ClassVar
 
 from tenants.kernel.errors import PlatformError
@@ -53,6 +54,19 @@ class ScopeExceededError(PlatformError):
 
     def __str__(self) -> str:
         return f"You do not have {', '.join(self.scopes)} yourself, so no key of yours can."
+
+
+class ExpiryExceededError(PlatformError):
+    """A key may not outlive the one that makes it."""
+
+    code: ClassVar[str] = "expiry_exceeded"
+
+    def __init__(self, limit: datetime) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"Your own key ends at {self.limit.isoformat()}, so its keys end by then too."
 
 
 class NarrowedKeyError(PlatformError):

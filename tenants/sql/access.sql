@@ -46,7 +46,7 @@ END $$;
 -- use is noted once a minute at most, so that a busy key is not a hot row.
 CREATE FUNCTION muster_key_by_hash(hash bytea)
 RETURNS TABLE (key_id uuid, tenant_id uuid, project_id uuid, name text, scopes text[],
-               tenant_slug text, state text)
+               expires_at timestamptz, tenant_slug text, state text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 BEGIN
     UPDATE api_key k SET last_used_at = clock_timestamp()
@@ -54,7 +54,8 @@ BEGIN
        AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
        AND (k.last_used_at IS NULL OR k.last_used_at < clock_timestamp() - interval '1 minute');
     RETURN QUERY
-    SELECT k.id, k.tenant_id, k.project_id, k.name::text, k.scopes::text[], t.slug::text,
+    SELECT k.id, k.tenant_id, k.project_id, k.name::text, k.scopes::text[],
+           k.expires_at, t.slug::text,
            CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked'
                 WHEN k.expires_at <= clock_timestamp() THEN 'expired'
                 ELSE 'valid' END

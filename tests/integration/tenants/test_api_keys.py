@@ -61,6 +61,42 @@ def test_key_is_never_wider_than_its_maker(acme: World) -> None:
     assert "runs:write" in answer.json()["detail"]
 
 
+def key_for_a_day(world: World) -> dict:
+    return new_key(world, expires_at=(now() + timedelta(days=1)).isoformat())
+
+
+@pytest.mark.parametrize("asked", [{}, {"expires_at": None}])
+def test_key_made_by_a_key_ends_with_it(acme: World, asked: dict) -> None:
+    maker = key_for_a_day(acme)
+
+    child = made(
+        post(client_of(maker["key"]), "api-keys", {"name": "x", "scopes": ["admin"], **asked})
+    )
+
+    assert child["expires_at"] == maker["expires_at"]
+
+
+def test_key_may_end_before_its_maker(acme: World) -> None:
+    soon = (now() + timedelta(hours=1)).isoformat()
+    body = {"name": "x", "scopes": ["admin"], "expires_at": soon}
+
+    assert post(client_of(key_for_a_day(acme)["key"]), "api-keys", body).status_code == 201
+
+
+def test_key_never_outlives_its_maker(acme: World) -> None:
+    later = (now() + timedelta(days=2)).isoformat()
+    maker = key_for_a_day(acme)
+
+    answer = post(
+        client_of(maker["key"]),
+        "api-keys",
+        {"name": "x", "scopes": ["admin"], "expires_at": later},
+    )
+
+    assert problems(answer) == {("/expires_at", "expiry_exceeded")}
+    assert maker["expires_at"][:19] in answer.json()["errors"][0]["message"]
+
+
 def test_every_fault_of_a_new_key_is_told(acme: World) -> None:
     body = {"scopes": ["all"], "expires_at": (now() - timedelta(days=1)).isoformat()}
 
