@@ -20,6 +20,8 @@ from orchestrator.core.errors import ConditionError
 from orchestrator.core.jsonvalue import Json
 
 MAX_SOURCE = 4_000
+# A compiled condition takes up to fifty times its text; these take 25 MB at most.
+_MAX_REMEMBERED = 500
 MAX_NESTING = 24
 MAX_INPUT_BYTES = 1_000_000
 # List items times input bytes times names read; about a second on one core.
@@ -95,9 +97,17 @@ class Condition:
             )
 
 
-@lru_cache(maxsize=1_024)
 def compile_condition(source: str) -> Condition:
     """The condition, or ConditionError with what is wrong with it."""
+    return _remembered(source) if len(source) <= _MAX_REMEMBERED else _compiled(source)
+
+
+@lru_cache(maxsize=1_024)
+def _remembered(source: str) -> Condition:
+    return _compiled(source)
+
+
+def _compiled(source: str) -> Condition:
     if len(source) > MAX_SOURCE:
         raise ConditionError(f"A condition has at most {MAX_SOURCE:,} characters")
     tokens = list(_tokens(source))

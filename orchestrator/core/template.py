@@ -21,6 +21,8 @@ from orchestrator.core.errors import (
 from orchestrator.core.jsonvalue import Json
 
 MAX_RENDERED_BYTES = 1_000_000
+# A template takes up to fifty times its text, so this bounds what is remembered to 50 MB.
+_MAX_REMEMBERED = 1_000
 
 _OPENING = re.compile(r"\$?\$\{")
 _OPERAND = re.compile(
@@ -81,9 +83,17 @@ class Template:
 Context: TypeAlias = Mapping[str, Json]
 
 
-@lru_cache(maxsize=2_048)
 def parse(text: str) -> Template:
     """The template that `text` is, or TemplateSyntaxError."""
+    return _remembered(text) if len(text) <= _MAX_REMEMBERED else _parsed(text)
+
+
+@lru_cache(maxsize=1_024)
+def _remembered(text: str) -> Template:
+    return _parsed(text)
+
+
+def _parsed(text: str) -> Template:
     parts: list[str | Expression] = []
     literal: list[str] = []
     position = 0

@@ -1,6 +1,6 @@
 import pytest
 
-from orchestrator.core.conditions import compile_condition
+from orchestrator.core.conditions import _remembered, compile_condition
 from orchestrator.core.errors import ConditionError
 
 
@@ -86,3 +86,12 @@ def test_only_what_is_read_counts_against_the_limit() -> None:
 def test_comprehension_that_compares_all_with_all_is_refused() -> None:
     with pytest.raises(ConditionError, match="too long"):
         holds("steps.a.output.all(x, x in steps.a.output)", a=list(range(100_000)))
+
+
+def test_long_conditions_do_not_stay_in_memory() -> None:
+    _remembered.cache_clear()
+
+    compile_condition("input.min > 1")
+    compile_condition("input.min > " + "1 + " * 200 + "1")
+
+    assert _remembered.cache_info().currsize == 1

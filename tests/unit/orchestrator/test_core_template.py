@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from orchestrator.core.errors import (
@@ -112,3 +114,14 @@ def test_references_walk_nested_values() -> None:
     value = {"a": ["${input.x ?? steps.s.output}"], "b": "$${input.y} ${item}"}
 
     assert references(value) == {"input.x", "steps.s.output", "item"}
+
+
+def test_long_templates_do_not_stay_in_memory() -> None:
+    tracemalloc.start()
+
+    for number in range(100):
+        references(f"{number}" + "${input.topic}" * 300)
+
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 1_000_000
