@@ -1,10 +1,10 @@
 -- Functions of the access layer. Each has a fixed search_path, so that no schema of a caller
--- can put its own tables in their way.
+-- can put its own tables in their way. pg_temp stands last in it, as unnamed it comes first.
 
 -- Writes the audit log. Runs as its owner: the application's roles cannot write the table.
 -- Arguments of the trigger name columns that must never be shown.
 CREATE FUNCTION muster_audit() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     hidden text[] := TG_ARGV || ARRAY['updated_at', 'created_at', 'last_used_at'];
     old_row jsonb := '{}';
@@ -47,7 +47,7 @@ END $$;
 CREATE FUNCTION muster_key_by_hash(hash bytea)
 RETURNS TABLE (key_id uuid, tenant_id uuid, project_id uuid, name text, scopes text[],
                expires_at timestamptz, tenant_slug text, state text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     UPDATE api_key k SET last_used_at = clock_timestamp()
      WHERE k.key_hash = hash AND k.revoked_at IS NULL
@@ -66,12 +66,14 @@ END $$;
 -- Log-in of a person: in which tenants, with which role.
 CREATE FUNCTION muster_memberships(account uuid)
 RETURNS TABLE (tenant_id uuid, slug text, name text, role text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT t.id, t.slug::text, t.name::text, m.role::text
       FROM membership m JOIN tenant t ON t.id = m.tenant_id
      WHERE m.user_id = account ORDER BY t.name
 $$;
 
-REVOKE EXECUTE ON FUNCTION muster_key_by_hash(bytea), muster_memberships(uuid) FROM PUBLIC;
+-- Triggers fire without the right to execute; only hanging one on a table asks for it.
+REVOKE EXECUTE ON FUNCTION muster_audit(), muster_key_by_hash(bytea), muster_memberships(uuid)
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION muster_key_by_hash(bytea), muster_memberships(uuid)
     TO muster_app, muster_system;

@@ -2,7 +2,7 @@
 -- operator's coming in. Who and where from are what the triggers write too; the names that the
 -- triggers use stay theirs.
 CREATE FUNCTION muster_note(p_action text, p_object_type text, p_object_id text, p_facts jsonb)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     actor jsonb := COALESCE(NULLIF(current_setting('app.actor', true), ''), '{}')::jsonb;
     tenant uuid := NULLIF(current_setting('app.tenant_id', true), '')::uuid;
