@@ -20,9 +20,13 @@ QUIET = ("--without-gossip", "--without-mingle", "-l", "INFO")
 
 
 def web(*options: str) -> tuple[str, ...]:
+    """Ends when its program cannot load or dies, so that whoever started it sees that.
+
+    Respawned by Granian, a program that refuses its database role would do so for ever.
+    """
     return (
         *(sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"),
-        *("--blocking-threads", "16", "--respawn-failed-workers"),
+        *("--blocking-threads", "16"),
         *options,
         "orchestrator.wsgi:application",
     )
