@@ -18,7 +18,8 @@ from tests.eventually import eventually
 CLEAN = {
     name: value
     for name, value in os.environ.items()
-    if not name.endswith(("_URL", "_KEY")) and name not in ("PORT", "DJANGO_SETTINGS_MODULE")
+    if not name.endswith(("_URL", "_KEY"))
+    and name not in ("PORT", "FLOWER_PORT", "DJANGO_SETTINGS_MODULE")
 }
 READY_SECONDS = 60.0
 STOP_SECONDS = 40.0
