@@ -7,7 +7,6 @@ from uuid import UUID
 from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
-from orchestrator.dispatch.canvas import AgentHint
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import MOST
 from orchestrator.execution.coalescing import Coalescer
@@ -36,7 +35,8 @@ class Finish:
 class Finished:
     """What the finisher must publish: the next agent run of a windowed level, and `advance`."""
 
-    next_agent_run: AgentHint | None
+    next_agent_run: UUID | None
+    next_priority: int
     advance: bool
 
 
@@ -68,9 +68,7 @@ def _finish_all(given: Sequence[Finish]) -> list[Finished | None]:
 def _finished(row: engine_db.Row) -> Finished | None:
     if not row["finished"]:
         return None
-    following = row["next_agent_run"]
-    hint = AgentHint(following, row["next_priority"]) if following else None
-    return Finished(hint, row["advance"])
+    return Finished(row["next_agent_run"], row["next_priority"] or 0, row["advance"])
 
 
 _finishes = Coalescer(_finish_all, key=lambda given: given.tenant_id, most=MOST)

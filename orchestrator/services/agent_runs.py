@@ -19,7 +19,7 @@ from agents_app.runtime import run_agent
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
 from orchestrator.core.plan import PlannedStep
-from orchestrator.dispatch.canvas import publish_advance, publish_agents
+from orchestrator.dispatch.canvas import AgentHint, publish_advance, publish_agents
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution.finishes import Finish, finish
@@ -161,7 +161,8 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> None:
         log.warning("outcome_dropped", reason="the attempt lost its lease")
         return
     if done.next_agent_run is not None:
-        publish_agents(claimed.tenant_id, claimed.run_id, [done.next_agent_run])
+        hint = AgentHint(done.next_agent_run, done.next_priority)
+        publish_agents(claimed.tenant_id, claimed.run_id, [hint])
     if done.advance:
         publish_advance(claimed.tenant_id, claimed.run_id)
 

@@ -5,6 +5,7 @@ through the system role, in small batches, and mends by publishing hints.
 """
 
 import threading
+import time
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from psycopg_pool import PoolTimeout
 from orchestrator.dispatch.canvas import AgentHint, publish_advance, publish_agents
 from orchestrator.execution import engine_db
 from orchestrator.execution.engine_db import Row
+from tenants.services.purge import purge_expired
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +25,8 @@ MAX_LOST = 5
 BATCH = 500
 # Any number that nothing else in this database locks.
 _LOCK = 0x6D757374
+
+_PURGE_EVERY_SECONDS = 3600
 
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
 _LEASES = "SELECT * FROM muster_sweep_leases(%s, %s)"
@@ -51,10 +55,18 @@ def sweep() -> Swept:
     stalled = _part(2, _RUNS, [BATCH])
     for row in stalled:
         publish_advance(row["tenant_id"], row["run_id"])
+    _purge_now_and_then()
     swept = Swept(recovered=len(lost), republished=len(unheard), nudged=len(stalled))
     if swept != Swept():
         log.info("swept", **asdict(swept))
     return swept
+
+
+def _purge_now_and_then() -> None:
+    """Once an hour a process, in small portions: what has expired and nobody asks for any more."""
+    if time.monotonic() >= _purging.due:
+        removed = purge_expired()
+        _purging.due = time.monotonic() + (0 if removed else _PURGE_EVERY_SECONDS)
 
 
 def _part(number: int, query: str, arguments: list[int]) -> list[Row]:
@@ -75,6 +87,14 @@ def _publish_agents(rows: list[Row]) -> None:
         by_run.setdefault((row["tenant_id"], row["run_id"]), []).append(hint)
     for (tenant_id, run_id), hints in by_run.items():
         publish_agents(tenant_id, run_id, hints)
+
+
+@dataclass(slots=True)
+class _Purging:
+    due: float = 0.0
+
+
+_purging = _Purging()
 
 
 class Sweeper:
