@@ -9,7 +9,7 @@ from psycopg import Connection
 from psycopg.types.json import Json
 
 from orchestrator.core.completion import Outcome, verdict
-from orchestrator.core.output import assemble
+from orchestrator.core.output import Output, assemble
 from orchestrator.core.plan import Plan, Progress, ready
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.dispatch.canvas import AgentHint, publish_agents, publish_level
@@ -92,13 +92,15 @@ class _Advance:
             for row in rows(self.connection, _OUTCOMES, [self.run_id])
         ]
         ended = verdict(outcomes, plan.failure)
-        self._call(_FINISH, ended.status, ended.reason, Json(self._output(plan)))
+        output = self._output(plan)
+        reason = f"{ended.reason}. {output.problem}" if output.problem else ended.reason
+        self._call(_FINISH, ended.status, reason, Json(output.value))
 
-    def _output(self, plan: Plan) -> Any:
+    def _output(self, plan: Plan) -> Output:
         given = rows(self.connection, _OUTPUTS, [self.run_id, list(plan.output_reads)])
         run = rows(self.connection, _INPUT, [self.run_id])[0]
         outputs = {row["step"]: row["output"] for row in given}
-        return assemble(plan, input=run["input"], outputs=outputs).value
+        return assemble(plan, input=run["input"], outputs=outputs)
 
     def _call(self, query: str, *arguments: Any) -> list[Row]:
         return rows(self.connection, query, [self.tenant_id, self.run_id, *arguments])

@@ -374,3 +374,15 @@ def test_one_bad_row_does_not_stop_the_sweep(acme: World, monkeypatch: pytest.Mo
     swept = sweep()
 
     assert swept.recovered >= 1
+
+
+def test_output_that_cannot_be_filled_in_says_why(acme: World) -> None:
+    run_id = start(acme, {"a": echo(value={"n": 1})}, output="${steps.a.output.missing}")
+    advance(acme.tenant.id, run_id)
+    agent_runs.execute(acme.tenant.id, the_step(acme, run_id).id, worker="w1")
+    advance(acme.tenant.id, run_id)
+
+    with acme.scope():
+        run = Run.objects.get(id=run_id)
+    assert (run.status, run.output) == ("completed", None)
+    assert "missing" in run.status_reason
