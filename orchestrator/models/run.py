@@ -139,6 +139,8 @@ class Attempt(TenantOwned):
     worker = models.TextField()
     outcome = models.CharField(max_length=16)  # completed, failed, lost
     error = models.JSONField(null=True)
+    # What its worker's process took as it ended: cpu_percent, memory_percent, memory_used_mb.
+    system = models.JSONField(null=True)
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
 
