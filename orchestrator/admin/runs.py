@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from costs.core.money import usd_from_nano
 from orchestrator.models import Run
+from orchestrator.selectors.metrics import run_metrics
 from orchestrator.selectors.run_page import events_of, ledger_of, run_page
 from orchestrator.selectors.runs import runs_of
 from orchestrator.templatetags.muster import as_text, badge, duration, moment, quoted, usd
@@ -44,6 +45,7 @@ class RunAdmin(TenantModelAdmin):
             self.page("input/", self.input),
             self.page("output/", self.output),
             self.page("ledger/", self.ledger),
+            self.page("metrics/", self.metrics),
         ]
 
     def change_view(
@@ -94,6 +96,10 @@ class RunAdmin(TenantModelAdmin):
             for line in ledger_of(run)
         ]
         return _download(lines, f"ledger-{run.pk}", as_markdown=False)
+
+    def metrics(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        run = self._whole_run_or_404(request, object_id)
+        return _download(run_metrics(run), f"metrics-{run.pk}", as_markdown=False)
 
     def _whole_run_or_404(self, request: HttpRequest, object_id: UUID | str) -> Run:
         found: Run = self.object_or_404(request, object_id)

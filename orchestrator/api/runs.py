@@ -11,10 +11,12 @@ from rest_framework.response import Response
 from costs.api.serializers import CostEntryOut
 from costs.selectors.ledger import ledger
 from orchestrator.api import serializers as forms
+from orchestrator.api.metrics import MetricsOut
 from orchestrator.api.renderers import AnyJsonRenderer, MarkdownRenderer, MermaidRenderer
 from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.selectors import runs as selectors
 from orchestrator.selectors.events import events_after
+from orchestrator.selectors.metrics import run_metrics
 from orchestrator.selectors.workflows import workflow_for
 from orchestrator.services.runs import start_run
 from tenants.api.base import ApiView
@@ -83,6 +85,12 @@ class RunView(ApiView):
     def output(self, request: Request, **_: Any) -> Response:
         """The result, once the run has ended; 409 before."""
         return Response(selectors.output_of(self._run("output")))
+
+    @extend_schema(responses=MetricsOut)
+    @action(detail=True)
+    def metrics(self, request: Request, **_: Any) -> Response:
+        """What each agent run took: times, tokens, cost, speed and its worker's load."""
+        return Response(run_metrics(self._run("version", "started_at", "finished_at")))
 
     @extend_schema(responses=CostEntryOut(many=True))
     @action(detail=True, read_scope=Scope.COSTS_READ)
