@@ -1,5 +1,6 @@
 """The admin: who may come in, which tenant the pages are about, and the way between tenants."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,15 @@ from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from orchestrator.selectors.home import home
+from orchestrator.selectors.status import platform_status, tenant_status
 from tenants.admin_base import principal_or_none
 from tenants.middleware import SESSION_TENANT, opens_its_own_scope
 from tenants.models import User
 from tenants.principals import principal_of_user, tenants_of
 from tenants.scope import acting_as, tenant_scope
 from tenants.services.notes import note
+
+_LATELY = timedelta(hours=24)
 
 
 class MemberLogin(AuthenticationForm):  # type: ignore[misc]
@@ -65,9 +69,12 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
         principal = principal_or_none(request)
         if principal is None:
             return self._without_tenant(request)
-        page: HttpResponse = super().index(
-            request, {"home": home(principal), **(extra_context or {})}
-        )
+        context = {
+            "home": home(principal),
+            "status": tenant_status(principal, _LATELY),
+            "platform": platform_status(_LATELY) if principal.is_operator else None,
+        }
+        page: HttpResponse = super().index(request, {**context, **(extra_context or {})})
         return page
 
     def _without_tenant(self, request: HttpRequest) -> HttpResponse:

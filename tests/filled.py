@@ -59,6 +59,7 @@ def fill(acme: World) -> Filled:
             "members": Membership.objects.get().id,
             "projects": acme.project.id,
             "runs": run.id,
+            "status": acme.tenant.id,
             "tenants": acme.tenant.id,
             "workflows": workflow["id"],
         }

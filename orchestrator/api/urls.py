@@ -3,6 +3,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from orchestrator.api.runs import RunView
+from orchestrator.api.status import StatusView
 from orchestrator.api.workflows import WorkflowView
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
@@ -14,6 +15,7 @@ urlpatterns = [
     path("", include("tenants.api.urls")),
     path("", include("costs.api.urls")),
     path("", include("agents_app.api.urls")),
+    path("status", StatusView.as_view({"get": "retrieve"}), name="status"),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]
