@@ -7,17 +7,19 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
+from django.contrib import messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
+from tenants.kernel.errors import PlatformError
 from tenants.models import AuditEntry
 from tenants.principals import Principal, has_scope
 from tenants.scope import as_operator, current_tenant_id
@@ -148,6 +150,24 @@ class TenantModelAdmin(ModelAdmin):  # type: ignore[misc]
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         return None
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        # One by one, so that what forbids to delete a row on its page forbids it here too.
+        for row in queryset.order_by("pk"):
+            self.delete_model(request, row)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        try:
+            answer: HttpResponse = super().delete_view(request, object_id, extra_context)
+        except PlatformError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(self._list_url())
+        return answer
+
+    def _list_url(self) -> str:
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
     def audit_entries(self, request: HttpRequest, obj: Model) -> QuerySet[AuditEntry]:
         return AuditEntry.objects.filter(

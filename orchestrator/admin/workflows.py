@@ -5,7 +5,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -26,6 +26,7 @@ from orchestrator.core.problems import Problem
 from orchestrator.core.yaml_io import MAX_BYTES, dump_text, load_text
 from orchestrator.models import Step, Workflow, WorkflowVersion
 from orchestrator.selectors.run_page import node_names
+from orchestrator.services.deletion import delete_workflow
 from orchestrator.services.drafts import draft_spec, save_draft
 from orchestrator.services.errors import InputInvalidError
 from orchestrator.services.runs import start_run
@@ -274,13 +275,19 @@ class WorkflowAdmin(TenantModelAdmin):
             steps=[form for shown in formsets for form in shown.formset.initial_forms],
         )
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Runs are history; what they ran stays explicable.
-        return super().has_delete_permission(request) and not (obj and obj.runs.exists())
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        ids = [workflow.pk for workflow in objs]
+        counted = Workflow.objects.filter(pk__in=ids).annotate(run_count=Count("runs"))
+        told = [
+            f"{workflow} with its steps and versions; runs that go too: {workflow.run_count}"
+            for workflow in counted.order_by("name")
+        ]
+        return told, {}, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Workflow) -> None:
-        Workflow.objects.filter(pk=obj.pk).update(current_version=None)
-        obj.delete()
+        delete_workflow(obj)
 
     # --- pages of its own ---
 

@@ -1,13 +1,16 @@
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.db import connection
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from agents_app.models import Agent
 from orchestrator.core.yaml_io import dump_text, load_text
 from orchestrator.models import Run, Workflow
+from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.drafts import draft_spec, save_draft
 from tests.html_forms import form_data
 from tests.run_rows import REPORT, make_run, published
@@ -358,19 +361,49 @@ def test_page_of_many_steps_asks_the_database_no_more_often(acme: World) -> None
     assert queries(many) == queries(few)
 
 
-def test_workflow_with_runs_stays(acme: World) -> None:
+def delete(world: World, workflow: Workflow) -> str:
+    """The page that follows."""
+    url = reverse("admin:orchestrator_workflow_delete", args=[workflow.pk])
+    answer = world.browser().post(url, {"post": "yes"}, follow=True)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_workflow_at_work_stays_and_the_page_says_why(acme: World) -> None:
+    version = published(acme)
+    make_run(acme, version, "running", status="running")
+
+    assert "are still at work" in delete(acme, version.workflow)
+    with acme.scope():
+        assert Workflow.objects.exists()
+
+
+def test_workflow_is_deleted_with_versions_and_runs_that_ended(acme: World) -> None:
+    version = published(acme)
+    make_run(acme, version, "completed", status="completed")
+
+    delete(acme, version.workflow)
+
+    with acme.scope():
+        assert not Workflow.objects.exists()
+        assert not Run.objects.exists()
+
+
+def test_deleting_several_at_once_asks_for_each(acme: World, rf: RequestFactory) -> None:
+    draft(acme, {**REPORT, "name": "idle"})
+    make_run(acme, published(acme), "running", status="running")
+
+    pages = site.get_model_admin(Workflow)
+    with pytest.raises(WorkflowBusyError), acme.scope():
+        pages.delete_queryset(rf.post("/"), Workflow.objects.all())
+
+    with acme.scope():
+        assert Workflow.objects.count() == 2
+
+
+def test_page_before_deleting_says_how_many_runs_go(acme: World) -> None:
     version = published(acme)
     make_run(acme, version, "completed", status="completed")
     url = reverse("admin:orchestrator_workflow_delete", args=[version.workflow.pk])
 
-    assert acme.browser().post(url, {"post": "yes"}).status_code == 403
-
-
-def test_workflow_without_runs_is_deleted_with_its_versions(acme: World) -> None:
-    workflow = published(acme).workflow
-    url = reverse("admin:orchestrator_workflow_delete", args=[workflow.pk])
-
-    acme.browser().post(url, {"post": "yes"})
-
-    with acme.scope():
-        assert not Workflow.objects.exists()
+    assert "runs that go too: 1" in acme.browser().get(url).content.decode()

@@ -216,3 +216,16 @@ def test_refusals_are_pages_for_people(acme: World) -> None:
 
     assert "There is nothing here" in nowhere.content.decode()
     assert "Your role does not allow this" in not_allowed.content.decode()
+
+
+def test_refused_deletion_is_told_on_the_list(acme: World) -> None:
+    with acme.scope():
+        member = Membership.objects.get(user=acme.owner)
+
+    answer = acme.browser().post(
+        reverse("admin:tenants_membership_delete", args=[member.pk]), {"post": "yes"}, follow=True
+    )
+
+    assert "last owner" in answer.content.decode()
+    with acme.scope():
+        assert Membership.objects.filter(pk=member.pk).exists()
