@@ -31,6 +31,8 @@ class Agent(TenantOwned):
         default=dict, blank=True, help_text="What the agent's type needs beyond the fields above."
     )
 
+    labelled_by = ("slug",)
+
     class Meta:
         db_table = "agent"
         ordering: ClassVar = ["slug"]

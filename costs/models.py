@@ -18,6 +18,8 @@ class PriceFields(models.Model):
     cached_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
     cache_write_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
 
+    labelled_by: ClassVar[tuple[str, ...]] = ("provider", "model")
+
     class Meta:
         abstract = True
 

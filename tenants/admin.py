@@ -1,3 +1,4 @@
+from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -5,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
+from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -15,6 +16,7 @@ from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from tenants.admin_base import (
@@ -41,8 +43,16 @@ from tenants.models import (
 from tenants.principals import Principal
 from tenants.roles import Role, Scope
 from tenants.scope import current_tenant_id
+from tenants.selectors.api_keys import keys_that_end_with
+from tenants.selectors.audit import with_labels
 from tenants.selectors.tenants import all_tenants
-from tenants.services.api_keys import create_api_key, revoke_api_key
+from tenants.services.api_keys import (
+    GRACE,
+    NewKey,
+    create_api_key,
+    revoke_api_key,
+    rotate_api_key,
+)
 from tenants.services.members import change_role, remove_member
 from tenants.services.projects import delete_project
 from tenants.services.tenants import (
@@ -219,6 +229,22 @@ class MembershipAdmin(TenantModelAdmin):
         remove_member(obj, by=principal_of(request))
 
 
+class RotateForm(forms.Form):
+    """When the old key is to end."""
+
+    grace = forms.ChoiceField(
+        label="The old one ends",
+        choices=[("0", "at once"), ("1", "in an hour"), ("24", "in a day"), ("168", "in a week")],
+        initial="1",
+        required=False,
+        widget=forms.Select({"class": "m-input"}),
+    )
+
+    def clean_grace(self) -> timedelta:
+        hours = self.cleaned_data["grace"]
+        return timedelta(hours=int(hours)) if hours else GRACE
+
+
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=Chips())
 
@@ -250,32 +276,67 @@ class ApiKeyAdmin(TenantModelAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         made = create_api_key(**form.cleaned_data)
         obj.pk, obj.prefix, obj._state.adding = made.row.pk, made.row.prefix, False
-        # For this one answer: it goes neither into the session nor into a message.
         request.new_secret = made.secret  # type: ignore[attr-defined]
 
     def response_add(
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
     ) -> HttpResponse:
+        return self._shown_once(request, NewKey(obj, request.new_secret))  # type: ignore[attr-defined]
+
+    def _shown_once(
+        self, request: HttpRequest, new: NewKey, *, replaces: ApiKey | None = None
+    ) -> HttpResponse:
+        """The answer with the secret, which goes neither into the session nor into a message."""
         context = {
             **self.admin_site.each_context(request),
             "title": "New API key",
             "opts": self.opts,
-            "key": obj,
-            "secret": request.new_secret,  # type: ignore[attr-defined]
+            "key": new.row,
+            "secret": new.secret,
+            "replaces": replaces,
             "api_root": request.build_absolute_uri("/api/v1/"),
         }
         response = TemplateResponse(request, "admin/muster/api_key_once.html", context)
         add_never_cache_headers(response)
         return response
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        key = context.get("original")
+        if key is not None:
+            context |= {
+                "is_usable": key.is_usable(now()),
+                "replaces": key.replaces.first(),
+                "ends_with_it": keys_that_end_with(key),
+                "rotation": RotateForm(),
+            }
+        page: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
+        return page
+
     def get_custom_pages(self) -> list[URLPattern]:
-        return [self.page("revoke/", self.revoke)]
+        return [self.page("revoke/", self.revoke), self.page("rotate/", self.rotate)]
+
+    @method_decorator(require_POST)
+    def rotate(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        key = self.editable_or_404(request, object_id)
+        form = RotateForm(request.POST)
+        if not form.is_valid():
+            raise BadRequest
+        try:
+            new = rotate_api_key(key, by=principal_of(request), grace=form.cleaned_data["grace"])
+        except PlatformError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(self.url_of(key))
+        return self._shown_once(request, new, replaces=key)
 
     @method_decorator(require_POST)
     def revoke(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         key = self.editable_or_404(request, object_id)
+        others = len(keys_that_end_with(key))
         revoke_api_key(key)
-        self.message_user(request, f"The key {key.name} is revoked.", messages.SUCCESS)
+        besides = f", and {others} more with it" if others else ""
+        self.message_user(request, f"The key {key.name} is revoked{besides}.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tenants_apikey_changelist"))
 
     @admin.display(description="Key", ordering="prefix")
@@ -286,9 +347,19 @@ class ApiKeyAdmin(TenantModelAdmin):
     def state(self, key: ApiKey) -> str:
         if key.revoked_at:
             return state_badge("cancelled", "⊘", "revoked")
-        if key.is_usable(now()):
-            return state_badge("completed", "✓", "usable")
-        return state_badge("pending", "○", "expired")
+        if not key.is_usable(now()):
+            return state_badge("pending", "○", "expired")
+        if key.replaced_by_id:
+            return state_badge("waiting", "↻", "replaced")
+        return state_badge("completed", "✓", "usable")
+
+
+class AuditList(ChangeList):  # type: ignore[misc]
+    result_list: Any
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = with_labels(self.result_list)
 
 
 @admin.register(AuditEntry)
@@ -298,7 +369,17 @@ class AuditEntryAdmin(TenantModelAdmin):
     list_filter = ("actor_kind", "object_type", "at")
     search_fields = ("action", "actor_label", "object_id")
     date_hierarchy = "at"
-    fields = ("at", "who", "ip", "request_id", "action", "what", "before_shown", "after_shown")
+    fields = (
+        "at",
+        "who",
+        "ip",
+        "request_id",
+        "action",
+        "what",
+        "object_id",
+        "before_shown",
+        "after_shown",
+    )
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
@@ -308,6 +389,17 @@ class AuditEntryAdmin(TenantModelAdmin):
         mine = Q(tenant_id=current_tenant_id()) | Q(tenant_id=None)
         return AuditEntry.objects.using("system").filter(mine)
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[AuditList]:
+        return AuditList
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> AuditEntry | None:
+        entry: AuditEntry | None = super().get_object(request, object_id, from_field)
+        if entry is not None:
+            with_labels([entry])
+        return entry
+
     @admin.display(description="Who", ordering="actor_label")
     def who(self, entry: AuditEntry) -> str:
         kind = entry.actor_kind.replace("_", " ")
@@ -315,7 +407,12 @@ class AuditEntryAdmin(TenantModelAdmin):
 
     @admin.display(description="What")
     def what(self, entry: AuditEntry) -> str:
-        return f"{entry.object_type.replace('_', ' ')} {entry.object_id}"
+        kind = entry.object_type.replace("_", " ")
+        if not entry.object_label:
+            return f"{kind} {entry.object_id}"
+        return format_html(
+            '{} <span title="{}">{}</span>', kind, entry.object_id, entry.object_label
+        )
 
     @admin.display(description="Before")
     def before_shown(self, entry: AuditEntry) -> str:

@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import Record, TenantForeignKey, TenantOwned
 from tenants.roles import Role, Scope
+from tenants.scope import as_operator
 
 slug_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$",
@@ -32,9 +33,15 @@ class User(AbstractUser):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
 
     objects: ClassVar[Accounts] = Accounts()
+    labelled_by = ("username",)
 
     class Meta:
         db_table = "user_account"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # Forms and commands of Django's own save accounts too; this signs what they change.
+        with as_operator():
+            super().save(*args, **kwargs)
 
 
 class TenantStatus(models.TextChoices):
@@ -56,6 +63,8 @@ class Tenant(Record):
         help_text="May use the provider keys that the operator put into the environment.",
     )
 
+    labelled_by = ("name",)
+
     class Meta:
         db_table = "tenant"
         ordering: ClassVar = ["name"]
@@ -76,6 +85,8 @@ class Project(TenantOwned):
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
 
+    labelled_by = ("name",)
+
     class Meta:
         db_table = "project"
         ordering: ClassVar = ["name"]
@@ -93,6 +104,8 @@ class Membership(TenantOwned):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.VIEWER)
 
+    labelled_by = ("user__username",)
+
     class Meta:
         db_table = "membership"
         constraints: ClassVar = [
@@ -107,7 +120,10 @@ class Membership(TenantOwned):
 
 
 class ApiKey(TenantOwned):
-    """A secret that acts for a tenant. Only its SHA-256 is kept; 256 random bits need no salt."""
+    """A secret that acts for a tenant. Only its SHA-256 is kept; 256 random bits need no salt.
+
+    `made_by` is the key that made it, if one did; `replaced_by` is what it was rotated into.
+    """
 
     name = models.CharField(max_length=100)
     project = TenantForeignKey(
@@ -121,11 +137,24 @@ class ApiKey(TenantOwned):
     prefix = models.CharField(max_length=16, editable=False)
     key_hash = models.BinaryField(max_length=32, unique=True, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
+    made_by = TenantForeignKey(
+        "self", on_delete=models.CASCADE, null=True, editable=False, related_name="made"
+    )
+    replaced_by = TenantForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, editable=False, related_name="replaces"
+    )
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_reason = models.CharField(
+        max_length=300, blank=True, default="", db_default="", editable=False
+    )
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    labelled_by = ("name",)
 
     class Meta:
         db_table = "api_key"
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [models.Index(fields=["tenant", "-id"], name="api_key_latest")]
 
@@ -158,6 +187,8 @@ class AuditEntry(models.Model):
     object_id = models.CharField(max_length=64)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
+
+    object_label = ""  # set by `with_labels`
 
     class Meta:
         db_table = "audit_entry"

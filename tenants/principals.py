@@ -35,6 +35,11 @@ class Principal:
     is_operator: bool = False
     is_authenticated: bool = True
 
+    @property
+    def key_id(self) -> UUID | None:
+        """The key that calls; None for a person."""
+        return UUID(self.actor_id) if self.actor_kind == "api_key" else None
+
     def may(self, scope: str) -> bool:
         return scope in self.scopes
 

@@ -20,5 +20,4 @@ class CostEntryView(ApiView):
 
     @extend_schema(responses=CostEntryOut)
     def retrieve(self, request: Request, **_: object) -> Response:
-        entry = self.found(ledger(project_id=self.principal.project_id))
-        return Response(self.shown(CostEntryOut, entry))
+        return self.one(self.found(ledger(project_id=self.principal.project_id)), CostEntryOut)

@@ -49,6 +49,8 @@ STATUS: Mapping[type[BaseException], int] = {
     NotPublishedError: 409,
     RunNotFinishedError: 409,
     WorkflowBusyError: 409,
+    services.KeyEndedError: 409,
+    services.KeyReplacedError: 409,
     services.LastOwnerError: 409,
     services.ProjectNotEmptyError: 409,
     idempotency.IdempotencyKeyInUseError: 409,

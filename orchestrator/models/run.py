@@ -37,6 +37,8 @@ class Run(TenantOwned):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
+    labelled_by = ("workflow__name",)
+
     class Meta:
         db_table = "run"
         ordering: ClassVar = ["-id"]

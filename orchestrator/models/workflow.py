@@ -34,6 +34,8 @@ class Workflow(TenantOwned):
         "WorkflowVersion", on_delete=models.PROTECT, null=True, editable=False, related_name="+"
     )
 
+    labelled_by = ("name",)
+
     class Meta:
         db_table = "workflow"
         ordering: ClassVar = ["name"]
@@ -71,6 +73,8 @@ class Step(TenantOwned):
     )
     settings = OrderedJSONField(default=dict, blank=True)
 
+    labelled_by = ("workflow__name", "name")
+
     class Meta:
         db_table = "step"
         ordering: ClassVar = ["position", "id"]
@@ -93,6 +97,8 @@ class WorkflowVersion(TenantOwned):
     number = models.PositiveIntegerField()
     spec = OrderedJSONField()
     plan = OrderedJSONField()
+
+    labelled_by = ("workflow__name", "number")
 
     class Meta:
         db_table = "workflow_version"

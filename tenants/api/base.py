@@ -1,6 +1,6 @@
 """What all views of the API share. Views parse, call one service or selector, and answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -65,9 +65,19 @@ class ApiView(GenericViewSet[Any]):
         """The one row that the address names, or 404."""
         return get_object_or_404(rows, **(lookup or {"id": self.kwargs["id"]}))
 
-    def page(self, rows: QuerySet[Any], form: type[BaseSerializer[Any]]) -> Response:
-        shown = self.paginate_queryset(rows)
+    def page(
+        self,
+        rows: QuerySet[Any],
+        form: type[BaseSerializer[Any]],
+        *,
+        prepared: Callable[[Iterable[Any]], list[Any]] = list,
+    ) -> Response:
+        """A page of the rows; `prepared` looks up what all of its rows need at once."""
+        shown = prepared(self.paginate_queryset(rows) or ())
         return self.get_paginated_response(self.shown(form, shown, many=True))
+
+    def one(self, row: Any, form: type[BaseSerializer[Any]]) -> Response:
+        return Response(self.shown(form, row))
 
     def shown(self, form: type[BaseSerializer[Any]], value: Any, *, many: bool = False) -> Any:
         return form(value, many=many, context=self.get_serializer_context()).data

@@ -3,7 +3,9 @@
 Bodies are strict: a field that is not known, or a number where a text belongs, is an error.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from rest_framework import serializers
@@ -14,6 +16,7 @@ from tenants.models import TenantStatus, slug_validator
 from tenants.roles import Role, Scope
 
 _ID_OR_NAME = 63
+_DURATION = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
 
 
 class Strict(serializers.Serializer[Any]):
@@ -85,6 +88,29 @@ class Whole(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
+class DurationText(Text):
+    """A time span such as `30s` or `1h30m`, zero included."""
+
+    default_error_messages: ClassVar = {
+        "duration": "Write a duration such as 0s, 30s, 10m or 1h30m.",
+        "too_long": "At most {longest}.",
+    }
+
+    def __init__(self, *, at_most_hours: int, **kwargs: Any) -> None:
+        self.at_most_hours = at_most_hours
+        super().__init__(**kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        match = _DURATION.fullmatch(super().to_internal_value(data))
+        if match is None:
+            self.fail("duration")
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        span = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        if span > timedelta(hours=self.at_most_hours):
+            self.fail("too_long", longest=f"{self.at_most_hours}h")
+        return span
+
+
 def reference(**kwargs: Any) -> Text:
     """A thing's id or its name."""
     return Text(max_length=_ID_OR_NAME, **kwargs)
@@ -131,8 +157,17 @@ class ApiKeyOut(serializers.Serializer[Any]):
     scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices))
     project = ProjectRef(allow_null=True)
     expires_at = serializers.DateTimeField(allow_null=True)
+    made_by = serializers.UUIDField(
+        source="made_by_id", allow_null=True, help_text="The key it was made with, if with one."
+    )
+    replaced_by = serializers.UUIDField(
+        source="replaced_by_id", allow_null=True, help_text="The key it was rotated into."
+    )
     revoked_at = serializers.DateTimeField(allow_null=True)
-    last_used_at = serializers.DateTimeField(allow_null=True)
+    revoked_reason = serializers.CharField()
+    last_used_at = serializers.DateTimeField(
+        allow_null=True, help_text="When a request last came with it, to the minute."
+    )
     created_at = serializers.DateTimeField()
 
 
@@ -140,6 +175,18 @@ class NewApiKeyOut(ApiKeyOut):
     key = serializers.CharField(
         allow_null=True, help_text="The secret. Shown here once; null in a repeated answer."
     )
+
+
+class RotateBody(Strict):
+    grace = DurationText(
+        required=False,
+        at_most_hours=720,
+        help_text="How long the old key still works: `1h` unless told; `0s` revokes it at once.",
+    )
+
+
+class RotatedApiKeyOut(NewApiKeyOut):
+    replaces = ApiKeyOut(help_text="The old key. `last_used_at` tells whether it is still in use.")
 
 
 class MemberBody(Strict):
@@ -194,6 +241,9 @@ class AuditEntryOut(serializers.Serializer[Any]):
     action = serializers.CharField()
     object_type = serializers.CharField()
     object_id = serializers.CharField()
+    object_label = serializers.CharField(
+        help_text="What the object is called, where it or the entry still tells; else empty."
+    )
     actor_kind = serializers.CharField()
     actor_id = serializers.CharField()
     actor_label = serializers.CharField()

@@ -11,7 +11,7 @@ from tenants.api.base import ApiView, no_content
 from tenants.permissions import HasScope, IsOperator, OfWholeTenant, WritesOfWholeTenant
 from tenants.roles import Scope
 from tenants.selectors.api_keys import api_keys_of
-from tenants.selectors.audit import audit_entries
+from tenants.selectors.audit import audit_entries, with_labels
 from tenants.selectors.members import members
 from tenants.selectors.projects import project_for, projects_of
 from tenants.selectors.tenants import all_tenants
@@ -36,8 +36,7 @@ class ProjectView(ApiView):
 
     @extend_schema(responses=forms.ProjectOut)
     def retrieve(self, request: Request, **_: Any) -> Response:
-        project = self.found(projects_of(self.principal))
-        return Response(self.shown(forms.ProjectOut, project))
+        return self.one(self.found(projects_of(self.principal)), forms.ProjectOut)
 
     @extend_schema(request=forms.ProjectBody, responses={201: forms.ProjectOut})
     def create(self, request: Request) -> Response:
@@ -49,7 +48,7 @@ class ProjectView(ApiView):
         project = self.found(projects_of(self.principal))
         changes = self.body(forms.ProjectBody, partial=True)
         changed = project_service.change_project(project, **changes)
-        return Response(self.shown(forms.ProjectOut, changed))
+        return self.one(changed, forms.ProjectOut)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, **_: Any) -> Response:
@@ -72,7 +71,7 @@ class ApiKeyView(ApiView):
 
     @extend_schema(responses=forms.ApiKeyOut)
     def retrieve(self, request: Request, **_: Any) -> Response:
-        return Response(self.shown(forms.ApiKeyOut, self.found(api_keys_of(self.principal))))
+        return self.one(self.found(api_keys_of(self.principal)), forms.ApiKeyOut)
 
     @extend_schema(request=forms.ApiKeyBody, responses={201: forms.NewApiKeyOut})
     def create(self, request: Request) -> Response:
@@ -94,15 +93,41 @@ class ApiKeyView(ApiView):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, **_: Any) -> Response:
-        """Revoke the key. Its row stays, for those who ask later what it was."""
+        """Revoke the key, with all keys made with it and with those.
+
+        The rows stay, for those who ask later what they were.
+        """
         key_service.revoke_api_key(self.found(api_keys_of(self.principal)))
         return no_content()
 
     @extend_schema(request=None, responses=forms.ApiKeyOut)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_: Any) -> Response:
+        """Revoke the key, with all keys made with it and with those.
+
+        Each has an entry in the audit log and a `revoked_reason` that names the key it stems from.
+        """
         key = key_service.revoke_api_key(self.found(api_keys_of(self.principal)))
-        return Response(self.shown(forms.ApiKeyOut, key))
+        return self.one(key, forms.ApiKeyOut)
+
+    @extend_schema(request=forms.RotateBody, responses={201: forms.RotatedApiKeyOut})
+    @action(detail=True, methods=["post"])
+    def rotate(self, request: Request, **_: Any) -> Response:
+        """Make a new key with the same name, scopes, project and length of life.
+
+        The old one works until the grace ends. The new secret is in this answer and nowhere
+        else. No key rotates one that is wider than itself or gives a longer life than its own;
+        a key that rotates itself has made the new one, which ends with it if it is revoked.
+        """
+        old = self.found(api_keys_of(self.principal))
+        asked = self.body(forms.RotateBody)
+        new = key_service.rotate_api_key(old, by=self.principal, **asked)
+        data = {
+            **self.shown(forms.ApiKeyOut, new.row),
+            "key": new.secret,
+            "replaces": self.shown(forms.ApiKeyOut, old),
+        }
+        return self.created(data, at="api-keys-detail")
 
 
 class MemberView(ApiView):
@@ -119,14 +144,14 @@ class MemberView(ApiView):
 
     @extend_schema(responses=forms.MemberOut)
     def retrieve(self, request: Request, **_: Any) -> Response:
-        return Response(self.shown(forms.MemberOut, self.found(members())))
+        return self.one(self.found(members()), forms.MemberOut)
 
     @extend_schema(request=forms.MemberBody, responses=forms.MemberOut)
     def partial_update(self, request: Request, **_: Any) -> Response:
         member = self.found(members())
         role = self.body(forms.MemberBody)["role"]
         changed = member_service.change_role(member, role, by=self.principal)
-        return Response(self.shown(forms.MemberOut, changed))
+        return self.one(changed, forms.MemberOut)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, **_: Any) -> Response:
@@ -143,11 +168,13 @@ class AuditView(ApiView):
     @extend_schema(parameters=[forms.AuditQuery], responses=forms.AuditEntryOut(many=True))
     def list(self, request: Request) -> Response:
         """Who changed what, when and from where."""
-        return self.page(audit_entries(**self.query(forms.AuditQuery)), forms.AuditEntryOut)
+        entries = audit_entries(**self.query(forms.AuditQuery))
+        return self.page(entries, forms.AuditEntryOut, prepared=with_labels)
 
     @extend_schema(responses=forms.AuditEntryOut)
     def retrieve(self, request: Request, **_: Any) -> Response:
-        return Response(self.shown(forms.AuditEntryOut, self.found(audit_entries())))
+        (entry,) = with_labels([self.found(audit_entries())])
+        return self.one(entry, forms.AuditEntryOut)
 
 
 class TenantView(ApiView):
@@ -164,7 +191,7 @@ class TenantView(ApiView):
 
     @extend_schema(responses=forms.TenantOut)
     def retrieve(self, request: Request, **_: Any) -> Response:
-        return Response(self.shown(forms.TenantOut, self.found(all_tenants())))
+        return self.one(self.found(all_tenants()), forms.TenantOut)
 
     @extend_schema(request=forms.TenantBody, responses={201: forms.TenantOut})
     def create(self, request: Request) -> Response:
@@ -175,7 +202,7 @@ class TenantView(ApiView):
     def partial_update(self, request: Request, **_: Any) -> Response:
         tenant = self.found(all_tenants())
         changed = tenant_service.change_tenant(tenant, **self.body(forms.TenantChange))
-        return Response(self.shown(forms.TenantOut, changed))
+        return self.one(changed, forms.TenantOut)
 
     @extend_schema(request=forms.SuspendBody, responses=forms.TenantOut)
     @action(detail=True, methods=["post"])
@@ -183,10 +210,10 @@ class TenantView(ApiView):
         """Refuse the tenant's new runs; what it has stays readable."""
         tenant = self.found(all_tenants())
         suspended = tenant_service.suspend_tenant(tenant, **self.body(forms.SuspendBody))
-        return Response(self.shown(forms.TenantOut, suspended))
+        return self.one(suspended, forms.TenantOut)
 
     @extend_schema(request=None, responses=forms.TenantOut)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, **_: Any) -> Response:
         tenant = tenant_service.resume_tenant(self.found(all_tenants()))
-        return Response(self.shown(forms.TenantOut, tenant))
+        return self.one(tenant, forms.TenantOut)

@@ -1,6 +1,6 @@
 """What every row of the platform has in common."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models.functions import Now
@@ -39,6 +39,8 @@ class TenantOwned(Record):
     )
 
     objects = ScopedManager()
+    # The fields by which people know a row, read where only its id is at hand.
+    labelled_by: ClassVar[tuple[str, ...]] = ()
 
     class Meta:
         abstract = True

@@ -69,6 +69,32 @@ class ExpiryExceededError(PlatformError):
         return f"Your own key ends at {self.limit.isoformat()}, so its keys end by then too."
 
 
+class KeyEndedError(PlatformError):
+    """A key that works no more can neither be rotated nor make another."""
+
+    code: ClassVar[str] = "key_ended"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"The key {self.key} is revoked or has expired; create a new one."
+
+
+class KeyReplacedError(PlatformError):
+    """A key is rotated once; its successor is what goes on."""
+
+    code: ClassVar[str] = "key_replaced"
+
+    def __init__(self, key: str, successor: str) -> None:
+        super().__init__(key, successor)
+        self.key, self.successor = key, successor
+
+    def __str__(self) -> str:
+        return f"The key {self.key} was rotated into {self.successor}; rotate that one."
+
+
 class NarrowedKeyError(PlatformError):
     """A key of one project asks for something of the whole tenant."""
 

@@ -113,7 +113,8 @@ def test_operators_change_of_an_account_is_signed(acme: World) -> None:
 
 def test_operator_makes_an_account_and_sets_its_password(acme: World) -> None:
     _, client = operator()
-    name, first, second = (f"{what}-{uuid.uuid4().hex}" for what in ("new", "first", "second"))
+    # Two random texts of hexadecimal digits may be too similar for the rule on passwords.
+    name, first, second = f"new-{uuid.uuid4().hex}", "quartz judges vow", "sphinx of black"
 
     client.post(
         reverse("admin:tenants_user_add"),
@@ -126,6 +127,59 @@ def test_operator_makes_an_account_and_sets_its_password(acme: World) -> None:
     )
 
     assert Client().login(username=name, password=second)
+
+
+def password_changes(person: User) -> list[AuditEntry]:
+    return list(
+        AuditEntry.objects.using("system").filter(
+            action="user_account.password_changed", object_id=str(person.pk)
+        )
+    )
+
+
+def test_change_of_the_own_password_is_audited_without_it(acme: World) -> None:
+    fresh = f"fresh-{uuid.uuid4().hex}"
+
+    acme.browser().post(
+        reverse("admin:password_change"),
+        {"old_password": "secret", "new_password1": fresh, "new_password2": fresh},
+    )
+
+    (entry,) = password_changes(acme.owner)
+    assert (entry.actor_kind, entry.actor_label) == ("user", acme.owner.username)
+    assert (entry.tenant_id, entry.ip) == (None, "127.0.0.1")
+    assert (entry.before, entry.after) == ({"usable_password": True}, {"usable_password": True})
+
+
+def test_operators_change_of_anothers_password_is_audited(acme: World) -> None:
+    person, client = operator()
+    fresh = f"fresh-{uuid.uuid4().hex}"
+
+    client.post(
+        reverse("admin:auth_user_password_change", args=[acme.owner.pk]),
+        {"usable_password": "true", "password1": fresh, "password2": fresh},
+    )
+
+    (entry,) = password_changes(acme.owner)
+    assert entry.actor_label == person.username
+
+
+def test_password_taken_away_is_audited_as_that(acme: World) -> None:
+    _, client = operator()
+
+    client.post(
+        reverse("admin:auth_user_password_change", args=[acme.owner.pk]),
+        {"usable_password": "false", "unset-password": ""},
+    )
+
+    (entry,) = password_changes(acme.owner)
+    assert entry.after == {"usable_password": False}
+
+
+def test_log_in_is_no_change_of_a_password(acme: World) -> None:
+    acme.browser()
+
+    assert password_changes(acme.owner) == []
 
 
 def test_operator_sets_and_removes_a_price(acme: World) -> None:
