@@ -112,7 +112,8 @@ class AgentInvalidError(AgentsError):
 class UnusableSchemaError(AgentsError):
     """A JSON Schema cannot be applied: its fault, not that of the value.
 
-    `reason` is a stable word: unresolvable_reference, too_deep or unsupported.
+    `reason` is a stable word: unresolvable_reference, too_deep, too_large, too_costly or
+    unsupported.
     """
 
     code = "unusable_schema"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import islice
 
 from jsonschema.exceptions import best_match
 from pydantic import JsonValue
@@ -11,6 +12,8 @@ from agents_app.core.errors import AgentInvalidError, OutputInvalidError, Unusab
 from agents_app.core.json_schema import misfits, pointer_of, shortened
 from agents_app.core.model import JsonSchema
 
+# The best of so many is good enough, and a long list may be all wrong.
+_MAX_COMPARED = 1_000
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
@@ -34,7 +37,7 @@ def parse_output(text: str, schema: JsonSchema) -> JsonValue:
 
 def check_output(output: JsonValue, schema: JsonSchema) -> None:
     try:
-        error = best_match(misfits(output, schema))
+        error = best_match(islice(misfits(output, schema), _MAX_COMPARED))
     except UnusableSchemaError as problem:
         raise AgentInvalidError(f"output schema: {problem}") from problem
     if error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -39,10 +40,19 @@ def _problems_of(error: ValidationError, *, at: str) -> Iterator[Problem]:
     place = at + pointer(*error.absolute_path)
     keyword = str(error.validator)
     if keyword == "required":
-        name = error.message.split("'")[1]
+        name = _missing(error)
         yield Problem(place + pointer(name), "required", f"{name} is required")
     else:
         yield Problem(place, keyword, _short(error.message))
+
+
+def _missing(error: ValidationError) -> str:
+    # Only the message tells which one it is; it quotes as Python does, and cuts what is long.
+    quoted = error.message.removesuffix(" is a required property")
+    try:
+        return str(literal_eval(quoted))
+    except (ValueError, SyntaxError):
+        return quoted
 
 
 def with_defaults(value: Json, schema: Schema) -> Json:

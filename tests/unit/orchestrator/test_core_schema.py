@@ -30,6 +30,25 @@ def test_missing_property_is_reported_at_its_own_place() -> None:
     assert problem.message == "topic is required"
 
 
+@pytest.mark.parametrize("name", ["it's", 'say "it\'s"', "a\nb", "plain' is a required property"])
+def test_missing_property_with_quotes_is_named_as_it_is(name: str) -> None:
+    (problem,) = value_problems({}, {"required": [name]})
+
+    assert problem.message == f"{name} is required"
+
+
+def test_value_that_takes_too_long_to_check_is_a_problem() -> None:
+    schema = {"anyOf": [{"properties": {"a": {"$ref": "#"}}, "required": ["b"]}] * 2}
+    value: dict[str, object] = {}
+    for _ in range(40):
+        value = {"a": value}
+
+    problems = value_problems(value, schema)
+
+    assert [(problem.loc, problem.code) for problem in problems] == [("/input", "too_costly")]
+    assert "simplify the schema" in problems[0].message
+
+
 def test_every_problem_of_a_value_is_reported() -> None:
     found = value_problems({"topic": "too long", "tags": [1, "a", 2]}, INPUTS)
 
