@@ -15,8 +15,9 @@ from orchestrator.embedded import commands
 from orchestrator.embedded.background import down, up
 from orchestrator.embedded.demo import directions, load_demo_tenant, run_blueprint
 from orchestrator.embedded.errors import EmbeddedError
-from orchestrator.embedded.processes import birth
+from orchestrator.embedded.processes import birth, mark
 from orchestrator.embedded.report import Reporter
+from orchestrator.embedded.stack import Stack
 from orchestrator.embedded.state import Home, is_serving, read_state, supervisor_pid
 from orchestrator.embedded.supervisor import InterruptedSupervisor, Supervisor
 from orchestrator.embedded.testing import test_servers
@@ -24,30 +25,33 @@ from orchestrator.embedded.testing import test_servers
 
 def run_servers(home: Home) -> int:
     """Serve in the foreground until a signal comes."""
-    with Supervisor(home, reporter=Reporter()).running(os.environ):
-        stay()
-    return 0
+    return Supervisor(home, reporter=Reporter()).run(os.environ, lambda _: stay())
 
 
 def demo(home: Home, *, once: bool) -> int:
     reporter = Reporter()
-    with Supervisor(home, reporter=reporter).running(os.environ) as stack:
-        environment = {**os.environ, **stack.environment}
+
+    def show(stack: Stack) -> int:
+        environment = {**os.environ, **stack.environment, **mark(home.path)}
         with reporter.step("demo tenant"):
             tenant = load_demo_tenant(environment)
         outcome = run_blueprint(tenant, environment=environment, as_json=once)
         if once:
             return outcome
         login = stack.environment["FLOWER_BASIC_AUTH"]
-        print(directions(tenant, addresses=stack.addresses, flower_login=login), flush=True)
-        stay()
-    return 0
+        return stay(directions(tenant, addresses=stack.addresses, flower_login=login))
+
+    return Supervisor(home, reporter=reporter).run(os.environ, show)
 
 
-def stay() -> None:
+def stay(directions: str = "") -> int:
+    """Until a signal comes, which is the proper end as soon as the directions are on their way."""
     with contextlib.suppress(InterruptedSupervisor):
+        if directions:
+            print(directions, flush=True)
         while True:
             signal.pause()
+    return 0
 
 
 def bring_up(home: Home) -> int:
@@ -105,7 +109,7 @@ def main_in_sentences() -> int:
     """What can go wrong is told in a sentence; a traceback is for what we did not foresee."""
     try:
         return main()
-    except InterruptedSupervisor:
+    except (InterruptedSupervisor, KeyboardInterrupt):
         return 130
     except (EmbeddedError, TimeoutError) as error:
         print(error, file=sys.stderr)

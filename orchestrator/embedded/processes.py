@@ -43,6 +43,11 @@ class Service:
     user: int | None = None
 
 
+def mark(home: Path) -> dict[str, str]:
+    """What a program of ours needs in its environment, so that it is found and ended."""
+    return {MARK: str(home)}
+
+
 def start(service: Service, *, home: Path) -> subprocess.Popen[bytes]:
     """Start the program and return once it serves; it is ended again if it never does."""
     process = spawn(service, home=home)
@@ -63,7 +68,7 @@ def spawn(service: Service, *, home: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             service.command,
             cwd=service.directory,
-            env={**service.environment, MARK: str(home)},
+            env={**service.environment, **mark(home)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
@@ -45,16 +45,27 @@ class Supervisor:
         self._state = State()
         self._state_lock = threading.Lock()
         self._stopping_since: float | None = None
+        self._may_interrupt = False
 
-    @contextlib.contextmanager
-    def running(self, inherited: Mapping[str, str]) -> Iterator[Stack]:
-        """Everything serves inside the block, and nothing is left after it."""
+    def run(self, inherited: Mapping[str, str], body: Callable[[Stack], int]) -> int:
+        """What `body` returns. Everything serves while it runs, and nothing is left after it."""
         self._home.prepare()
         with supervising(self._home), self._signals():
+            # A signal raises at most once, and only between these lines, wherever in them it comes:
+            # so nothing keeps `_stop` from running, and nothing breaks it off.
             try:
-                yield self._start(inherited)
+                try:
+                    self._allow_interruption()
+                    return body(self._start(inherited))
+                finally:
+                    self._may_interrupt = False
             finally:
                 self._stop()
+
+    def _allow_interruption(self) -> None:
+        self._may_interrupt = True
+        if self._stopping_since is not None:
+            raise InterruptedSupervisor
 
     def _start(self, inherited: Mapping[str, str]) -> Stack:
         end_leftovers(self._home)
@@ -83,7 +94,7 @@ class Supervisor:
         loading = [threads.submit(self._start_one, keeper) for keeper in model]
         list(threads.map(self._start_one, servers))
         with self._reporter.step("database migrations"):
-            environment = {**os.environ, **stack.environment}
+            environment = {**os.environ, **stack.environment, **processes.mark(self._home.path)}
             migrate(environment=environment, stamp=stamp_of(stack.postgres))
         list(threads.map(self._start_one, programs))
         for future in loading:
@@ -116,6 +127,8 @@ class Supervisor:
         for tier in reversed(self._tiers):
             with ThreadPoolExecutor(max_workers=max(1, len(tier))) as threads:
                 list(threads.map(Keeper.stop, tier))
+        # Short programs of ours, if a signal came while one was being started.
+        processes.end_processes(leftovers(self._home))
         self._claims.release()
         self._record(processes={}, addresses={})
         # Addresses that no longer answer would only mislead the next `manage.py`.
@@ -137,17 +150,21 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        previous = {name: signal.signal(name, self._interrupt) for name in STOP_SIGNALS}
+        for name in STOP_SIGNALS:
+            signal.signal(name, self._interrupt)
         try:
             yield
         finally:
-            for name, handler in previous.items():
-                signal.signal(name, handler)
+            # Nothing is left to stop; what `make` passes on late must not change the exit code.
+            for name in STOP_SIGNALS:
+                signal.signal(name, signal.SIG_IGN)
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         if self._stopping_since is None:
             self._stopping_since = time.monotonic()
-            raise InterruptedSupervisor
+            if self._may_interrupt:
+                raise InterruptedSupervisor
+            return
         # `make` and `timeout` pass on a signal that has reached us already.
         if time.monotonic() - self._stopping_since > SAME_WISH_SECONDS:
             self._stop_hard()

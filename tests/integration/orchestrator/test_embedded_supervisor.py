@@ -19,7 +19,7 @@ from orchestrator.embedded.commands import REPOSITORY, read_env_file
 from orchestrator.embedded.leftovers import leftovers
 from orchestrator.embedded.model import answers
 from orchestrator.embedded.processes import birth
-from orchestrator.embedded.state import Home, is_serving, read_state
+from orchestrator.embedded.state import Home, is_serving, read_state, supervisor_pid
 
 STUB = Path(__file__).with_name("embedded_stub.py")
 INHERITED = {
@@ -267,6 +267,22 @@ def test_a_second_interrupt_stops_hard(muster):
 
     assert muster.supervisor.returncode == 130
     assert leftovers(muster.home) == set()
+
+
+@pytest.mark.parametrize("moment", ["postgres", "database migrations", "demo tenant", "outline"])
+def test_an_interrupt_at_any_moment_stops_everything(muster, moment):
+    demo = muster.supervisor = muster.spawn("demo")
+    said = iter(demo.stderr.readline, "")
+    assert any(line.startswith(moment) for line in said)
+
+    demo.send_signal(signal.SIGINT)
+    _, complained = demo.communicate(timeout=60)
+
+    # What had been said last may already have been the end of the start.
+    assert demo.returncode in (130, 0)
+    assert "Traceback" not in complained
+    assert leftovers(muster.home) == set()
+    assert supervisor_pid(muster.home) is None
 
 
 def test_an_interrupted_start_leaves_nothing(muster):
