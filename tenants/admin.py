@@ -233,7 +233,7 @@ class RotateForm(forms.Form):
     """When the old key is to end."""
 
     grace = forms.ChoiceField(
-        label="The old one ends",
+        label="This one then ends",
         choices=[("0", "at once"), ("1", "in an hour"), ("24", "in a day"), ("168", "in a week")],
         initial="1",
         required=False,
@@ -402,12 +402,12 @@ class AuditEntryAdmin(TenantModelAdmin):
 
     @admin.display(description="Who", ordering="actor_label")
     def who(self, entry: AuditEntry) -> str:
-        kind = entry.actor_kind.replace("_", " ")
+        kind = _in_words(entry.actor_kind)
         return f"{entry.actor_label} ({kind})" if entry.actor_label else kind
 
     @admin.display(description="What")
     def what(self, entry: AuditEntry) -> str:
-        kind = entry.object_type.replace("_", " ")
+        kind = _in_words(entry.object_type)
         if not entry.object_label:
             return f"{kind} {entry.object_id}"
         return format_html(
@@ -421,3 +421,7 @@ class AuditEntryAdmin(TenantModelAdmin):
     @admin.display(description="After")
     def after_shown(self, entry: AuditEntry) -> str:
         return shown_json(entry.after)
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ").replace("api", "API")

@@ -149,7 +149,7 @@ class ApiKey(TenantOwned):
     )
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    labelled_by = ("name",)
+    labelled_by = ("name", "prefix")
 
     class Meta:
         db_table = "api_key"

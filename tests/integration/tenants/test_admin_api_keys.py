@@ -119,7 +119,7 @@ def test_pages_of_both_keys_tell_when_the_other_was_last_used(acme: World) -> No
         new = ApiKey.objects.exclude(pk=old.pk).get()
 
     assert f'Replaced by <a class="m-link" href="{key_page(new)}"' in page_of(client, old)
-    assert "which was last used never" in page_of(client, new)
+    assert "which was never used" in page_of(client, new)
     assert "Rotate into a new key" not in page_of(client, old)
 
 

@@ -84,7 +84,7 @@ def test_what_cannot_be_known_is_left_empty(acme: World, workflow: Workflow) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "called"), [("project", "Main"), ("membership", "acme-"), ("api_key", "test")]
+    ("kind", "called"), [("project", "Main"), ("membership", "acme-"), ("api_key", "test / mk_")]
 )
 def test_other_objects_are_called_by_their_names(acme: World, kind: str, called: str) -> None:
     assert label(acme, object_type=kind).startswith(called)
@@ -102,6 +102,15 @@ def test_admin_shows_the_label_in_the_list_and_on_the_page(acme: World, workflow
     assert "report / facts" in listed
     assert "report / facts" in page
     assert str(row.id) in page
+
+
+def test_admin_writes_api_key_as_people_do(acme: World) -> None:
+    acme.key()
+
+    page = acme.browser().get(reverse("admin:tenants_auditentry_changelist")).content.decode()
+
+    assert "API key <span" in page
+    assert "api key" not in page
 
 
 def test_names_are_no_markup(acme: World) -> None:
