@@ -1,4 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -287,44 +286,8 @@ def test_events_go_on_after_the_last_one(greeting: World) -> None:
     assert [row["type"] for row in none["results"]] == ["test.3"]
 
 
-def test_event_behind_an_open_transaction_waits_for_it(greeting: World) -> None:
-    """Ids are given before commit: reading past an open one would skip it for ever."""
-    run_id = started(greeting)["id"]
-    reader = greeting.client()
-    with greeting.scope():
-        RunEvent.objects.create(tenant=greeting.tenant, run_id=run_id, type="slow", data={})
-        elsewhere(lambda: event(greeting, run_id, "quick"))
-
-        early = elsewhere(lambda: made(get(reader, f"runs/{run_id}/events"))["results"])
-
-    late = made(get(reader, f"runs/{run_id}/events"))["results"]
-    assert [row["type"] for row in early] == ["run.created"]
-    assert [row["type"] for row in late] == ["run.created", "slow", "quick"]
-
-
-def elsewhere(work):
-    """In a thread, so on a connection of its own."""
-
-    def run():
-        try:
-            return work()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(run).result(timeout=30)
-
-
 @pytest.mark.parametrize("after", ["-1", "x", str(2**63), "%00"])
 def test_bad_place_in_the_history_is_refused(greeting: World, after: str) -> None:
     run = started(greeting)
 
     assert get(greeting.client(), f"runs/{run['id']}/events?after={after}").status_code == 400
-
-
-def test_event_stream_is_not_offered_yet(greeting: World) -> None:
-    run = started(greeting)
-
-    answer = get(greeting.client(), f"runs/{run['id']}/events", accept="text/event-stream")
-
-    assert answer.status_code == 406
