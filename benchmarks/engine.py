@@ -22,6 +22,7 @@ import psutil
 import psycopg
 import redis
 
+from orchestrator.embedded.commands import web
 from orchestrator.embedded.ports import free_port
 from orchestrator.embedded.testing import ServerAddresses, test_servers
 
@@ -196,11 +197,7 @@ class Bench:
         return ["raw1", "raw2", "agents1", "agents2", "control"].index(name) + 1
 
     def web(self) -> Any:
-        command = [
-            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(self.port)),
-            *("--blocking-threads", "4", "orchestrator.wsgi:application"),
-        ]
-        return self.process(command, self._answers)
+        return self.process(list(web("--port", str(self.port))), self._answers)
 
     def _answers(self) -> bool:
         try:

@@ -1,7 +1,8 @@
 from typing import Any
 
+from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.renderers import JSONRenderer
@@ -11,6 +12,7 @@ from rest_framework.response import Response
 from costs.api.serializers import CostEntryOut
 from costs.selectors.ledger import ledger
 from orchestrator.api import serializers as forms
+from orchestrator.api.events import EventStreamRenderer, stream_answer
 from orchestrator.api.metrics import MetricsOut
 from orchestrator.api.renderers import AnyJsonRenderer, MarkdownRenderer, MermaidRenderer
 from orchestrator.models import Run, Workflow, WorkflowVersion
@@ -25,6 +27,12 @@ from tenants.api.serializers import Query
 from tenants.roles import Scope
 from tenants.services.errors import NotFoundError
 
+_LAST_EVENT_ID = OpenApiParameter(
+    "Last-Event-ID",
+    int,
+    OpenApiParameter.HEADER,
+    description="Of a stream: the last id that you have; comes before `after`.",
+)
 _METADATA = OpenApiParameter("metadata.KEY", str, description="A value of the run's metadata.")
 
 
@@ -66,11 +74,27 @@ class RunView(ApiView):
         self.query(Query)
         return self.page(selectors.agent_runs_of(self._run()), forms.AgentRunOut)
 
-    @extend_schema(parameters=[forms.EventQuery], responses=forms.EventList)
-    @action(detail=True, pagination_class=None)
-    def events(self, request: Request, **_: Any) -> Response:
-        """The run's history, oldest first. Ask again with `after` = the last id that you have."""
+    @extend_schema(
+        parameters=[forms.EventQuery, _LAST_EVENT_ID],
+        responses={
+            (200, "application/json"): forms.EventList,
+            (200, "text/event-stream"): str,
+            204: OpenApiResponse(description="A stream of a run that has ended, heard to its end."),
+        },
+    )
+    @action(
+        detail=True,
+        pagination_class=None,
+        renderer_classes=[JSONRenderer, EventStreamRenderer],
+    )
+    def events(self, request: Request, **_: Any) -> HttpResponseBase:
+        """The run's history, oldest first. Ask again with `after` = the last id that you have.
+
+        With `Accept: text/event-stream` it goes on live until the run has ended.
+        """
         run = self._run()
+        if request.accepted_renderer.format == EventStreamRenderer.format:
+            return stream_answer(run, self._last_heard(request))
         after, limit = self.query(forms.EventQuery)["after"], limit_of(request)
         rows = list(events_after(run, after)[: limit + 1])
         shown = rows[:limit]
@@ -106,6 +130,15 @@ class RunView(ApiView):
     def mermaid(self, request: Request, **_: Any) -> Response:
         """The run's graph as Mermaid text, coloured by state."""
         return Response({"mermaid": selectors.graph_of(self._run("version__spec"))})
+
+    def _last_heard(self, request: Request) -> int:
+        """A reconnecting reader says it in a header, whatever its first address said."""
+        after = self.query(forms.EventQuery)["after"]
+        if header := request.headers.get("Last-Event-ID"):
+            form = forms.EventQuery(data={"after": header})
+            form.is_valid(raise_exception=True)
+            after = form.validated_data["after"]
+        return int(after)
 
     def _run(self, *heavy: str) -> Run:
         found: Run = self.found(selectors.run_of(self.principal, *heavy))

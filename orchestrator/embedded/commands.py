@@ -20,15 +20,18 @@ QUIET = ("--without-gossip", "--without-mingle", "-l", "INFO")
 
 
 def web(*options: str) -> tuple[str, ...]:
-    """Ends when its program cannot load or dies, so that whoever started it sees that.
+    """Ends when its program cannot load, so that whoever started it sees that.
 
-    Respawned by Granian, a program that refuses its database role would do so for ever.
+    Event streams end with it, and their readers ask the next one. Where a request comes from and
+    how is Django's to judge.
     """
     return (
-        *(sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"),
-        *("--blocking-threads", "16"),
+        *(sys.executable, "-m", "uvicorn", "--ws", "none", "--lifespan", "on"),
+        *("--no-proxy-headers", "--no-server-header", "--no-access-log"),
+        # Longer than proxies keep their connections, so that the proxy is the one to close them.
+        *("--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "5"),
         *options,
-        "orchestrator.wsgi:application",
+        "orchestrator.asgi:application",
     )
 
 
