@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from orchestrator.embedded import __main__, commands, stack
+from orchestrator.embedded import cli, commands, stack
 from orchestrator.embedded.model import answers
 from orchestrator.embedded.ports import LOOPBACK
 from orchestrator.embedded.processes import Service
@@ -34,4 +34,4 @@ def processes(home, *, environment, ports):
 if __name__ == "__main__":
     commands.manage = manage
     stack.processes = processes
-    sys.exit(__main__.main_in_sentences())
+    sys.exit(cli.main_in_sentences())

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from orchestrator.embedded import __main__ as program
+from orchestrator.embedded import cli
 from orchestrator.embedded.report import Reporter
 from orchestrator.embedded.state import Home
 from orchestrator.embedded.supervisor import STOP_SIGNALS, InterruptedSupervisor, Supervisor
@@ -104,4 +104,4 @@ def test_a_signal_while_the_directions_are_printed_is_a_proper_end(tmp_path, mon
 
     monkeypatch.setattr("builtins.print", pressed)
 
-    assert Idle(Home(tmp_path)).run({}, lambda stack: program.stay("press Ctrl-C")) == 0
+    assert Idle(Home(tmp_path)).run({}, lambda stack: cli.stay("press Ctrl-C")) == 0
