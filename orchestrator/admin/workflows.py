@@ -6,8 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from unfold.admin import StackedInline
 from unfold.widgets import (
@@ -18,14 +17,12 @@ from unfold.widgets import (
 )
 
 from orchestrator.admin.reports import Shown, show_at_fields
+from orchestrator.admin.versions import VersionPages, download, graph_context
 from orchestrator.admin.workflow_forms import StepFormSet, WorkflowForm, step_form
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
-from orchestrator.core.mermaid import to_mermaid
-from orchestrator.core.parsing import parse
 from orchestrator.core.problems import Problem
 from orchestrator.core.yaml_io import MAX_BYTES, dump_text, load_text
-from orchestrator.models import Step, Workflow, WorkflowVersion
-from orchestrator.selectors.run_page import node_names
+from orchestrator.models import Step, Workflow
 from orchestrator.services.deletion import delete_workflow
 from orchestrator.services.drafts import draft_spec, save_draft
 from orchestrator.services.errors import InputInvalidError
@@ -124,7 +121,7 @@ class ImportForm(forms.Form):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(TenantModelAdmin):
+class WorkflowAdmin(VersionPages, TenantModelAdmin):
     view_scope = Scope.WORKFLOWS_READ
     edit_scope = Scope.WORKFLOWS_WRITE
     form = WorkflowForm
@@ -164,8 +161,7 @@ class WorkflowAdmin(TenantModelAdmin):
             load,
             self.page("run/", self.run),
             self.page("yaml/", self.yaml),
-            self.page("versions/<int:number>/", self.version),
-            self.page("versions/<int:number>/yaml/", self.version_yaml),
+            *self.version_pages(),
         ]
 
     @admin.display(description="Published", ordering="current_version__number")
@@ -303,7 +299,7 @@ class WorkflowAdmin(TenantModelAdmin):
             if run is not None:
                 return HttpResponseRedirect(reverse("admin:orchestrator_run_change", args=[run.pk]))
         context = {"workflow": workflow, "version": version, "schema": schema, "form": form}
-        return self._page(request, "run_form.html", f"Run {workflow.name}", context)
+        return self.shown_page(request, "run_form.html", f"Run {workflow.name}", context)
 
     def _start(self, request: HttpRequest, workflow: Workflow, form: RunForm) -> Any:
         given = form.cleaned_data["input"]
@@ -335,7 +331,7 @@ class WorkflowAdmin(TenantModelAdmin):
                     request, f"{workflow.name} is loaded as a draft.", messages.SUCCESS
                 )
                 return self._report(workflow)
-        return self._page(request, "import.html", "Import a workflow", {"form": form})
+        return self.shown_page(request, "import.html", "Import a workflow", {"form": form})
 
     def _load(self, form: ImportForm) -> Workflow | None:
         project: Project = form.cleaned_data["project"]
@@ -360,56 +356,10 @@ class WorkflowAdmin(TenantModelAdmin):
         workflow: Workflow = self.object_or_404(request, object_id)
         return download(dump_text(draft_spec(workflow)), f"{workflow.name}.yaml")
 
-    def version(self, request: HttpRequest, object_id: UUID, number: int) -> HttpResponse:
-        version = self._version_or_404(request, object_id, number)
-        context = {
-            **graph_context(version.spec),
-            "workflow": version.workflow,
-            "version": version,
-            "is_current": version.workflow.current_version_id == version.pk,
-            "text": dump_text(version.spec),
-        }
-        return self._page(request, "version.html", f"{version.workflow} version {number}", context)
-
-    def version_yaml(self, request: HttpRequest, object_id: UUID, number: int) -> HttpResponse:
-        version = self._version_or_404(request, object_id, number)
-        return download(dump_text(version.spec), f"{version.workflow.name}-{number}.yaml")
-
-    def _version_or_404(
-        self, request: HttpRequest, object_id: UUID, number: int
-    ) -> WorkflowVersion:
-        workflow: Workflow = self.object_or_404(request, object_id)
-        found = workflow.versions.filter(number=number).first() if number < 2**31 else None
-        if found is None:
-            raise Http404
-        return found
-
-    def _page(
-        self, request: HttpRequest, template: str, title: str, context: dict[str, Any]
-    ) -> HttpResponse:
-        shared = {**self.admin_site.each_context(request), "title": title, "opts": self.opts}
-        name = f"admin/orchestrator/workflow/{template}"
-        return TemplateResponse(request, name, {**shared, **context})
-
 
 def is_large(workflow: Workflow) -> bool:
     """Whether its steps are too many for one page of forms."""
     return workflow.steps.count() > MAX_FORM_STEPS
-
-
-def graph_context(spec: dict[str, Any]) -> dict[str, Any]:
-    parsed = parse(spec).spec
-    try:
-        graph = to_mermaid(parsed) if parsed else ""
-    except WorkflowInvalidError:  # a large graph is drawn by levels, and a cycle has none
-        graph = ""
-    return {"graph": graph, "nodes": node_names(parsed)}
-
-
-def download(text: str, name: str) -> HttpResponse:
-    response = HttpResponse(text, content_type="application/yaml; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
 
 
 _EXAMPLES: dict[str, Any] = {

@@ -13,13 +13,16 @@ from rest_framework.response import Response
 from orchestrator.api import serializers as forms
 from orchestrator.api.parsers import SPEC_PARSERS
 from orchestrator.api.renderers import MermaidRenderer, SpecYamlRenderer
+from orchestrator.api.versions import DiffOut, DiffQuery, RestoreBody, told
 from orchestrator.core.mermaid import to_mermaid
 from orchestrator.core.parsing import spec_from_mapping
 from orchestrator.models import Workflow
+from orchestrator.selectors.versions import current_number, version_diff
 from orchestrator.selectors.workflows import shape_of, workflows_like, workflows_of
 from orchestrator.services import drafts
 from orchestrator.services import workflows as service
 from orchestrator.services.deletion import delete_workflow
+from orchestrator.services.versions import restore_version
 from tenants.api.base import ApiView, no_content
 from tenants.api.serializers import Query, Strict
 from tenants.roles import Scope
@@ -122,6 +125,26 @@ class WorkflowView(ApiView):
     def version(self, request: Request, number: int, **_: Any) -> Response:
         found = self.found(self._workflow().versions.defer("plan"), number=number)
         return Response(self.shown(forms.VersionDetail, found))
+
+    @extend_schema(parameters=[_NUMBER], request=RestoreBody, responses={200: forms.WorkflowDetail})
+    @action(detail=True, methods=["post"], url_path="versions/<int:number>/restore")
+    def restore(self, request: Request, number: int, **_: Any) -> Response:
+        """Make the draft equal to a version; with `publish`, a new version too."""
+        workflow = self._workflow()
+        asked = self.body(RestoreBody)
+        version = self.found(workflow.versions.select_related("workflow__project"), number=number)
+        restored = restore_version(version, and_publish=asked["publish"])
+        return Response(self._detail(restored))
+
+    @extend_schema(parameters=[DiffQuery], responses=DiffOut)
+    @action(detail=True)
+    def diff(self, request: Request, **_: Any) -> Response:
+        """What changed between two versions, or since one of them in the draft."""
+        workflow = self._workflow()
+        asked = {"after": None, **self.query(DiffQuery)}
+        if "before" not in asked:
+            asked["before"] = current_number(workflow)
+        return Response(self.shown(DiffOut, told(version_diff(workflow, **asked))))
 
     @extend_schema(responses=forms.ShapeOut)
     @action(detail=True)
