@@ -9,5 +9,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings.dev")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "true")
 
 app = BatchingCelery("muster")
-app.config_from_object("django.conf:settings", namespace="CELERY")
+app.config_from_object("orchestrator.settings.celery")
 app.autodiscover_tasks(["orchestrator"])

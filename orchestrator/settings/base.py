@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from orchestrator.settings.celery import *
+from orchestrator.settings.celery import broker_url as CELERY_BROKER_URL
 from orchestrator.settings.env import (
     env_bool,
     env_database,
