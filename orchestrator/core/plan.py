@@ -1,21 +1,29 @@
-"""A spec compiled for the engine, and the one decision about what may start next."""
+"""A spec compiled for the engine: steps with all that running them takes."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import TypeAdapter
 
 from orchestrator.core import graph
+from orchestrator.core.conditions import compile_condition
 from orchestrator.core.config import AgentConfig, agent_of, step_config
 from orchestrator.core.errors import CyclicWorkflowError
 from orchestrator.core.jsonvalue import Json
-from orchestrator.core.spec import DEFAULT_PRIORITY, FailurePolicy, StepSpec, WorkflowSpec
-from orchestrator.core.state import AgentRunStatus
+from orchestrator.core.spec import (
+    DEFAULT_PRIORITY,
+    ApprovalSpec,
+    FailurePolicy,
+    RetrySpec,
+    StepKind,
+    StepSpec,
+    WorkflowSpec,
+)
 from orchestrator.core.template import references
 from orchestrator.core.values import AnyJson, JsonObject
 
@@ -26,7 +34,10 @@ _TEMPLATED: Final = ("prompt", "arguments")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """A step with all that running it takes; nothing is left to look up in the spec."""
+    """A step with all that running it takes; nothing is left to look up in the spec.
+
+    Plans are kept with their versions: a new field needs a default, which older plans take.
+    """
 
     name: str
     position: int  # in the author's order
@@ -42,6 +53,32 @@ class PlannedStep:
     provider: str | None
     model: str | None
     config: JsonObject  # the agent, overlaid by the step
+    kind: StepKind = "agent"
+    join: Literal["all", "any"] = "all"
+    when: str | None = None
+    when_reads: tuple[str, ...] = ()  # steps whose outputs the condition uses
+    retry: RetrySpec | None = None  # None: as the platform is set
+    delay_seconds: int = 0
+    approval: ApprovalSpec | None = None
+    # What the statement that records its completion does on its own (`adaptive` only):
+    next_steps: tuple[str, ...] = ()  # start these, which need nothing else
+    gates: tuple[int, ...] = ()  # lower these counters
+    tells: bool = False  # ask `advance`, which knows more than counting
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it starts once all its needs have completed, and nothing else is to be asked."""
+        return self.kind == "agent" and self.join == "all" and self.when is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A counter of needs that several steps share, so that 100 x 100 needs are 200 edges."""
+
+    number: int
+    needs: int  # how many have to complete
+    steps: tuple[str, ...]  # start then
+    tells: bool = False  # ask `advance` then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +90,8 @@ class Plan:
     output: AnyJson  # the declared output mapping
     output_reads: tuple[str, ...]  # what the run's output is assembled from
     exits: tuple[str, ...]
+    deadline_seconds: int | None = None
+    gates: tuple[Gate, ...] = ()
 
     def step(self, name: str) -> PlannedStep:
         return self._by_name[name]
@@ -80,7 +119,7 @@ def compile_plan(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
     level_of = _levels(needs, strategy=spec.strategy)
     exits = tuple(graph.exit_steps(needs))
     read = _steps_read([spec.output], order=needs)
-    return Plan(
+    plan = Plan(
         steps=tuple(
             _planned(step, spec=spec, agents=agents, position=position, level=level_of[step.name])
             for position, step in enumerate(spec.steps)
@@ -91,7 +130,9 @@ def compile_plan(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
         output=spec.output,
         output_reads=exits if spec.output is None else read,
         exits=exits,
+        deadline_seconds=spec.deadline.seconds if spec.deadline else None,
     )
+    return _counted(plan) if spec.strategy == "adaptive" else plan
 
 
 def _planned(
@@ -103,28 +144,93 @@ def _planned(
     level: int,
 ) -> PlannedStep:
     agent = agent_of(step, agents) or {}
-    config = step_config(step, agent=agent, defaults=spec.defaults)
-    kind = str(config.get("type"))
+    config = step_config(step, agent=agent, defaults=spec.defaults) if step.agent else {}
+    kind = str(config.get("type", step.kind))
     timeout = step.timeout or spec.defaults.timeout
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
-    given = [config.get(name) for name in _TEMPLATED]
+    given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval)]
     templates = _steps_read(given, order=())
     return PlannedStep(
         name=step.name,
         position=position,
         level=level,
-        needs=tuple(step.needs),
+        needs=tuple(dict.fromkeys(step.needs)),
         reads=tuple(step.needs) if kind == "aggregator" else templates,
         reads_input=any(path.split(".")[0] == "input" for path in references(given)),
         priority=next(priority for priority in known if priority is not None),
         timeout_seconds=timeout.seconds if timeout else DEFAULT_TIMEOUT_SECONDS,
         agent=step.agent if isinstance(step.agent, str) else kind,
-        uses_model=kind not in _WITHOUT_MODEL,
+        uses_model=step.kind == "agent" and kind not in _WITHOUT_MODEL,
         role=_text(config.get("role")),
         provider=_text(config.get("provider")),
         model=_text(config.get("model")),
         config=config,
+        kind=step.kind,
+        join=step.join,
+        when=step.when,
+        when_reads=tuple(sorted(compile_condition(step.when).steps)) if step.when else (),
+        retry=step.retry or spec.defaults.retry,
+        delay_seconds=step.delay.seconds if step.delay else 0,
+        approval=step.approval,
     )
+
+
+def _asked(approval: ApprovalSpec | None) -> list[Json]:
+    return [approval.question, approval.show] if approval else []
+
+
+def _counted(plan: Plan) -> Plan:
+    """With what a completing step does by itself: what it starts, and which counters it lowers.
+
+    Steps that need the same share one gate; a step with a single need takes none. The last gate
+    counts the exits: once all of them have completed, so has the run.
+    """
+    followers: dict[tuple[str, ...], list[PlannedStep]] = {}
+    for step in plan.steps:
+        if step.needs:
+            followers.setdefault(tuple(sorted(step.needs)), []).append(step)
+    edges = _Edges()
+    for needs, steps in followers.items():
+        edges.add(needs, steps)
+    edges.add_gate(plan.exits, (), tells=True)
+    return replace(
+        plan, steps=tuple(map(edges.onto, plan.steps)), gates=tuple(edges.gates)
+    )
+
+
+class _Edges:
+    """What completing each step does, gathered by the name of the step."""
+
+    def __init__(self) -> None:
+        self.gates: list[Gate] = []
+        self._next: dict[str, list[str]] = {}
+        self._gates_of: dict[str, list[int]] = {}
+        self._tellers: set[str] = set()
+
+    def add(self, needs: tuple[str, ...], steps: Sequence[PlannedStep]) -> None:
+        plain = tuple(step.name for step in steps if step.is_plain)
+        if any(step.join == "any" for step in steps):
+            self._tellers.update(needs)
+        if len(needs) > 1:
+            self.add_gate(needs, plain, tells=len(plain) < len(steps))
+            return
+        self._next.setdefault(needs[0], []).extend(plain)
+        if len(plain) < len(steps):
+            self._tellers.add(needs[0])
+
+    def add_gate(self, needs: Sequence[str], steps: tuple[str, ...], *, tells: bool) -> None:
+        gate = Gate(number=len(self.gates), needs=len(needs), steps=steps, tells=tells)
+        self.gates.append(gate)
+        for need in needs:
+            self._gates_of.setdefault(need, []).append(gate.number)
+
+    def onto(self, step: PlannedStep) -> PlannedStep:
+        return replace(
+            step,
+            next_steps=tuple(self._next.get(step.name, ())),
+            gates=tuple(self._gates_of.get(step.name, ())),
+            tells=step.name in self._tellers,
+        )
 
 
 def _text(value: Json) -> str | None:
@@ -179,97 +285,3 @@ def plan_to_json(plan: Plan) -> JsonObject:
 
 def plan_from_json(data: Mapping[str, Json]) -> Plan:
     return _PLAN.validate_python(data)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a run is: per level how many steps are unsettled, and which did not complete."""
-
-    unsettled: Mapping[int, int]  # a level that is not named has none
-    pending: Mapping[int, int]  # those among them that were not handed out yet
-    failed: frozenset[str] = frozenset()
-    skipped: frozenset[str] = frozenset()
-    cancelled: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls,
-        unsettled: Mapping[str, Mapping[str, int]] | None,
-        not_completed: Mapping[str, str] | None,
-    ) -> Progress:
-        """From what the database counts: states per level, and the state of the others by step."""
-        levels = {int(level): states for level, states in (unsettled or {}).items()}
-        by_status: dict[str, set[str]] = {}
-        for name, status in (not_completed or {}).items():
-            by_status.setdefault(status, set()).add(name)
-        stopped = by_status.get(AgentRunStatus.BUDGET_EXCEEDED, set())
-        return cls(
-            unsettled={level: sum(states.values()) for level, states in levels.items()},
-            pending={
-                level: states.get(AgentRunStatus.PENDING, 0) for level, states in levels.items()
-            },
-            failed=frozenset(by_status.get(AgentRunStatus.FAILED, set()) | stopped),
-            skipped=frozenset(by_status.get(AgentRunStatus.SKIPPED, set())),
-            cancelled=frozenset(by_status.get(AgentRunStatus.CANCELLED, set())),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What to do now. With nothing to do, the run waits for steps that are at work."""
-
-    dispatch: tuple[str, ...] = ()  # of one level, the most urgent first
-    level: int | None = None  # of the dispatched steps
-    skip: Mapping[str, str] = field(default_factory=dict)  # step -> one sentence why
-    stop_in_flight: bool = False  # what still works would change nothing any more
-    is_settled: bool = False  # once the skips are written, nothing is left to do
-
-
-def ready(plan: Plan, progress: Progress) -> Decision:
-    """What may start now: the next level, once all levels below are settled.
-
-    Repeating a decision is harmless: only what is still pending can be handed out or skipped.
-    """
-    if progress.failed and plan.failure.mode == "fail_fast":
-        return _stopped(plan, progress)
-    blocked = progress.failed | progress.skipped | progress.cancelled
-    skip: dict[str, str] = {}
-    for level, steps in enumerate(plan.levels):
-        if not progress.unsettled.get(level):
-            continue
-        if not progress.pending.get(level):
-            return Decision(skip=skip)
-        skipped = _skips(steps, blocked=blocked)
-        skip |= skipped
-        blocked |= skipped.keys()
-        dispatch = tuple(step.name for step in steps if step.name not in blocked)
-        if dispatch:
-            return Decision(dispatch=dispatch, level=level, skip=skip)
-    return Decision(skip=skip, is_settled=True)
-
-
-def _skips(steps: Sequence[PlannedStep], *, blocked: frozenset[str]) -> dict[str, str]:
-    """Steps that a need keeps from running. Every skip so far goes back to a failure."""
-    if not blocked:
-        return {}
-    culprits = ((step, next((n for n in step.needs if n in blocked), None)) for step in steps)
-    return {
-        step.name: f"It needs `{culprit}`, which did not complete"
-        for step, culprit in culprits
-        if culprit is not None and step.name not in blocked
-    }
-
-
-def _stopped(plan: Plan, progress: Progress) -> Decision:
-    culprit = min(progress.failed, key=lambda name: plan.step(name).position)
-    reason = f"`{culprit}` failed, and the workflow fails fast"
-    settled = progress.failed | progress.skipped | progress.cancelled
-    skip = {
-        step.name: reason
-        for level, steps in enumerate(plan.levels)
-        if progress.pending.get(level)
-        for step in steps
-        if step.name not in settled
-    }
-    in_flight = sum(progress.unsettled.values()) - sum(progress.pending.values())
-    return Decision(skip=skip, stop_in_flight=in_flight > 0, is_settled=in_flight == 0)

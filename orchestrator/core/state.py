@@ -58,33 +58,39 @@ RUN_TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     ),
     _R.PAUSED: frozenset({_R.RUNNING, _R.FAILED, _R.CANCELLED, _R.BUDGET_EXCEEDED}),
     _R.COMPLETED: frozenset(),
-    _R.PARTIALLY_COMPLETED: frozenset(),
-    _R.FAILED: frozenset(),
-    _R.CANCELLED: frozenset(),
-    _R.BUDGET_EXCEEDED: frozenset(),
+    # Taken up again by a person, who has what did not complete tried once more.
+    _R.PARTIALLY_COMPLETED: frozenset({_R.RUNNING}),
+    _R.FAILED: frozenset({_R.RUNNING}),
+    _R.CANCELLED: frozenset({_R.RUNNING}),
+    _R.BUDGET_EXCEEDED: frozenset({_R.RUNNING}),
 }
 
 _STOPS = frozenset({_A.FAILED, _A.CANCELLED, _A.BUDGET_EXCEEDED})
 
 AGENT_RUN_TRANSITIONS: Final[Mapping[AgentRunStatus, frozenset[AgentRunStatus]]] = {
-    # Straight to queued when a level is made ready and published by one statement.
-    _A.PENDING: frozenset({_A.READY, _A.QUEUED, _A.SKIPPED, _A.CANCELLED}),
+    # Straight to queued when a step is made ready and published by one statement; to waiting for
+    # a delay or an approval; to failed when its condition raises.
+    _A.PENDING: frozenset(
+        {_A.READY, _A.QUEUED, _A.WAITING, _A.SKIPPED, _A.FAILED, _A.CANCELLED}
+    ),
     # Claimed straight away when an older message for the same agent run is still on its way.
     _A.READY: frozenset({_A.QUEUED, _A.RUNNING, _A.WAITING, _A.SKIPPED}) | _STOPS,
     _A.QUEUED: frozenset({_A.READY, _A.RUNNING, _A.WAITING, _A.SKIPPED}) | _STOPS,
     # Back to ready or queued when the lease of its worker runs out.
     _A.RUNNING: frozenset({_A.READY, _A.QUEUED, _A.WAITING, _A.COMPLETED}) | _STOPS,
-    _A.WAITING: frozenset({_A.READY, _A.COMPLETED, _A.SKIPPED}) | _STOPS,
+    _A.WAITING: frozenset({_A.READY, _A.QUEUED, _A.COMPLETED, _A.SKIPPED}) | _STOPS,
     _A.COMPLETED: frozenset(),
-    _A.FAILED: frozenset(),
-    _A.SKIPPED: frozenset(),
-    _A.CANCELLED: frozenset(),
-    _A.BUDGET_EXCEEDED: frozenset(),
+    # With its run, when a person has it taken up again.
+    _A.FAILED: frozenset({_A.PENDING}),
+    _A.SKIPPED: frozenset({_A.PENDING}),
+    _A.CANCELLED: frozenset({_A.PENDING}),
+    _A.BUDGET_EXCEEDED: frozenset({_A.PENDING}),
 }
 
-TERMINAL_RUN: Final = frozenset(s for s, targets in RUN_TRANSITIONS.items() if not targets)
+LIVE_RUN: Final = frozenset({_R.PENDING, _R.RUNNING, _R.PAUSED})
+TERMINAL_RUN: Final = frozenset(RunStatus) - LIVE_RUN
 TERMINAL_AGENT_RUN: Final = frozenset(
-    s for s, targets in AGENT_RUN_TRANSITIONS.items() if not targets
+    {_A.COMPLETED, _A.FAILED, _A.SKIPPED, _A.CANCELLED, _A.BUDGET_EXCEEDED}
 )
 
 StatusT = TypeVar("StatusT", RunStatus, AgentRunStatus)

@@ -22,7 +22,8 @@ class Claim:
     """One attempt at an agent run. `attempt` is the fencing token of all that it writes.
 
     `outputs` holds the outputs of the steps it reads, by name; `replies` the answers that
-    earlier attempts paid for, by turn.
+    earlier attempts paid for, by turn. `failures` is how many attempts failed before; those
+    whose worker was lost do not count.
     """
 
     tenant_id: UUID
@@ -31,6 +32,7 @@ class Claim:
     version_id: UUID
     step: str
     attempt: int
+    failures: int
     input: JsonValue
     outputs: Mapping[str, JsonValue]
     replies: Mapping[str, Mapping[str, Any]]

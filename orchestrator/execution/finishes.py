@@ -7,37 +7,45 @@ from uuid import UUID
 from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
+from orchestrator.core.hints import RunHints, hints_of
+from orchestrator.core.state import AgentRunStatus
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import MOST
 from orchestrator.execution.coalescing import Coalescer
 
 _FINISH = """
-SELECT * FROM muster_finish_all(%s, %s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[],
-                                %s::json[], %s::jsonb[])
+SELECT * FROM muster_finish_all(%s, %s, %s::uuid[], %s::int[], %s::text[], %s::text[],
+                                %s::text[], %s::json[], %s::jsonb[], %s::float[], %s::jsonb[])
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """The outcome of an attempt: an output, or an error and its reason in words."""
+    """The outcome of an attempt: an output, or an error and its reason in words.
+
+    Status `waiting` lets the agent run try again `again_in` seconds later; `queued` takes it
+    from a worker that is gone. `ended` is what the agent run was before: at work, or waiting
+    for something that a worker does not do.
+    """
 
     tenant_id: UUID
     agent_run_id: UUID
     attempt: int
-    status: str
-    reason: str
-    prompt: str | None
-    output: JsonValue
-    error: Mapping[str, JsonValue] | None
+    status: AgentRunStatus
+    reason: str = ""
+    prompt: str | None = None
+    output: JsonValue = None
+    error: Mapping[str, JsonValue] | None = None
+    again_in: float | None = None
+    system: Mapping[str, JsonValue] | None = None
+    ended: AgentRunStatus = AgentRunStatus.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What the finisher must publish: the next agent run of a windowed level, and `advance`."""
+    """What the finisher must publish: for all that was written together with its outcome."""
 
-    next_agent_run: UUID | None
-    next_priority: int
-    advance: bool
+    hints: Sequence[RunHints] = ()
 
 
 def finish(given: Finish, *, give_up: Callable[[], bool]) -> Finished | None:
@@ -48,11 +56,13 @@ def finish(given: Finish, *, give_up: Callable[[], bool]) -> Finished | None:
     return engine_db.persistently(lambda: _finishes(given), give_up=give_up)
 
 
-def _finish_all(given: Sequence[Finish]) -> list[Finished | None]:
-    """Outcomes of one tenant together."""
+def finish_all(given: Sequence[Finish]) -> list[Finished | None]:
+    """Outcomes of one tenant, of agent runs in one state, together. The first that counted has
+    the hints for all."""
     rows = engine_db.many(
         _FINISH,
         given[0].tenant_id,
+        given[0].ended,
         [one.agent_run_id for one in given],
         [one.attempt for one in given],
         [one.status for one in given],
@@ -60,15 +70,18 @@ def _finish_all(given: Sequence[Finish]) -> list[Finished | None]:
         [one.prompt for one in given],
         [None if one.error else Json(one.output) for one in given],
         [Jsonb(one.error) if one.error else None for one in given],
+        [one.again_in for one in given],
+        [Jsonb(one.system) if one.system else None for one in given],
     )
-    by_attempt = {(row["agent_run_id"], row["attempt"]): _finished(row) for row in rows}
-    return [by_attempt[one.agent_run_id, one.attempt] for one in given]
+    counted = {(row["agent_run_id"], row["priority"]) for row in rows if row["what"] == "finished"}
+    hints = hints_of(given[0].tenant_id, (row for row in rows if row["what"] != "finished"))
+    results: list[Finished | None] = []
+    for one in given:
+        is_counted = (one.agent_run_id, one.attempt) in counted
+        results.append(Finished(hints) if is_counted else None)
+        if is_counted:
+            hints = []
+    return results
 
 
-def _finished(row: engine_db.Row) -> Finished | None:
-    if not row["finished"]:
-        return None
-    return Finished(row["next_agent_run"], row["next_priority"] or 0, row["advance"])
-
-
-_finishes = Coalescer(_finish_all, key=lambda given: given.tenant_id, most=MOST)
+_finishes = Coalescer(finish_all, key=lambda given: (given.tenant_id, given.ended), most=MOST)

@@ -16,16 +16,26 @@ from orchestrator.execution import engine_db
 
 log = structlog.get_logger(__name__)
 
-_RENEW = "SELECT muster_renew_leases(%s, %s::uuid[], %s::int[], %s::interval) AS id"
+_RENEW = "SELECT * FROM muster_renew_leases(%s, %s::uuid[], %s::int[], %s::interval, %s::interval)"
+
+# How long after its step's time a thread may still report, before it counts as hung.
+GRACE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Held for one attempt. `lost` is set once the row is somebody else's: send nothing more."""
+    """Held for one attempt. `lost` is set once the row is somebody else's: send nothing more.
+    `stopping` is set once its run is to end: cut short what is under way, and report.
+    """
 
     agent_run_id: UUID
     attempt: int
     lost: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_over(self) -> bool:
+        return self.lost.is_set() or self.stopping.is_set()
 
 
 class LeaseKeeper:
@@ -87,11 +97,14 @@ class LeaseKeeper:
             [lease.agent_run_id for lease in held],
             [lease.attempt for lease in held],
             self._lease,
+            GRACE,
         )
-        ours = {row["id"] for row in renewed}
+        ours = {row["id"]: row["is_stopping"] for row in renewed}
         for lease in held:
             if lease.agent_run_id not in ours:
                 lease.lost.set()
+            elif ours[lease.agent_run_id]:
+                lease.stopping.set()
 
 
 def lease_length() -> timedelta:

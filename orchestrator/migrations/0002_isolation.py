@@ -20,6 +20,8 @@ class Migration(migrations.Migration):
         IsolateTenant("Attempt", audited=False, append_only=True, leaf=True),
         IsolateTenant("LlmCall", audited=False, leaf=True),
         IsolateTenant("RunEvent", audited=False, append_only=True, leaf=True),
+        IsolateTenant("Gate", audited=False, leaf=True),
+        IsolateTenant("ReadyAgentRun", audited=False, leaf=True),
         TenantReference("Workflow", "project"),
         TenantReference("Step", "workflow"),
         TenantReference("WorkflowVersion", "workflow"),
@@ -32,4 +34,6 @@ class Migration(migrations.Migration):
         TenantReference("LlmCall", "agent_run"),
         TenantReference("LlmCall", "run"),
         TenantReference("RunEvent", "run"),
+        TenantReference("Gate", "run"),
+        TenantReference("ReadyAgentRun", "run"),
     ]

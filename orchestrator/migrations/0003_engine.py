@@ -3,10 +3,16 @@ from django.db import migrations
 from tenants.kernel.sql import run_sql_file
 
 _FUNCTIONS = """
-muster_event, muster_claim, muster_claim_all, muster_finish_all, muster_open_call, muster_charge, muster_end_call,
-muster_want_advance, muster_finish, muster_sum_calls, muster_queue_ready, muster_top_up, muster_doubt_calls, muster_begin_advance,
-muster_skip_steps, muster_queue_level, muster_finish_run, muster_renew_leases,
-muster_version_plan, muster_stop_steps, muster_check_transition
+muster_event, muster_claim_all, muster_open_call, muster_charge, muster_end_call,
+muster_doubt_calls, muster_want_advance, muster_queue, muster_make_ready, muster_take_ready,
+muster_hand_out, muster_lower_gates, muster_finish_all, muster_sum_calls, muster_begin_advance,
+muster_settle_steps, muster_start_wait, muster_stop_steps, muster_queue_level,
+muster_queue_steps, muster_top_up, muster_finish_run, muster_stop_run, muster_pause_run,
+muster_resume_run, muster_retry_run, muster_renew_leases, muster_version_plan,
+muster_check_transition
+"""
+_SWEEPS = """
+muster_sweep_find, muster_publish_again, muster_wake, muster_sweep_runs, muster_sweep_ends
 """
 
 
@@ -24,10 +30,14 @@ class Migration(migrations.Migration):
             "ALTER TABLE agent_run SET (fillfactor = 50); ALTER TABLE run SET (fillfactor = 50)",
             "ALTER TABLE agent_run RESET (fillfactor); ALTER TABLE run RESET (fillfactor)",
         ),
-        run_sql_file(__file__, "engine.sql", reverse=f"DROP FUNCTION {_FUNCTIONS} CASCADE"),
+        run_sql_file(
+            __file__,
+            "engine.sql",
+            reverse=f"DROP FUNCTION {_FUNCTIONS} CASCADE; DROP TYPE muster_hint",
+        ),
         run_sql_file(
             __file__,
             "sweep.sql",
-            reverse="DROP FUNCTION muster_sweep_leases, muster_sweep_messages, muster_sweep_runs",
+            reverse=f"DROP FUNCTION {_SWEEPS}",
         ),
     ]

@@ -1,11 +1,22 @@
-from orchestrator.models.run import AgentRun, Attempt, CallStatus, LlmCall, Run, RunEvent
+from orchestrator.models.run import (
+    AgentRun,
+    Attempt,
+    CallStatus,
+    Gate,
+    LlmCall,
+    ReadyAgentRun,
+    Run,
+    RunEvent,
+)
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [
     "AgentRun",
     "Attempt",
     "CallStatus",
+    "Gate",
     "LlmCall",
+    "ReadyAgentRun",
     "Run",
     "RunEvent",
     "Step",

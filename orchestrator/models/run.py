@@ -6,7 +6,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from orchestrator.core.state import AgentRunStatus, RunStatus
+from orchestrator.core.state import LIVE_RUN, AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.models.workflow import Workflow, WorkflowVersion
 from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantForeignKey, TenantOwned
@@ -31,8 +31,14 @@ class Run(TenantOwned):
     # Coalesces hints: `advance` is published only when this turns true.
     advance_wanted = models.BooleanField(default=False, db_default=False)
     advance_wanted_at = models.DateTimeField(null=True)
-    # What a level wider than its window still has to settle; null where a chord counts.
-    level_left = models.IntegerField(null=True)
+    # How many agent runs may be in flight, and how many are: counted only where more are due at
+    # a time than may run, so that in all other runs finishing steps do not queue up for this row.
+    window = models.IntegerField(null=True)
+    in_flight = models.IntegerField(default=0, db_default=0)
+    deadline_at = models.DateTimeField(null=True)
+    # How the run is to end once nothing is at work any more, and the sentence why.
+    stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")
+    stop_reason = models.TextField(blank=True, default="", db_default="")
     cost_nano = models.BigIntegerField(default=0, db_default=0)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -54,7 +60,7 @@ class Run(TenantOwned):
             models.Index(
                 fields=["created_at"],
                 name="run_live",
-                condition=Q(status__in=["pending", "running"]),
+                condition=Q(status__in=sorted(LIVE_RUN)),
             ),
         ]
 
@@ -81,17 +87,29 @@ class AgentRun(TenantOwned):
         db_default=AgentRunStatus.PENDING.value,
     )
     status_reason = models.TextField(blank=True, default="", db_default="")
+    # What a waiting agent run waits for, and when it goes on by itself.
+    waiting_for = models.CharField(
+        max_length=16, blank=True, choices=[(r, r) for r in WaitingReason], default="", db_default=""
+    )
+    due_at = models.DateTimeField(null=True)
+    kind = models.CharField(max_length=16, default="agent", db_default="agent")
     priority = models.PositiveSmallIntegerField(default=5)
     agent = models.CharField(max_length=63, blank=True, default="", db_default="")
     uses_model = models.BooleanField(default=True)
-    # How the barrier of its level learns that it ended: a chord, the counter, or neither.
+    # Who learns that it ended: the chord of its level, `advance`, or the counters of its run.
     in_chord = models.BooleanField(default=False, db_default=False)
-    windowed = models.BooleanField(default=False, db_default=False)
+    tells = models.BooleanField(default=False, db_default=False)
+    # What its completion starts, and which gates it lowers (see `core.plan`).
+    next_steps = ArrayField(models.TextField(), default=list, db_default=[])
+    gates = ArrayField(models.IntegerField(), default=list, db_default=[])
     # Names of the steps whose outputs its templates read.
     reads = ArrayField(models.TextField(), default=list)
     reads_input = models.BooleanField(default=True)
     attempt = models.PositiveIntegerField(default=0, db_default=0)
     lost_count = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # Attempts that count no more, since a person had the step tried anew.
+    forgiven = models.PositiveIntegerField(default=0, db_default=0)
+    timeout_seconds = models.PositiveIntegerField(default=30, db_default=30)
     worker = models.TextField(blank=True, default="", db_default="")
     lease_until = models.DateTimeField(null=True)
     published_at = models.DateTimeField(null=True)
@@ -129,6 +147,60 @@ class AgentRun(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.step} ({self.status})"
+
+
+class Gate(models.Model):
+    """How many needs that several steps share have not completed yet (see `core.plan`)."""
+
+    pk = models.CompositePrimaryKey("run_id", "number")
+    tenant = models.ForeignKey(
+        "tenants.Tenant",
+        on_delete=models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
+    number = models.IntegerField()
+    left = models.IntegerField()
+    steps = ArrayField(models.TextField())
+    tells = models.BooleanField()
+
+    objects = models.Manager()
+
+    class Meta:
+        db_table = "gate"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(left__gte=0), name="gate_left_not_negative")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.left} left"
+
+
+class ReadyAgentRun(models.Model):
+    """The queue of a run with a window: agent runs that are due and wait for a place."""
+
+    pk = models.CompositePrimaryKey("run_id", "urgency", "position")
+    tenant = models.ForeignKey(
+        "tenants.Tenant",
+        on_delete=models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
+    urgency = models.SmallIntegerField()  # 0 goes first: 10 less the priority
+    position = models.IntegerField()
+    agent_run_id = models.UUIDField()
+
+    objects = models.Manager()
+
+    class Meta:
+        db_table = "ready_agent_run"
+
+    def __str__(self) -> str:
+        return str(self.agent_run_id)
 
 
 class Attempt(TenantOwned):

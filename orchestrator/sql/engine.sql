@@ -8,55 +8,46 @@ RETURNS void LANGUAGE sql AS $$
     VALUES (p_tenant, p_run, p_agent_run, clock_timestamp(), p_type, p_data)
 $$;
 
--- Takes a queued agent run for a worker: one winner, next attempt, a lease. Brings all that
--- the attempt needs; no row means that a duplicate delivery lost, or that the run stopped.
-CREATE FUNCTION muster_claim(p_tenant uuid, p_agent_run uuid, p_worker text, p_lease interval)
-RETURNS TABLE (run_id uuid, version_id uuid, step text, attempt integer, input json,
-               outputs json, replies jsonb, environment_credentials boolean)
-LANGUAGE plpgsql AS $$
-DECLARE
-    a agent_run;
-    r run;
-BEGIN
-    PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    UPDATE agent_run ar
-       SET status = 'running', attempt = ar.attempt + 1, worker = p_worker,
-           lease_until = clock_timestamp() + p_lease, attempt_started_at = clock_timestamp(),
-           started_at = COALESCE(ar.started_at, clock_timestamp())
-      FROM run
-     WHERE ar.id = p_agent_run AND ar.status = 'queued'
-       AND run.id = ar.run_id AND run.status = 'running'
-    RETURNING ar.* INTO a;
-    IF NOT FOUND THEN RETURN; END IF;
-    SELECT * INTO r FROM run WHERE id = a.run_id;
-    PERFORM muster_event(p_tenant, a.run_id, a.id, 'agent.running',
-        jsonb_build_object('step', a.step, 'attempt', a.attempt, 'worker', p_worker));
-    RETURN QUERY SELECT a.run_id, r.version_id, a.step::text, a.attempt,
-        CASE WHEN a.reads_input THEN r.input END,
-        CASE WHEN a.reads <> '{}' THEN
-            (SELECT json_object_agg(o.step, o.output) FROM agent_run o
-              WHERE o.run_id = a.run_id AND o.step = ANY (a.reads)) END,
-        CASE WHEN a.attempt > 1 THEN
-            (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
-              WHERE c.agent_run_id = a.id AND c.status = 'closed') END,
-        t.uses_environment_credentials
-        FROM tenant t WHERE t.id = p_tenant;
-END $$;
-
--- Claims for several threads of a worker in one round trip, in the order of ids, as all locks are.
+-- Takes queued agent runs for a worker, for several of its threads at once: one winner each, next
+-- attempt, a lease that ends with the step's time at the latest. Brings all that the attempts
+-- need; no row means that a duplicate delivery lost, or that the run has stopped.
 CREATE FUNCTION muster_claim_all(p_tenant uuid, p_agent_runs uuid[], p_worker text, p_lease interval)
 RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attempt integer,
-               input json, outputs json, replies jsonb, environment_credentials boolean)
+               failures integer, input json, outputs json, replies jsonb,
+               environment_credentials boolean)
 LANGUAGE plpgsql AS $$
-DECLARE
-    v_id uuid;
 BEGIN
-    FOR v_id IN SELECT DISTINCT unnest(p_agent_runs) ORDER BY 1 LOOP
-        RETURN QUERY SELECT v_id, c.* FROM muster_claim(p_tenant, v_id, p_worker, p_lease) c;
-    END LOOP;
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    RETURN QUERY
+    WITH taken AS (
+        UPDATE agent_run a
+           SET status = 'running', attempt = a.attempt + 1, worker = p_worker,
+               lease_until = clock_timestamp() + p_lease, attempt_started_at = clock_timestamp(),
+               started_at = COALESCE(a.started_at, clock_timestamp())
+          FROM run r
+         WHERE a.id = ANY (p_agent_runs) AND a.status = 'queued'
+           AND r.id = a.run_id AND r.status = 'running' AND r.stop_wanted = ''
+        RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads,
+                  CASE WHEN a.reads_input THEN r.input END AS input, r.version_id),
+    told AS (
+        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+        SELECT p_tenant, k.run_id, k.id, clock_timestamp(), 'agent.running',
+               jsonb_build_object('step', k.step, 'attempt', k.attempt, 'worker', p_worker)
+          FROM taken k)
+    SELECT k.id, k.run_id, k.version_id, k.step::text, k.attempt,
+           k.attempt - 1 - k.lost_count - k.forgiven, k.input,
+           CASE WHEN k.reads <> '{}' THEN
+               (SELECT json_object_agg(o.step, o.output) FROM agent_run o
+                 WHERE o.run_id = k.run_id AND o.step = ANY (k.reads)) END,
+           CASE WHEN k.attempt > 1 THEN
+               (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
+                 WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
+           t.uses_environment_credentials
+      FROM taken k CROSS JOIN (SELECT x.uses_environment_credentials FROM tenant x WHERE x.id = p_tenant) t;
 END $$;
 
--- Records a call before it is sent. False: the attempt lost its lease and must not send.
+-- Records a call before it is sent. False: the attempt lost its lease, or its run is to end, and
+-- it must not send.
 CREATE FUNCTION muster_open_call(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer,
     p_provider text, p_model text, p_role text, p_request jsonb, p_hold bigint, p_prices jsonb)
@@ -65,10 +56,10 @@ DECLARE
     v_run uuid;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    SELECT run_id INTO v_run FROM agent_run
-     WHERE id = p_agent_run AND attempt = p_attempt AND status = 'running'
-       AND lease_until > clock_timestamp()
-       FOR NO KEY UPDATE;
+    SELECT a.run_id INTO v_run FROM agent_run a JOIN run r ON r.id = a.run_id
+     WHERE a.id = p_agent_run AND a.attempt = p_attempt AND a.status = 'running'
+       AND a.lease_until > clock_timestamp() AND r.stop_wanted = ''
+       FOR NO KEY UPDATE OF a;
     IF NOT FOUND THEN RETURN false; END IF;
     INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
                           model, role, request, hold_nano, unit_prices)
@@ -135,15 +126,15 @@ BEGIN
     RETURN true;
 END $$;
 
--- Charges the calls that an attempt left open: whether they were answered is not known.
-CREATE FUNCTION muster_doubt_calls(p_agent_run uuid, p_attempt integer) RETURNS void
+-- Charges the calls that an agent run's attempts left open: whether they were answered is not known.
+CREATE FUNCTION muster_doubt_calls(p_agent_run uuid) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     c llm_call;
 BEGIN
     FOR c IN UPDATE llm_call l
                 SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
-              WHERE l.agent_run_id = p_agent_run AND l.attempt <= p_attempt AND l.status = 'open'
+              WHERE l.agent_run_id = p_agent_run AND l.status = 'open'
              RETURNING l.*
     LOOP
         PERFORM muster_charge(c, 'in_doubt', c.hold_nano);
@@ -161,208 +152,386 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Ends an attempt with its outcome. `finished` is false for an attempt that lost its fence;
--- `next_agent_run` takes the freed place of a level wider than its window; `advance` asks the
--- caller to publish the hint, where no chord will.
-CREATE FUNCTION muster_finish(
-    p_tenant uuid, p_agent_run uuid, p_attempt integer, p_status text, p_reason text,
-    p_prompt text, p_output json, p_error jsonb)
-RETURNS TABLE (finished boolean, next_agent_run uuid, next_priority smallint, advance boolean)
-LANGUAGE plpgsql AS $$
-DECLARE
-    a agent_run;
-    v_next agent_run;
-    v_left integer;
-BEGIN
-    PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    UPDATE agent_run ar
-       SET status = p_status, status_reason = p_reason, prompt = p_prompt, output = p_output,
-           error = p_error, lease_until = NULL, finished_at = clock_timestamp(),
-           updated_at = clock_timestamp()
-     WHERE ar.id = p_agent_run AND ar.attempt = p_attempt AND ar.status = 'running'
-    RETURNING ar.* INTO a;
-    IF NOT FOUND THEN
-        RETURN QUERY SELECT false, NULL::uuid, NULL::smallint, false;
-        RETURN;
-    END IF;
-    IF a.uses_model THEN
-        PERFORM muster_doubt_calls(a.id, a.attempt);
-        a := muster_sum_calls(a.id);
-    END IF;
-    INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, started_at, finished_at)
-    VALUES (uuidv7(), p_tenant, a.id, a.attempt, a.worker, p_status, p_error, a.attempt_started_at, a.finished_at);
-    PERFORM muster_event(p_tenant, a.run_id, a.id, 'agent.' || p_status,
-        jsonb_strip_nulls(jsonb_build_object('step', a.step, 'attempt', a.attempt,
-            'cost_nano', a.cost_nano, 'error', p_error)));
-    IF NOT a.windowed THEN
-        RETURN QUERY SELECT true, NULL::uuid, NULL::smallint,
-            NOT a.in_chord AND muster_want_advance(a.run_id);
-        RETURN;
-    END IF;
-    -- The counter is the barrier of a windowed level; its row lock lets one finisher be last.
-    UPDATE run r SET level_left = r.level_left - 1 WHERE r.id = a.run_id RETURNING r.level_left INTO v_left;
-    -- A failed step hands its place on through advance, which knows the failure policy.
-    IF p_status = 'completed' THEN
-        SELECT * INTO v_next FROM muster_queue_ready(a.run_id, 1);
-    END IF;
-    RETURN QUERY SELECT true, v_next.id, v_next.priority,
-        (v_left <= 0 OR p_status <> 'completed') AND muster_want_advance(a.run_id);
-END $$;
+-- The hints that functions below ask their caller to publish: `what` is `queued` or `chord` for
+-- an agent run of a priority, `advance` for a run.
+CREATE TYPE muster_hint AS (what text, run_id uuid, agent_run_id uuid, priority integer);
 
--- Outcomes of several threads of a worker in one transaction, in the order in which all take
--- their locks: by run, then by id.
-CREATE FUNCTION muster_finish_all(
-    p_tenant uuid, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
-    p_reasons text[], p_prompts text[], p_outputs json[], p_errors jsonb[])
-RETURNS TABLE (agent_run_id uuid, attempt integer, finished boolean, next_agent_run uuid,
-               next_priority smallint, advance boolean)
-LANGUAGE plpgsql AS $$
-DECLARE
-    g record;
-BEGIN
-    FOR g IN SELECT * FROM unnest(p_agent_runs, p_attempts, p_statuses, p_reasons, p_prompts,
-                                  p_outputs, p_errors)
-                      AS x (id, attempt, status, reason, prompt, output, error)
-              ORDER BY (SELECT o.run_id FROM agent_run o WHERE o.id = x.id), x.id, x.attempt
-    LOOP
-        RETURN QUERY SELECT g.id, g.attempt, f.*
-          FROM muster_finish(p_tenant, g.id, g.attempt, g.status, g.reason, g.prompt, g.output, g.error) f;
-    END LOOP;
-END $$;
-
--- Totals of an agent run from its calls, those of lost attempts included.
-CREATE FUNCTION muster_sum_calls(p_agent_run uuid) RETURNS agent_run LANGUAGE sql AS $$
-    UPDATE agent_run ar
-       SET llm_calls = s.calls, input_tokens = s.input, output_tokens = s.output,
-           cached_tokens = s.cached, reasoning_tokens = s.reasoning, cost_nano = s.cost,
-           provider = COALESCE(s.provider, ar.provider), model = COALESCE(s.model, ar.model)
-      FROM (SELECT count(*) AS calls, COALESCE(sum(c.input_tokens), 0) AS input,
-                   COALESCE(sum(c.output_tokens), 0) AS output, COALESCE(sum(c.cached_tokens), 0) AS cached,
-                   COALESCE(sum(c.reasoning_tokens), 0) AS reasoning, COALESCE(sum(c.cost_nano), 0) AS cost,
-                   (array_agg(c.provider ORDER BY c.created_at DESC))[1] AS provider,
-                   (array_agg(COALESCE(NULLIF(c.answered_model, ''), c.model) ORDER BY c.created_at DESC))[1] AS model
-              FROM llm_call c WHERE c.agent_run_id = p_agent_run) s
-     WHERE ar.id = p_agent_run
-    RETURNING ar.*
-$$;
-
--- Moves the most urgent ready agent runs of a windowed level to queued, as many as have room.
--- The array keeps the planner from running the limited query more than once.
-CREATE FUNCTION muster_queue_ready(p_run uuid, p_room bigint) RETURNS SETOF agent_run
-LANGUAGE sql AS $$
+-- Makes agent runs queued.
+CREATE FUNCTION muster_queue(p_agent_runs uuid[], p_in_chord boolean)
+RETURNS SETOF muster_hint LANGUAGE sql AS $$
     WITH moved AS (
-        UPDATE agent_run SET status = 'queued', queued_at = clock_timestamp(),
-               published_at = clock_timestamp(), publish_count = 1
-         WHERE id = ANY (ARRAY(
-                SELECT id FROM agent_run WHERE run_id = p_run AND status = 'ready'
-                 ORDER BY priority DESC, position LIMIT p_room FOR NO KEY UPDATE SKIP LOCKED))
-        RETURNING *),
+        UPDATE agent_run
+           SET status = 'queued', in_chord = p_in_chord, queued_at = clock_timestamp(),
+               published_at = clock_timestamp(), publish_count = 1, waiting_for = '', due_at = NULL
+         WHERE id = ANY (p_agent_runs) AND status IN ('pending', 'ready', 'waiting')
+        RETURNING tenant_id, run_id, id, step, priority, position),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT tenant_id, run_id, id, clock_timestamp(), 'agent.queued',
                jsonb_build_object('step', step) FROM moved)
-    SELECT * FROM moved ORDER BY priority DESC, position
+    SELECT CASE WHEN p_in_chord THEN 'chord' ELSE 'queued' END, run_id, id, priority::integer
+      FROM moved ORDER BY priority DESC, position
 $$;
 
--- Fills the window of a windowed level up again: places that no finishing step handed on.
-CREATE FUNCTION muster_top_up(p_tenant uuid, p_run uuid, p_window integer)
-RETURNS TABLE (agent_run_id uuid, priority smallint) LANGUAGE plpgsql AS $$
+-- Makes agent runs ready: they are due, and lie in the queue of their run until they have a place.
+CREATE FUNCTION muster_make_ready(p_agent_runs uuid[]) RETURNS void LANGUAGE sql AS $$
+    WITH moved AS (
+        UPDATE agent_run
+           SET status = 'ready', tells = tells OR in_chord, in_chord = false, waiting_for = '', due_at = NULL
+         WHERE id = ANY (p_agent_runs) AND status IN ('pending', 'queued', 'waiting')
+        RETURNING tenant_id, run_id, id, priority, position)
+    INSERT INTO ready_agent_run (tenant_id, run_id, urgency, position, agent_run_id)
+    SELECT tenant_id, run_id, 10 - priority, position, id FROM moved
+    ON CONFLICT DO NOTHING
+$$;
+
+-- Takes the most urgent out of the queue of a run. By place, since the array keeps the planner
+-- from running the limited query more than once.
+CREATE FUNCTION muster_take_ready(p_run uuid, p_room integer)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
-    v_busy bigint;
+    v_taken uuid[];
 BEGIN
-    SELECT count(*) INTO v_busy FROM agent_run a
-     WHERE a.run_id = p_run AND a.status IN ('queued', 'running', 'waiting');
-    RETURN QUERY SELECT q.id, q.priority FROM muster_queue_ready(p_run, GREATEST(p_window - v_busy, 0)) q;
+    WITH taken AS (
+        DELETE FROM ready_agent_run
+         WHERE ctid = ANY (ARRAY(SELECT q.ctid FROM ready_agent_run q WHERE q.run_id = p_run
+                                  ORDER BY q.urgency, q.position LIMIT p_room FOR UPDATE))
+        RETURNING agent_run_id)
+    SELECT array_agg(agent_run_id) INTO v_taken FROM taken;
+    RETURN QUERY SELECT * FROM muster_queue(v_taken, false);
 END $$;
 
--- Opens the run's lock for `advance`: starts a pending run, clears the wish before anything is
--- read, and tells how far each level is.
-CREATE FUNCTION muster_begin_advance(p_tenant uuid, p_run uuid)
-RETURNS TABLE (status text, version_id uuid, unsettled jsonb, settled_badly jsonb)
-LANGUAGE plpgsql AS $$
+-- What follows when p_ended agent runs of a run have left their places and p_due have become
+-- due: those are queued, or wait for a place where the run has a window or stands still. The
+-- row of the run is locked before any of theirs, as `advance` does it, wherever it is changed.
+CREATE FUNCTION muster_hand_out(
+    p_run uuid, p_due uuid[], p_ended integer, p_tell boolean)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
-    r run;
+    v_goes boolean;
+    v_window integer;
+    v_busy integer := 0;
+    v_taken integer := 0;
+BEGIN
+    SELECT r.status = 'running' AND r.stop_wanted = '', r.window INTO v_goes, v_window
+      FROM run r WHERE r.id = p_run;
+    IF v_window IS NOT NULL OR p_tell OR NOT v_goes THEN
+        SELECT r.status = 'running' AND r.stop_wanted = '', r.window, r.in_flight - p_ended
+          INTO v_goes, v_window, v_busy FROM run r WHERE r.id = p_run FOR NO KEY UPDATE;
+    END IF;
+    IF v_goes AND v_window IS NULL THEN
+        RETURN QUERY SELECT * FROM muster_queue(p_due, false);
+    ELSE
+        PERFORM muster_make_ready(p_due);
+        IF v_goes AND v_busy < v_window THEN
+            RETURN QUERY SELECT * FROM muster_take_ready(p_run, v_window - v_busy);
+            GET DIAGNOSTICS v_taken = ROW_COUNT;
+        END IF;
+        v_busy := v_busy + v_taken;
+        UPDATE run SET in_flight = v_busy WHERE id = p_run;
+    END IF;
+    IF (p_tell OR (v_window IS NOT NULL AND v_busy <= 0)) AND muster_want_advance(p_run) THEN
+        RETURN QUERY SELECT 'advance', p_run, NULL::uuid, NULL::integer;
+    END IF;
+END $$;
+
+-- Lowers gates, one for each time that p_gates names it. A need that did not complete spoils its
+-- gate: whether the steps behind may start is then for `advance` to say.
+CREATE FUNCTION muster_lower_gates(
+    p_run uuid, p_gates integer[], p_spoiled integer[], OUT due uuid[], OUT asks boolean)
+LANGUAGE plpgsql AS $$
+BEGIN
+    -- In one order, as all locks are taken.
+    PERFORM 1 FROM gate g WHERE g.run_id = p_run AND g.number = ANY (p_gates || p_spoiled)
+      ORDER BY g.number FOR NO KEY UPDATE;
+    WITH lowered AS (
+        UPDATE gate g
+           SET "left" = GREATEST(g."left" - n.times, 0), tells = g.tells OR n.spoils,
+               steps = CASE WHEN n.spoils THEN '{}' ELSE g.steps END
+          FROM (SELECT x.number, count(*) AS times, bool_or(x.spoils) AS spoils
+                  FROM (SELECT unnest(p_gates) AS number, false AS spoils
+                        UNION ALL SELECT unnest(p_spoiled), true) x GROUP BY x.number) n
+         WHERE g.run_id = p_run AND g.number = n.number
+        RETURNING g."left", g.tells, g.steps),
+    opened AS (SELECT l.tells, l.steps FROM lowered l WHERE l."left" = 0)
+    SELECT (SELECT array_agg(a.id) FROM opened o CROSS JOIN unnest(o.steps) AS s (step)
+              JOIN agent_run a ON a.run_id = p_run AND a.step = s.step),
+           COALESCE((SELECT bool_or(o.tells) FROM opened o), false)
+      INTO due, asks;
+END $$;
+
+-- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
+-- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
+-- p_again_in, `queued` takes it from a worker that is gone; any other status ends it. Gives
+-- `finished` with the attempt's number for each that still was its agent run's, and the hints.
+CREATE FUNCTION muster_finish_all(
+    p_tenant uuid, p_from text, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
+    p_reasons text[], p_prompts text[], p_outputs json[], p_errors jsonb[],
+    p_again_in double precision[], p_systems jsonb[])
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_mine uuid[];
+    v_thinking uuid[];
+    v_id uuid;
+    v_due uuid[];
+    v_lowered record;
+    g record;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    SELECT * INTO r FROM run WHERE id = p_run FOR NO KEY UPDATE;
-    IF r.status NOT IN ('pending', 'running') THEN RETURN; END IF;
-    UPDATE run SET advance_wanted = false, status = 'running',
-           started_at = COALESCE(run.started_at, clock_timestamp()), updated_at = clock_timestamp()
-     WHERE id = p_run;
+    -- Locked by run, then by id: the order in which all take their locks.
+    SELECT array_agg(x.id), array_agg(x.id) FILTER (WHERE x.uses_model) INTO v_mine, v_thinking
+      FROM (SELECT a.id, a.uses_model
+              FROM unnest(p_agent_runs, p_attempts) AS f (id, attempt)
+              JOIN agent_run a ON a.id = f.id AND a.attempt = f.attempt AND a.status = p_from
+             ORDER BY a.run_id, a.id FOR NO KEY UPDATE OF a) x;
+    IF v_mine IS NULL THEN RETURN; END IF;
+    IF v_thinking IS NOT NULL THEN
+        FOR v_id IN SELECT DISTINCT c.agent_run_id FROM llm_call c
+                     WHERE c.agent_run_id = ANY (v_thinking) AND c.status = 'open' LOOP
+            PERFORM muster_doubt_calls(v_id);
+        END LOOP;
+        PERFORM muster_sum_calls(v_thinking);
+    END IF;
+    FOR g IN
+    WITH given AS (
+        SELECT * FROM unnest(p_agent_runs, p_attempts, p_statuses, p_reasons, p_prompts, p_outputs,
+                             p_errors, p_again_in, p_systems)
+               AS f (id, attempt, status, reason, prompt, output, error, again_in, system)),
+    done AS (
+        UPDATE agent_run a
+           SET status = f.status, status_reason = f.reason, prompt = COALESCE(f.prompt, a.prompt),
+               output = f.output, error = f.error, lease_until = NULL,
+               waiting_for = CASE WHEN f.status = 'waiting' THEN 'retry' ELSE '' END,
+               due_at = clock_timestamp() + make_interval(secs => f.again_in),
+               lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
+               -- The chord has counted the task by now; what comes after it asks `advance`.
+               tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued')),
+               in_chord = a.in_chord AND f.status NOT IN ('waiting', 'queued'),
+               queued_at = CASE WHEN f.status = 'queued' THEN clock_timestamp() ELSE a.queued_at END,
+               published_at = CASE WHEN f.status = 'queued' THEN clock_timestamp() ELSE a.published_at END,
+               publish_count = CASE WHEN f.status = 'queued' THEN 1 ELSE a.publish_count END,
+               finished_at = CASE WHEN f.status NOT IN ('waiting', 'queued') THEN clock_timestamp() END,
+               updated_at = clock_timestamp()
+          FROM given f
+         WHERE a.id = f.id AND a.attempt = f.attempt AND a.id = ANY (v_mine) AND a.status = p_from
+        RETURNING a.id, a.run_id, a.step, a.attempt, a.worker, a.status, a.priority, a.cost_nano,
+                  a.error, a.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
+                  f.system),
+    tried AS (
+        INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
+                             started_at, finished_at)
+        SELECT uuidv7(), p_tenant, d.id, d.attempt, d.worker,
+               CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
+                    WHEN d.status = 'waiting' THEN 'failed' ELSE d.status END,
+               d.error, d.system, d.attempt_started_at, clock_timestamp()
+          FROM done d WHERE p_from = 'running'),
+    told AS (
+        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+        SELECT p_tenant, d.run_id, d.id, clock_timestamp(),
+               'agent.' || CASE d.status WHEN 'queued' THEN 'recovered' ELSE d.status END,
+               jsonb_strip_nulls(jsonb_build_object('step', d.step, 'attempt', d.attempt,
+                   'cost_nano', d.cost_nano, 'error', d.error, 'until', d.due_at,
+                   'reason', CASE WHEN d.status = 'waiting' THEN 'retry' END))
+          FROM done d)
+    SELECT d.run_id AS run, array_agg(d.id) AS ids, array_agg(d.attempt) AS attempts,
+           array_agg(d.id) FILTER (WHERE d.status = 'queued') AS again,
+           array_agg(d.priority::integer) FILTER (WHERE d.status = 'queued') AS priorities,
+           count(*) FILTER (WHERE d.status <> 'queued' AND p_from = 'running')::integer AS places,
+           bool_or(d.status NOT IN ('completed', 'waiting', 'queued')
+                   OR (d.tells AND d.status = 'completed')) AS tells,
+           -- A chord that goes well needs nothing from here.
+           bool_and(d.status = 'queued' OR (d.in_chord AND d.status = 'completed')) AS is_counted,
+           (SELECT array_agg(n.step) FROM done e CROSS JOIN unnest(e.next_steps) AS n (step)
+             WHERE e.run_id = d.run_id AND e.status = 'completed') AS next_steps,
+           (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
+             WHERE e.run_id = d.run_id AND e.status = 'completed') AS gates,
+           (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
+             WHERE e.run_id = d.run_id AND e.status NOT IN ('completed', 'waiting', 'queued')) AS spoiled
+      FROM done d GROUP BY d.run_id ORDER BY d.run_id
+    LOOP
+        RETURN QUERY SELECT 'finished', g.run, f.id, f.attempt
+                       FROM unnest(g.ids, g.attempts) AS f (id, attempt);
+        RETURN QUERY SELECT 'queued', g.run, q.id, q.priority
+                       FROM unnest(g.again, g.priorities) AS q (id, priority);
+        CONTINUE WHEN g.is_counted;
+        SELECT array_agg(a.id) INTO v_due FROM agent_run a
+         WHERE g.next_steps IS NOT NULL AND a.run_id = g.run AND a.step = ANY (g.next_steps);
+        IF g.gates IS NOT NULL OR g.spoiled IS NOT NULL THEN
+            SELECT * INTO v_lowered FROM muster_lower_gates(g.run, g.gates, g.spoiled);
+            RETURN QUERY SELECT * FROM muster_hand_out(
+                g.run, v_due || v_lowered.due, g.places, g.tells OR v_lowered.asks);
+        ELSE
+            RETURN QUERY SELECT * FROM muster_hand_out(g.run, v_due, g.places, g.tells);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Totals of agent runs from their calls, those of lost attempts included.
+CREATE FUNCTION muster_sum_calls(p_agent_runs uuid[]) RETURNS void LANGUAGE sql AS $$
+    UPDATE agent_run ar
+       SET llm_calls = s.calls, input_tokens = s.input, output_tokens = s.output,
+           cached_tokens = s.cached, reasoning_tokens = s.reasoning, cost_nano = s.cost,
+           provider = COALESCE(s.provider, ar.provider), model = COALESCE(s.model, ar.model)
+      FROM (SELECT c.agent_run_id, count(*) AS calls, sum(c.input_tokens) AS input,
+                   sum(c.output_tokens) AS output, sum(c.cached_tokens) AS cached,
+                   sum(c.reasoning_tokens) AS reasoning, sum(c.cost_nano) AS cost,
+                   (array_agg(c.provider ORDER BY c.created_at DESC))[1] AS provider,
+                   (array_agg(COALESCE(NULLIF(c.answered_model, ''), c.model) ORDER BY c.created_at DESC))[1] AS model
+              FROM llm_call c WHERE c.agent_run_id = ANY (p_agent_runs) GROUP BY c.agent_run_id) s
+     WHERE ar.id = s.agent_run_id
+$$;
+
+-- Opens the run's lock for `advance`: starts a pending run, clears the wish before anything is
+-- read, and tells how far the run is (see `core.scheduling.Progress`).
+CREATE FUNCTION muster_begin_advance(p_tenant uuid, p_run uuid)
+RETURNS TABLE (version_id uuid, stop_wanted text, stop_reason text, statuses jsonb, unsettled jsonb)
+LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    SELECT x.status, x.version_id, x.stop_wanted, x.stop_reason INTO r
+      FROM run x WHERE x.id = p_run FOR NO KEY UPDATE;
+    IF r.status = 'paused' AND r.stop_wanted <> '' THEN
+        NULL;  -- It is to end all the same.
+    ELSIF r.status NOT IN ('pending', 'running') THEN
+        RETURN;
+    END IF;
+    UPDATE run x SET advance_wanted = false, status = 'running',
+           started_at = COALESCE(x.started_at, clock_timestamp()), updated_at = clock_timestamp()
+     WHERE x.id = p_run;
     IF r.status = 'pending' THEN
         PERFORM muster_event(p_tenant, p_run, NULL, 'run.started', '{}');
     END IF;
-    RETURN QUERY SELECT 'running'::text, r.version_id,
+    IF EXISTS (SELECT FROM gate g WHERE g.run_id = p_run) THEN  -- `adaptive`
+        RETURN QUERY SELECT r.version_id, r.stop_wanted, r.stop_reason,
+            (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
+              WHERE a.run_id = p_run AND a.status <> 'pending'), NULL::jsonb;
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT r.version_id, r.stop_wanted, r.stop_reason,
+        (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
+          WHERE a.run_id = p_run AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')),
         (SELECT jsonb_object_agg(l.level, l.states) FROM (
             SELECT g.level, jsonb_object_agg(g.status, g.n) AS states FROM (
                 SELECT a.level, a.status, count(*) AS n FROM agent_run a
                  WHERE a.run_id = p_run AND a.status NOT IN
                        ('completed', 'failed', 'skipped', 'cancelled', 'budget_exceeded')
-                 GROUP BY a.level, a.status) g GROUP BY g.level) l),
-        (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
-          WHERE a.run_id = p_run AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded'));
+                 GROUP BY a.level, a.status) g GROUP BY g.level) l);
 END $$;
 
--- Skips steps that cannot run any more, each with its reason.
-CREATE FUNCTION muster_skip_steps(p_tenant uuid, p_run uuid, p_steps text[], p_reasons text[])
-RETURNS void LANGUAGE sql AS $$
-    WITH skipped AS (
-        UPDATE agent_run a SET status = 'skipped', status_reason = s.reason,
+-- Ends steps that never ran: skipped, or failed because their condition did.
+CREATE FUNCTION muster_settle_steps(
+    p_tenant uuid, p_run uuid, p_status text, p_steps text[], p_reasons text[])
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_spoiled integer[];
+    v_lowered record;
+BEGIN
+    WITH settled AS (
+        UPDATE agent_run a SET status = p_status, status_reason = s.reason,
+               error = CASE WHEN p_status = 'failed' THEN
+                   jsonb_build_object('code', 'condition_error', 'message', s.reason) END,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
           FROM unnest(p_steps, p_reasons) AS s (step, reason)
          WHERE a.run_id = p_run AND a.step = s.step AND a.status IN ('pending', 'ready')
-        RETURNING a.id, a.step, s.reason)
-    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
-    SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.skipped',
-           jsonb_build_object('step', step, 'reason', reason) FROM skipped
-$$;
+        RETURNING a.id, a.step, a.gates, s.reason),
+    told AS (
+        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+        SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.' || p_status,
+               jsonb_build_object('step', step, 'reason', reason) FROM settled)
+    SELECT array_agg(n.number) INTO v_spoiled FROM settled s CROSS JOIN unnest(s.gates) AS n (number);
+    IF v_spoiled IS NULL THEN RETURN; END IF;
+    SELECT * INTO v_lowered FROM muster_lower_gates(p_run, NULL, v_spoiled);
+    IF v_lowered.asks AND muster_want_advance(p_run) THEN
+        RETURN QUERY SELECT 'advance', p_run, NULL::uuid, NULL::integer;
+    END IF;
+END $$;
 
--- Calls back what no worker has begun; gives the number of agent runs still at work.
-CREATE FUNCTION muster_stop_steps(p_tenant uuid, p_run uuid, p_reason text)
+-- Lets a pending step wait for what p_reason says; after p_seconds it goes on by itself.
+CREATE FUNCTION muster_start_wait(
+    p_tenant uuid, p_run uuid, p_step text, p_reason text, p_seconds double precision)
+RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    a record;
+BEGIN
+    UPDATE agent_run x
+       SET status = 'waiting', waiting_for = p_reason, tells = true,
+           due_at = clock_timestamp() + make_interval(secs => p_seconds),
+           started_at = clock_timestamp(), updated_at = clock_timestamp()
+     WHERE x.run_id = p_run AND x.step = p_step AND x.status = 'pending'
+    RETURNING x.id, x.due_at INTO a;
+    IF a.id IS NOT NULL THEN
+        PERFORM muster_event(p_tenant, p_run, a.id, 'agent.waiting', jsonb_strip_nulls(
+            jsonb_build_object('step', p_step, 'reason', p_reason, 'until', a.due_at)));
+    END IF;
+    RETURN a.id;
+END $$;
+
+-- Calls back what no worker has begun; gives the number of agent runs still at work. What no
+-- one had begun to hand out ends as p_pending says.
+CREATE FUNCTION muster_stop_steps(p_tenant uuid, p_run uuid, p_pending text, p_reason text)
 RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     WITH stopped AS (
-        UPDATE agent_run a SET status = 'cancelled', status_reason = p_reason,
+        UPDATE agent_run a
+           SET status = CASE a.status WHEN 'pending' THEN p_pending ELSE 'cancelled' END,
+               status_reason = p_reason, waiting_for = '', due_at = NULL,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
          WHERE a.run_id = p_run AND a.status IN ('pending', 'ready', 'queued', 'waiting')
-        RETURNING a.id, a.step)
+        RETURNING a.id, a.step, a.status)
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
-    SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.cancelled',
+    SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.' || status,
            jsonb_build_object('step', step, 'reason', p_reason) FROM stopped;
     -- A statement of its own: it has to see the claims that the update above waited for.
     RETURN (SELECT count(*) FROM agent_run WHERE run_id = p_run AND status = 'running');
 END $$;
 
--- Makes a level's pending agent runs ready and queues as many as the window lets through, the
--- most urgent first. `windowed` tells whether some had to wait.
+-- Hands out the pending agent runs of a level: as members of a chord if all have a place in the
+-- window, else through the queue of the run.
 CREATE FUNCTION muster_queue_level(p_tenant uuid, p_run uuid, p_level integer, p_window integer)
-RETURNS TABLE (agent_run_id uuid, priority smallint, windowed boolean)
-LANGUAGE plpgsql AS $$
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
-    v_count integer;
+    v_due uuid[];
 BEGIN
-    SELECT count(*) INTO v_count FROM agent_run a
+    SELECT array_agg(a.id) INTO v_due FROM agent_run a
      WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending';
-    UPDATE run SET level_left = CASE WHEN v_count > p_window THEN v_count END WHERE id = p_run;
-    RETURN QUERY
-    WITH ranked AS (
-        SELECT a.id, row_number() OVER (ORDER BY a.priority DESC, a.position) AS rank
-          FROM agent_run a WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending'),
-    moved AS (
-        UPDATE agent_run a
-           SET status = CASE WHEN k.rank <= p_window THEN 'queued' ELSE 'ready' END,
-               queued_at = CASE WHEN k.rank <= p_window THEN clock_timestamp() END,
-               published_at = CASE WHEN k.rank <= p_window THEN clock_timestamp() END,
-               publish_count = CASE WHEN k.rank <= p_window THEN 1 ELSE 0 END,
-               windowed = v_count > p_window, in_chord = v_count <= p_window
-          FROM ranked k WHERE a.id = k.id
-        RETURNING a.id, a.step, a.priority, a.status, k.rank),
-    told AS (
-        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
-        SELECT p_tenant, p_run, m.id, clock_timestamp(), 'agent.queued', jsonb_build_object('step', m.step)
-          FROM moved m WHERE m.status = 'queued')
-    SELECT m.id, m.priority, v_count > p_window FROM moved m WHERE m.status = 'queued' ORDER BY m.rank;
+    IF cardinality(v_due) <= p_window THEN
+        UPDATE run SET "window" = NULL WHERE id = p_run AND "window" IS NOT NULL;
+        RETURN QUERY SELECT * FROM muster_queue(v_due, true);
+    ELSE
+        UPDATE run SET "window" = p_window WHERE id = p_run;
+        RETURN QUERY SELECT * FROM muster_top_up(p_tenant, p_run, v_due);
+    END IF;
 END $$;
+
+-- Hands out p_due and what lies ready, after counting what is in flight anew: places that no
+-- finishing step has handed on.
+CREATE FUNCTION muster_top_up(p_tenant uuid, p_run uuid, p_due uuid[])
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_window integer;
+BEGIN
+    UPDATE run r
+       SET in_flight = (SELECT count(*) FROM agent_run a
+                         WHERE a.run_id = p_run AND a.status IN ('queued', 'running'))
+     WHERE r.id = p_run RETURNING r.window INTO v_window;
+    IF v_window IS NULL THEN
+        -- Ready since the run stood still.
+        RETURN QUERY SELECT * FROM muster_take_ready(p_run, NULL);
+    END IF;
+    IF v_window IS NOT NULL OR p_due <> '{}' THEN
+        RETURN QUERY SELECT * FROM muster_hand_out(p_run, p_due, 0, false);
+    END IF;
+END $$;
+
+-- Hands out steps whose own needs allow it, and whatever else is due in the run.
+CREATE FUNCTION muster_queue_steps(p_tenant uuid, p_run uuid, p_steps text[])
+RETURNS SETOF muster_hint LANGUAGE sql AS $$
+    SELECT h.* FROM muster_top_up(p_tenant, p_run, ARRAY(
+        SELECT a.id FROM agent_run a
+         WHERE a.run_id = p_run AND a.step = ANY (p_steps) AND a.status = 'pending')) h
+$$;
 
 -- Ends a run whose steps are all settled: its cost is summed up.
 CREATE FUNCTION muster_finish_run(p_tenant uuid, p_run uuid, p_status text, p_reason text, p_output json)
@@ -371,24 +540,99 @@ DECLARE
     v_cost bigint;
 BEGIN
     SELECT COALESCE(sum(cost_nano), 0) INTO v_cost FROM agent_run WHERE run_id = p_run;
+    DELETE FROM ready_agent_run WHERE run_id = p_run;
     UPDATE run SET status = p_status, status_reason = p_reason, output = p_output, cost_nano = v_cost,
-           level_left = NULL, finished_at = clock_timestamp(), updated_at = clock_timestamp()
+           "window" = NULL, in_flight = 0, stop_wanted = '', stop_reason = '',
+           finished_at = clock_timestamp(), updated_at = clock_timestamp()
      WHERE id = p_run AND status = 'running';
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.' || p_status,
         jsonb_build_object('reason', p_reason, 'cost_nano', v_cost));
 END $$;
 
+-- Has a live run end as p_status, once nothing is at work any more. False: it was to end already.
+CREATE FUNCTION muster_stop_run(p_tenant uuid, p_run uuid, p_status text, p_reason text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    UPDATE run SET stop_wanted = p_status, stop_reason = p_reason, updated_at = clock_timestamp(),
+           advance_wanted = true, advance_wanted_at = clock_timestamp()
+     WHERE id = p_run AND status IN ('pending', 'running', 'paused') AND stop_wanted = '';
+    IF NOT FOUND THEN RETURN false; END IF;
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.stopping',
+        jsonb_build_object('status', p_status, 'reason', p_reason));
+    RETURN true;
+END $$;
+
+-- Hands out nothing more: what is queued goes back, what a worker has begun goes on.
+CREATE FUNCTION muster_pause_run(p_tenant uuid, p_run uuid, p_reason text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    UPDATE run SET status = 'paused', status_reason = p_reason, updated_at = clock_timestamp()
+     WHERE id = p_run AND status IN ('pending', 'running') AND stop_wanted = '';
+    IF NOT FOUND THEN RETURN false; END IF;
+    PERFORM muster_make_ready(ARRAY(SELECT id FROM agent_run WHERE run_id = p_run AND status = 'queued'));
+    -- What was a chord's no longer is: its end asks `advance`.
+    UPDATE agent_run SET in_chord = false, tells = true
+     WHERE run_id = p_run AND in_chord AND status = 'running';
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.paused', jsonb_build_object('reason', p_reason));
+    RETURN true;
+END $$;
+
+CREATE FUNCTION muster_resume_run(p_tenant uuid, p_run uuid, p_reason text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    UPDATE run SET status = 'running', status_reason = '', updated_at = clock_timestamp(),
+           started_at = COALESCE(started_at, clock_timestamp()),
+           advance_wanted = true, advance_wanted_at = clock_timestamp()
+     WHERE id = p_run AND status = 'paused';
+    IF NOT FOUND THEN RETURN false; END IF;
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed', jsonb_build_object('reason', p_reason));
+    RETURN true;
+END $$;
+
+-- Takes an ended run up again: what did not complete is pending once more, and what did is kept.
+CREATE FUNCTION muster_retry_run(p_tenant uuid, p_run uuid, p_deadline_seconds integer, p_reason text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    UPDATE run SET status = 'running', status_reason = '', output = NULL, finished_at = NULL,
+           deadline_at = clock_timestamp() + make_interval(secs => p_deadline_seconds),
+           updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
+     WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
+    IF NOT FOUND THEN RETURN false; END IF;
+    UPDATE agent_run
+       SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
+           in_chord = false, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
+     WHERE run_id = p_run AND status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded');
+    -- Which steps a gate starts is no longer a matter of counting alone.
+    UPDATE gate g SET tells = true, steps = '{}',
+           "left" = (SELECT count(*) FROM agent_run a WHERE a.run_id = p_run
+                        AND g.number = ANY (a.gates) AND a.status <> 'completed')
+     WHERE g.run_id = p_run;
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
+    RETURN true;
+END $$;
+
 -- Renews the leases that a worker process holds, across tenants, hence with its owner's rights;
--- it can do no more than move the lease of an attempt whose number the caller knows.
-CREATE FUNCTION muster_renew_leases(p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval)
-RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    UPDATE agent_run a SET lease_until = clock_timestamp() + p_lease
-      FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt)
-     WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker AND a.status = 'running'
-    RETURNING a.id
+-- it can do no more than move the lease of an attempt whose number the caller knows. No lease
+-- outlives its step's time by more than the grace that a thread has to notice it.
+CREATE FUNCTION muster_renew_leases(
+    p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval, p_grace interval)
+RETURNS TABLE (id uuid, is_stopping boolean)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    UPDATE agent_run a
+       SET lease_until = LEAST(clock_timestamp() + p_lease,
+               a.attempt_started_at + make_interval(secs => a.timeout_seconds) + p_grace)
+      FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt), run r
+     WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker
+       AND a.status = 'running' AND r.id = a.run_id
+    RETURNING a.id, r.stop_wanted <> ''
 $$;
-REVOKE EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval) TO muster_app, muster_system;
+REVOKE EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval, interval)
+    TO muster_app, muster_system;
 
 -- The frozen plan of a version; workers keep it, since it never changes.
 CREATE FUNCTION muster_version_plan(p_tenant uuid, p_version uuid)
@@ -410,19 +654,21 @@ BEGIN
             WHEN 'running' THEN ARRAY['paused', 'completed', 'partially_completed', 'failed',
                                       'cancelled', 'budget_exceeded']
             WHEN 'paused' THEN ARRAY['running', 'failed', 'cancelled', 'budget_exceeded']
-            ELSE ARRAY[]::text[] END;
+            WHEN 'completed' THEN ARRAY[]::text[]
+            ELSE ARRAY['running'] END;
     ELSE
         allowed := CASE OLD.status
-            WHEN 'pending' THEN ARRAY['ready', 'queued', 'skipped', 'cancelled']
+            WHEN 'pending' THEN ARRAY['ready', 'queued', 'waiting', 'skipped', 'failed', 'cancelled']
             WHEN 'ready' THEN ARRAY['queued', 'running', 'waiting', 'skipped', 'failed',
                                     'cancelled', 'budget_exceeded']
             WHEN 'queued' THEN ARRAY['ready', 'running', 'waiting', 'skipped', 'failed',
                                      'cancelled', 'budget_exceeded']
             WHEN 'running' THEN ARRAY['ready', 'queued', 'waiting', 'completed', 'failed',
                                       'cancelled', 'budget_exceeded']
-            WHEN 'waiting' THEN ARRAY['ready', 'completed', 'skipped', 'failed', 'cancelled',
-                                      'budget_exceeded']
-            ELSE ARRAY[]::text[] END;
+            WHEN 'waiting' THEN ARRAY['ready', 'queued', 'completed', 'skipped', 'failed',
+                                      'cancelled', 'budget_exceeded']
+            WHEN 'completed' THEN ARRAY[]::text[]
+            ELSE ARRAY['pending'] END;
     END IF;
     IF NEW.status <> ALL (allowed) THEN
         RAISE EXCEPTION '% % cannot go from % to %', TG_TABLE_NAME, OLD.id, OLD.status, NEW.status
