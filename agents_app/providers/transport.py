@@ -7,7 +7,7 @@ is in; that covers connect, TLS, headers and body. Name resolution alone is the 
 
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -20,7 +20,10 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _IDLE_CONNECTIONS = 100
 _IDLE_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
+# How soon a call that is to be cut short notices it.
+_GLANCE_SECONDS = 0.5
 
+_is_cut: ContextVar[Callable[[], bool]] = ContextVar("provider_call_is_cut", default=lambda: False)
 _deadline: ContextVar[float | None] = ContextVar("provider_call_deadline", default=None)
 
 
@@ -32,6 +35,19 @@ def total_deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(token)
+
+
+@contextmanager
+def cut_short_when(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Let the provider calls that this thread makes inside break off soon after `is_over`.
+
+    They then fail like calls whose deadline has passed: what the provider did is in doubt.
+    """
+    token = _is_cut.set(is_over)
+    try:
+        yield
+    finally:
+        _is_cut.reset(token)
 
 
 def timeouts(seconds: float) -> httpx2.Timeout:
@@ -75,7 +91,18 @@ class _Stream(httpcore2.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, late=httpcore2.ReadTimeout))
+        """In glances, between which it is seen whether the call is still wanted."""
+        end = time.monotonic() + (timeout if timeout is not None else float("inf"))
+        while True:
+            left = _left(max(end - time.monotonic(), 0.001), late=httpcore2.ReadTimeout)
+            glance = min(left or _GLANCE_SECONDS, _GLANCE_SECONDS)
+            try:
+                return self._stream.read(max_bytes, glance)
+            except httpcore2.ReadTimeout:
+                if time.monotonic() >= end:
+                    raise
+                if _is_cut.get()():
+                    raise httpcore2.ReadTimeout("the call was cut short") from None
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout, late=httpcore2.WriteTimeout))

@@ -193,9 +193,7 @@ def _counted(plan: Plan) -> Plan:
     for needs, steps in followers.items():
         edges.add(needs, steps)
     edges.add_gate(plan.exits, (), tells=True)
-    return replace(
-        plan, steps=tuple(map(edges.onto, plan.steps)), gates=tuple(edges.gates)
-    )
+    return replace(plan, steps=tuple(map(edges.onto, plan.steps)), gates=tuple(edges.gates))
 
 
 class _Edges:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,7 +83,9 @@ def _adaptive(plan: Plan, progress: Progress) -> Decision:
     for step in (step for level in plan.levels for step in level):
         if step.name not in progress.statuses:
             pass_.look_at(step)
-    pass_.is_at_work |= any(status not in TERMINAL_AGENT_RUN for status in progress.statuses.values())
+    pass_.is_at_work |= any(
+        status not in TERMINAL_AGENT_RUN for status in progress.statuses.values()
+    )
     return pass_.decision()
 
 
@@ -177,6 +179,8 @@ def _broken(plan: Plan, statuses: Mapping[str, AgentRunStatus]) -> set[str]:
     for step in (step for level in plan.levels for step in level):
         if statuses.get(step.name) != _S.SKIPPED or broken.isdisjoint(step.needs):
             continue
-        if step.join == "all" or all(statuses.get(need) in _BAD | {_S.SKIPPED} for need in step.needs):
+        if step.join == "all" or all(
+            statuses.get(need) in _BAD | {_S.SKIPPED} for need in step.needs
+        ):
             broken.add(step.name)
     return broken

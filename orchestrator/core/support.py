@@ -15,22 +15,16 @@ _ANY: Final = object()
 # engine honours it.
 NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "workflow": (
-        ("strategy", "adaptive"),
-        ("deadline", _ANY),
         ("max_cost_usd", _ANY),
         ("degrade", _ANY),
     ),
-    "defaults": (("retry", _ANY), ("fallback", _ANY), ("max_cost_usd", _ANY)),
+    "defaults": (("fallback", _ANY), ("max_cost_usd", _ANY)),
     "step": (
         ("workflow", _ANY),
         ("loop", _ANY),
         ("approval", _ANY),
-        ("delay", _ANY),
         ("map", _ANY),
-        ("when", _ANY),
-        ("join", "any"),
         ("optional", True),
-        ("retry", _ANY),
         ("fallback", _ANY),
         ("max_cost_usd", _ANY),
         ("tools", _ANY),

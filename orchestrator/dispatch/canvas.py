@@ -20,7 +20,8 @@ log = structlog.get_logger(__name__)
 
 def publish(hints: Iterable[RunHints]) -> None:
     """Everything in one pipeline: a level as a chord whose body is `advance` (a level of one is
-    a chain), other agent runs as a group, and `advance` on its own."""
+    a chain), other agent runs as a group, and `advance` on its own.
+    """
     for run in hints:
         with _hinting(run.run_id), app.batch():
             for canvas in _canvases(run):

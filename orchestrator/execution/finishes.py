@@ -58,7 +58,8 @@ def finish(given: Finish, *, give_up: Callable[[], bool]) -> Finished | None:
 
 def finish_all(given: Sequence[Finish]) -> list[Finished | None]:
     """Outcomes of one tenant, of agent runs in one state, together. The first that counted has
-    the hints for all."""
+    the hints for all.
+    """
     rows = engine_db.many(
         _FINISH,
         given[0].tenant_id,

@@ -17,11 +17,12 @@ from uuid_utils.compat import uuid7
 
 from agents_app.core.errors import ProviderError
 from agents_app.core.model import FinishReason, ModelClient, ModelReply, ModelRequest
+from agents_app.providers.transport import cut_short_when
 from costs.core.pricing import Price, cost, estimate_tokens, worst_case
 from costs.core.usage import Usage
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
-from orchestrator.execution.errors import LeaseLostError
+from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import client_for_tenant
@@ -54,7 +55,9 @@ class GuardedClient:
         self._turn = 0
 
     def complete(self, request: ModelRequest) -> ModelReply:
-        """Answer from memory or from the provider. Raises ProviderError, UnknownPriceError."""
+        """Answer from memory or from the provider. Raises ProviderError, UnknownPriceError,
+        and LeaseLostError or RunStoppingError when the attempt has to end.
+        """
         self._turn += 1
         remembered = self._claim.replies.get(str(self._turn))
         if remembered is not None:
@@ -68,11 +71,16 @@ class GuardedClient:
     def _open(self, request: ModelRequest) -> _Call:
         price = price_for(self._claim.tenant_id, request.provider, request.model)
         call = _Call(id=uuid7(), price=price, hold_nano=_hold(request, price))
-        if self._lease.lost.is_set() or not self._record(request, call):
+        if self._lease.stopping.is_set():
+            raise RunStoppingError
+        opened = "lost" if self._lease.lost.is_set() else self._record(request, call)
+        if opened == "stopping":
+            raise RunStoppingError
+        if opened != "opened":
             raise LeaseLostError(self._claim.step, self._claim.attempt)
         return call
 
-    def _record(self, request: ModelRequest, call: _Call) -> bool:
+    def _record(self, request: ModelRequest, call: _Call) -> str:
         arguments = (
             self._claim.tenant_id,
             self._claim.agent_run_id,
@@ -89,13 +97,16 @@ class GuardedClient:
         row = engine_db.persistently(
             lambda: engine_db.one(_OPEN, *arguments), give_up=self._lease.lost.is_set
         )
-        return bool(row and row["opened"])
+        return row["opened"] if row else "lost"
 
     def _send(self, client: ModelClient, request: ModelRequest, call: _Call) -> ModelReply:
         try:
-            reply = client.complete(request)
+            with cut_short_when(lambda: self._lease.is_over):
+                reply = client.complete(request)
         except ProviderError as error:
             self._end_without_answer(call, error)
+            if self._lease.stopping.is_set():
+                raise RunStoppingError from error
             raise
         except Exception:
             # A client that breaks tells nothing of what the provider has done.

@@ -5,9 +5,11 @@ from uuid import UUID
 
 from cachetools import LRUCache
 from psycopg import Connection
+from pydantic import ValidationError
 
 from orchestrator.core.plan import Plan, plan_from_json
 from orchestrator.execution import engine_db
+from orchestrator.execution.errors import PlanUnreadableError
 
 _PLAN = "SELECT plan FROM muster_version_plan(%s, %s)"
 
@@ -21,7 +23,10 @@ _guard = threading.Lock()
 def plan_of(
     tenant_id: UUID, version_id: UUID, *, connection: Connection[engine_db.Row] | None = None
 ) -> Plan:
-    """The plan of a version; read through `connection` by who holds one already."""
+    """The plan of a version; read through `connection` by who holds one already.
+
+    Raises PlanUnreadableError.
+    """
     key = (tenant_id, version_id)
     with _guard:
         known = _plans.get(key)
@@ -30,7 +35,10 @@ def plan_of(
     found = engine_db.rows(connection, _PLAN, key) if connection else engine_db.many(_PLAN, *key)
     if not found:
         raise LookupError(f"version {version_id} does not exist")
-    plan = plan_from_json(found[0]["plan"])
+    try:
+        plan = plan_from_json(found[0]["plan"])
+    except ValidationError as error:
+        raise PlanUnreadableError from error
     with _guard:
         # A plan larger than the whole cache is simply not kept.
         if len(plan.steps) < _plans.maxsize // 2:

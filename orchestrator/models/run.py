@@ -89,7 +89,11 @@ class AgentRun(TenantOwned):
     status_reason = models.TextField(blank=True, default="", db_default="")
     # What a waiting agent run waits for, and when it goes on by itself.
     waiting_for = models.CharField(
-        max_length=16, blank=True, choices=[(r, r) for r in WaitingReason], default="", db_default=""
+        max_length=16,
+        blank=True,
+        choices=[(r, r) for r in WaitingReason],
+        default="",
+        db_default="",
     )
     due_at = models.DateTimeField(null=True)
     kind = models.CharField(max_length=16, default="agent", db_default="agent")

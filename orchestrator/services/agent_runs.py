@@ -1,35 +1,51 @@
 """One attempt at an agent run, from claim to outcome."""
 
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
+from random import Random
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import structlog
+from django.conf import settings
 from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Ports
+from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
-from agents_app.core.values import as_text
+from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
+from orchestrator.core.hints import hints_of
 from orchestrator.core.plan import PlannedStep
-from orchestrator.dispatch.canvas import AgentHint, publish_advance, publish_agents
+from orchestrator.core.retry import RetryPolicy
+from orchestrator.core.spec import RetrySpec
+from orchestrator.core.state import AgentRunStatus
+from orchestrator.dispatch.canvas import publish
+from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim, claim
-from orchestrator.execution.errors import LeaseLostError
+from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.leases import Lease, LeaseKeeper, lease_length
 from orchestrator.execution.versions import plan_of
+from orchestrator.monitoring.host import host_sample
 from tenants.kernel.errors import PlatformError
 
 log = structlog.get_logger(__name__)
 
+MAX_OUTPUT_BYTES = 10_000_000
+# A pause up to this long is slept through; longer ones give the worker's thread back.
+SHORT_PAUSE_SECONDS = 2.0
+
+_WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
+_spread = Random()  # noqa: S311 - spreads retries, guards nothing
 _DATABASE_AWAY = (psycopg.OperationalError, PoolTimeout, DatabaseError)
 _UNFORESEEN = {
     "code": "internal_error",
@@ -39,15 +55,24 @@ _UNFORESEEN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """How an attempt ended: with an output, or with an error that a person can read."""
+    """How an attempt ended: with an output, or with an error that a person can read.
+
+    `again_in` is the pause in seconds before the next attempt, if there is to be one.
+    """
 
     prompt: str | None = None
     output: JsonValue = None
     error: Mapping[str, JsonValue] | None = None
+    again_in: float | None = None
+    is_cancelled: bool = False
 
     @property
-    def status(self) -> str:
-        return "failed" if self.error else "completed"
+    def status(self) -> AgentRunStatus:
+        if self.is_cancelled:
+            return AgentRunStatus.CANCELLED
+        if self.again_in is not None:
+            return AgentRunStatus.WAITING
+        return AgentRunStatus.FAILED if self.error else AgentRunStatus.COMPLETED
 
     @property
     def reason(self) -> str:
@@ -70,36 +95,46 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
         step=claimed.step,
         attempt=claimed.attempt,
     )
-    with bound, _keeper(worker).holding(agent_run_id, claimed.attempt) as lease:
-        try:
-            result = _attempt(claimed, lease)
-        except LeaseLostError as error:
-            # Whoever holds the next attempt will report; nothing of this one may be written.
-            log.warning("attempt_given_up", reason=str(error))
-            return
-        except _DATABASE_AWAY as error:
-            # Not the step's fault: its lease runs out, and the next attempt does it.
-            log.warning("attempt_given_up", reason=type(error).__name__)
-            return
-        _finish(claimed, result, lease)
+    with bound:
+        with _keeper(worker).holding(agent_run_id, claimed.attempt) as lease:
+            try:
+                result = _attempt(claimed, lease)
+            except LeaseLostError as error:
+                # Whoever holds the next attempt will report; nothing of this one may be written.
+                log.warning("attempt_given_up", reason=str(error))
+                return
+            except _DATABASE_AWAY as error:
+                # Not the step's fault: its lease runs out, and the next attempt does it.
+                log.warning("attempt_given_up", reason=type(error).__name__)
+                return
+            is_written = _finish(claimed, result, lease)
+        if is_written and result.again_in is not None and result.again_in <= SHORT_PAUSE_SECONDS:
+            _wake_soon(claimed, result.again_in)
 
 
 def _attempt(claimed: Claim, lease: Lease) -> _Result:
-    step = plan_of(claimed.tenant_id, claimed.version_id).step(claimed.step)
     prompt: str | None = None
+    step: PlannedStep | None = None
     try:
+        step = plan_of(claimed.tenant_id, claimed.version_id).step(claimed.step)
         config = _configure(step, claimed)
         prompt = config.prompt or None
-        client = GuardedClient(claimed, lease, role=str(config.role or ""))
         outcome = run_agent(
             config,
             inputs={name: claimed.outputs.get(name) for name in step.needs},
-            ports=Ports(model=client, tools=BUILTIN_TOOLS),
+            ports=Ports(
+                model=GuardedClient(claimed, lease, role=str(config.role or "")),
+                tools=BUILTIN_TOOLS,
+            ),
         )
+        _check_size(outcome.output)
     except (LeaseLostError, *_DATABASE_AWAY):
         raise
+    except RunStoppingError as error:
+        return _Result(prompt=prompt, error=_told(error), is_cancelled=True)
     except PlatformError as error:
-        return _Result(prompt=prompt, error=_told(error))
+        again_in = _pause(step, claimed, error) if step else None
+        return _Result(prompt=prompt, error=_told(error), again_in=again_in)
     except Exception:
         log.exception("agent_run_broke")
         return _Result(prompt=prompt, error=_UNFORESEEN)
@@ -108,6 +143,53 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
 
 def _told(error: PlatformError) -> dict[str, JsonValue]:
     return {"code": error.code, "message": str(error), "retryable": error.retryable}
+
+
+def _check_size(output: JsonValue) -> None:
+    size = json_size(output)
+    if size > MAX_OUTPUT_BYTES:
+        raise OutputTooLargeError(size, MAX_OUTPUT_BYTES)
+
+
+def _pause(step: PlannedStep, claimed: Claim, error: PlatformError) -> float | None:
+    return next_pause(
+        step.retry,
+        failures=claimed.failures + 1,
+        retryable=error.retryable,
+        retry_after=error.retry_after_seconds if isinstance(error, ProviderError) else None,
+    )
+
+
+def next_pause(
+    retry: RetrySpec | None,
+    *,
+    failures: int,
+    retryable: bool = True,
+    retry_after: float | None = None,
+) -> float | None:
+    """Seconds before the next attempt, or None if this failure was the last.
+
+    As the step or its workflow says, else as the platform is set.
+    """
+    policy = (
+        RetryPolicy.of(retry)
+        if retry
+        else RetryPolicy(max_attempts=settings.MAX_RETRIES, base_delay=settings.RETRY_DELAY)
+    )
+    return policy.next_delay(
+        attempt=failures, retryable=retryable, jitter=_spread.random(), retry_after=retry_after
+    )
+
+
+def _wake_soon(claimed: Claim, seconds: float) -> None:
+    """Sleep through a short pause; should this worker die meanwhile, the sweeper wakes the step."""
+    threading.Event().wait(seconds)
+    try:
+        rows = engine_db.many(_WAKE, claimed.tenant_id, claimed.run_id, [claimed.agent_run_id])
+    except _DATABASE_AWAY as error:
+        log.warning("wake_failed", error=type(error).__name__)
+        return
+    publish(hints_of(claimed.tenant_id, rows))
 
 
 _TEMPLATED = ("prompt", "arguments")
@@ -145,7 +227,8 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     )
 
 
-def _finish(claimed: Claim, result: _Result, lease: Lease) -> None:
+def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
+    """Whether the outcome counts; what it leads to is published."""
     given = Finish(
         tenant_id=claimed.tenant_id,
         agent_run_id=claimed.agent_run_id,
@@ -155,16 +238,15 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> None:
         prompt=result.prompt,
         output=result.output,
         error=result.error,
+        again_in=result.again_in,
+        system=asdict(host_sample()),
     )
     done = finish(given, give_up=lease.lost.is_set)
     if done is None:
         log.warning("outcome_dropped", reason="the attempt lost its lease")
-        return
-    if done.next_agent_run is not None:
-        hint = AgentHint(done.next_agent_run, done.next_priority)
-        publish_agents(claimed.tenant_id, claimed.run_id, [hint])
-    if done.advance:
-        publish_advance(claimed.tenant_id, claimed.run_id)
+        return False
+    publish(done.hints)
+    return True
 
 
 @cache

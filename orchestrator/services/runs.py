@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from orchestrator.core.schema import value_problems, with_defaults
 from orchestrator.dispatch.canvas import publish_advance
 from orchestrator.models import Run, RunEvent, Workflow, WorkflowVersion
+from orchestrator.services.advance import MAX_WINDOW
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from tenants.errors import TenantSuspendedError
 from tenants.models import Tenant, TenantStatus
@@ -16,19 +17,39 @@ from tenants.scope import current_actor, current_tenant_id
 
 # The rows come from the frozen plan where it lies: nothing of it travels.
 _CREATE_AGENT_RUNS = """
-INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, priority, reads,
-                       reads_input, agent, uses_model, provider, model, role)
-SELECT uuidv7(), v.tenant_id, r.id, s.name, s.position, s.level,
+INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, kind, priority, reads,
+                       reads_input, agent, uses_model, provider, model, role, timeout_seconds,
+                       next_steps, gates, tells)
+SELECT uuidv7(), v.tenant_id, r.id, s.name, s.position, s.level, COALESCE(s.kind, 'agent'),
        -- A run's priority lifts or lowers all its steps; 5 changes nothing.
        LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input,
        COALESCE(s.agent, ''), s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''),
-       COALESCE(s.role, '')
+       COALESCE(s.role, ''), s.timeout_seconds, COALESCE(s.next_steps, '{}'),
+       COALESCE(s.gates, '{}'), COALESCE(s.tells, false)
   FROM run r JOIN workflow_version v ON v.id = r.version_id,
        json_to_recordset(v.plan -> 'steps') AS s (
-           name text, position int, level int, priority smallint, reads text[],
+           name text, position int, level int, kind text, priority smallint, reads text[],
            reads_input boolean, agent text, uses_model boolean, provider text, model text,
-           role text)
+           role text, timeout_seconds int, next_steps text[], gates int[], tells boolean)
  WHERE r.id = %s
+"""
+_CREATE_GATES = """
+INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
+SELECT v.tenant_id, r.id, g.number, g.needs, g.steps, g.tells
+  FROM run r JOIN workflow_version v ON v.id = r.version_id,
+       json_to_recordset(v.plan -> 'gates') AS g (
+           number int, needs int, steps text[], tells boolean)
+ WHERE r.id = %s
+"""
+_TIME_LIMIT = """
+UPDATE run r
+   SET deadline_at = clock_timestamp()
+           + make_interval(secs => (v.plan ->> 'deadline_seconds')::int),
+       "window" = CASE WHEN v.plan ->> 'strategy' = 'adaptive'
+                   AND json_array_length(v.plan -> 'steps') > w.most THEN w.most END
+  FROM workflow_version v, LATERAL (
+       SELECT LEAST((v.plan ->> 'max_parallel')::int, %s) AS most) w
+ WHERE r.id = %s AND v.id = r.version_id
 """
 
 
@@ -66,6 +87,8 @@ def start_run(
     )
     with connection.cursor() as cursor:
         cursor.execute(_CREATE_AGENT_RUNS, [run.id])
+        cursor.execute(_CREATE_GATES, [run.id])
+        cursor.execute(_TIME_LIMIT, [MAX_WINDOW, run.id])
     RunEvent.objects.create(
         tenant_id=tenant_id,
         run=run,

@@ -7,6 +7,7 @@ through the system role, in small batches, and mends by publishing hints.
 import threading
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -14,9 +15,16 @@ from django.conf import settings
 from psycopg import DataError, OperationalError
 from psycopg_pool import PoolTimeout
 
-from orchestrator.dispatch.canvas import AgentHint, publish_advance, publish_agents
+from orchestrator.core.hints import RunHints, hints_of
+from orchestrator.core.spec import RetrySpec
+from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
+from orchestrator.dispatch.canvas import publish
 from orchestrator.execution import engine_db
 from orchestrator.execution.engine_db import Row
+from orchestrator.execution.errors import PlanUnreadableError
+from orchestrator.execution.finishes import Finish, finish_all
+from orchestrator.execution.versions import plan_of
+from orchestrator.services.agent_runs import next_pause
 from tenants.services.purge import purge_expired
 
 log = structlog.get_logger(__name__)
@@ -29,8 +37,11 @@ _LOCK = 0x6D757374
 _PURGE_EVERY_SECONDS = 3600
 
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
-_LEASES = "SELECT * FROM muster_sweep_leases(%s, %s)"
-_MESSAGES = "SELECT * FROM muster_sweep_messages(%s)"
+_FIND = "SELECT * FROM muster_sweep_find(%s)"
+_AGAIN = "SELECT * FROM muster_publish_again(%s::uuid[])"
+_WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
+_ENDS = "SELECT * FROM muster_sweep_ends(%s)"
+_STOP = "SELECT muster_stop_run(%s, %s, %s, %s)"
 _RUNS = "SELECT * FROM muster_sweep_runs(%s)"
 
 
@@ -40,26 +51,143 @@ class Swept:
 
     recovered: int = 0
     republished: int = 0
+    woken: int = 0
+    stopped: int = 0
     nudged: int = 0
 
 
 def sweep() -> Swept:
     """One pass. Safe at any time, any number of times, from anywhere."""
-    lost = _part(0, _LEASES, [MAX_LOST, BATCH])
-    _publish_agents([row for row in lost if row["status"] == "queued"])
-    for row in lost:
-        if row["advance"]:
-            publish_advance(row["tenant_id"], row["run_id"])
-    unheard = _part(1, _MESSAGES, [BATCH])
-    _publish_agents(unheard)
+    found: dict[str, list[Row]] = {}
+    for row in _part(0, _FIND, [BATCH]):
+        found.setdefault(row["what"], []).append(row)
+    recovered = _recover(found.get("lost", []) + found.get("late", []))
+    republished = _publish_again(found.get("unheard", []))
+    woken = _wake(found.get("due", []))
+    stopped = _part(1, _ENDS, [BATCH])
+    for row in stopped:
+        _stop(row)
     stalled = _part(2, _RUNS, [BATCH])
-    for row in stalled:
-        publish_advance(row["tenant_id"], row["run_id"])
+    publish(
+        RunHints(tenant_id=row["tenant_id"], run_id=row["run_id"], advance=True)
+        for row in [*stopped, *stalled]
+    )
     _purge_now_and_then()
-    swept = Swept(recovered=len(lost), republished=len(unheard), nudged=len(stalled))
+    swept = Swept(
+        recovered=recovered,
+        republished=republished,
+        woken=woken,
+        stopped=len(stopped),
+        nudged=len(stalled),
+    )
     if swept != Swept():
         log.info("swept", **asdict(swept))
     return swept
+
+
+def _recover(expired: list[Row]) -> int:
+    """Attempts that nobody works on any more: tried again, or failed."""
+    return _finish([_lost(row) if row["what"] == "lost" else _late(row) for row in expired])
+
+
+def _lost(row: Row) -> Finish:
+    """The worker is gone: the step goes to another at once, unless it seems to kill them all."""
+    error = {
+        "code": "worker_lost",
+        "message": f"Worker {row['worker']} stopped renewing its lease.",
+    }
+    status = AgentRunStatus.QUEUED
+    if row["is_stopping"]:
+        status = AgentRunStatus.CANCELLED
+    elif row["lost_count"] + 1 >= MAX_LOST:
+        status = AgentRunStatus.FAILED
+    return _finish_of(row, status=status, error=error)
+
+
+def _late(row: Row) -> Finish:
+    """The thread hangs, or its worker died when the step's time was nearly over."""
+    error = {
+        "code": "timeout",
+        "message": f"The step did not end within its {row['timeout_seconds']} s.",
+        "retryable": True,
+    }
+    if row["is_stopping"]:
+        return _finish_of(row, status=AgentRunStatus.CANCELLED, error=error)
+    again_in = next_pause(_retry_of(row), failures=row["failures"] + 1)
+    status = AgentRunStatus.FAILED if again_in is None else AgentRunStatus.WAITING
+    return _finish_of(row, status=status, error=error, again_in=again_in)
+
+
+def _retry_of(row: Row) -> RetrySpec | None:
+    try:
+        return plan_of(row["tenant_id"], row["version_id"]).step(row["step"]).retry
+    except PlanUnreadableError:
+        return None
+
+
+def _finish_of(row: Row, **outcome: Any) -> Finish:
+    error = outcome.get("error")
+    return Finish(
+        tenant_id=row["tenant_id"],
+        agent_run_id=row["agent_run_id"],
+        attempt=row["attempt"],
+        reason=str(error["message"]) if error else "",
+        **outcome,
+    )
+
+
+def _finish(outcomes: list[Finish]) -> int:
+    """How many still were to be ended so; what they lead to is published."""
+    by_tenant: dict[tuple[UUID, AgentRunStatus], list[Finish]] = {}
+    for outcome in outcomes:
+        by_tenant.setdefault((outcome.tenant_id, outcome.ended), []).append(outcome)
+    counted = 0
+    for of_tenant in by_tenant.values():
+        for finished in finish_all(of_tenant):
+            if finished:
+                counted += 1
+                publish(finished.hints)
+    return counted
+
+
+def _publish_again(unheard: list[Row]) -> int:
+    if not unheard:
+        return 0
+    ids = [row["agent_run_id"] for row in unheard]
+    by_tenant: dict[UUID, list[Row]] = {}
+    again = engine_db.many(_AGAIN, ids, alias="system")
+    for row in again:
+        by_tenant.setdefault(row["tenant_id"], []).append({**row, "what": "queued"})
+    for tenant_id, rows in by_tenant.items():
+        publish(hints_of(tenant_id, rows))
+    return len(again)
+
+
+def _wake(due: list[Row]) -> int:
+    """Retries go on; a delay is over, and its step completed."""
+    by_run: dict[tuple[UUID, UUID], list[UUID]] = {}
+    for row in due:
+        if row["waiting_for"] == WaitingReason.RETRY:
+            by_run.setdefault((row["tenant_id"], row["run_id"]), []).append(row["agent_run_id"])
+    for (tenant_id, run_id), ids in by_run.items():
+        publish(hints_of(tenant_id, engine_db.many(_WAKE, tenant_id, run_id, ids)))
+    over = [row for row in due if row["waiting_for"] == WaitingReason.DELAY]
+    return sum(map(len, by_run.values())) + _finish(
+        [
+            _finish_of(row, status=AgentRunStatus.COMPLETED, ended=AgentRunStatus.WAITING)
+            for row in over
+        ]
+    )
+
+
+_WHY = {
+    "deadline": (RunStatus.FAILED, "It did not end before its deadline"),
+    "suspended": (RunStatus.CANCELLED, "The tenant was suspended"),
+}
+
+
+def _stop(row: Row) -> None:
+    engine_db.one(_STOP, row["tenant_id"], row["run_id"], *_WHY[row["why"]])
 
 
 def _purge_now_and_then() -> None:
@@ -78,15 +206,6 @@ def _part(number: int, query: str, arguments: list[int]) -> list[Row]:
     except DataError:
         log.exception("sweep_failed", part=number)
         return []
-
-
-def _publish_agents(rows: list[Row]) -> None:
-    by_run: dict[tuple[UUID, UUID], list[AgentHint]] = {}
-    for row in rows:
-        hint = AgentHint(row["agent_run_id"], row["priority"])
-        by_run.setdefault((row["tenant_id"], row["run_id"]), []).append(hint)
-    for (tenant_id, run_id), hints in by_run.items():
-        publish_agents(tenant_id, run_id, hints)
 
 
 @dataclass(slots=True)

@@ -24,18 +24,17 @@ BEGIN
            SET status = 'running', attempt = a.attempt + 1, worker = p_worker,
                lease_until = clock_timestamp() + p_lease, attempt_started_at = clock_timestamp(),
                started_at = COALESCE(a.started_at, clock_timestamp())
-          FROM run r
+         -- No join: the planner would begin with the tenant's runs.
          WHERE a.id = ANY (p_agent_runs) AND a.status = 'queued'
-           AND r.id = a.run_id AND r.status = 'running' AND r.stop_wanted = ''
-        RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads,
-                  CASE WHEN a.reads_input THEN r.input END AS input, r.version_id),
+           AND (SELECT r.status = 'running' AND r.stop_wanted = '' FROM run r WHERE r.id = a.run_id)
+        RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads, a.reads_input),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT p_tenant, k.run_id, k.id, clock_timestamp(), 'agent.running',
                jsonb_build_object('step', k.step, 'attempt', k.attempt, 'worker', p_worker)
           FROM taken k)
-    SELECT k.id, k.run_id, k.version_id, k.step::text, k.attempt,
-           k.attempt - 1 - k.lost_count - k.forgiven, k.input,
+    SELECT k.id, k.run_id, r.version_id, k.step::text, k.attempt,
+           k.attempt - 1 - k.lost_count - k.forgiven, CASE WHEN k.reads_input THEN r.input END,
            CASE WHEN k.reads <> '{}' THEN
                (SELECT json_object_agg(o.step, o.output) FROM agent_run o
                  WHERE o.run_id = k.run_id AND o.step = ANY (k.reads)) END,
@@ -43,31 +42,36 @@ BEGIN
                (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
                  WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
            t.uses_environment_credentials
-      FROM taken k CROSS JOIN (SELECT x.uses_environment_credentials FROM tenant x WHERE x.id = p_tenant) t;
+      FROM taken k
+     CROSS JOIN LATERAL (SELECT x.version_id, x.input FROM run x WHERE x.id = k.run_id LIMIT 1) r
+     CROSS JOIN (SELECT x.uses_environment_credentials FROM tenant x WHERE x.id = p_tenant) t;
 END $$;
 
--- Records a call before it is sent. False: the attempt lost its lease, or its run is to end, and
--- it must not send.
+-- Records a call before it is sent: `opened`. It must not be sent if the attempt lost its lease
+-- (`lost`) or its run is to end (`stopping`).
 CREATE FUNCTION muster_open_call(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer,
     p_provider text, p_model text, p_role text, p_request jsonb, p_hold bigint, p_prices jsonb)
-RETURNS boolean LANGUAGE plpgsql AS $$
+RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_run uuid;
+    v_stopping boolean;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    SELECT a.run_id INTO v_run FROM agent_run a JOIN run r ON r.id = a.run_id
+    SELECT a.run_id, r.stop_wanted <> '' INTO v_run, v_stopping
+      FROM agent_run a JOIN run r ON r.id = a.run_id
      WHERE a.id = p_agent_run AND a.attempt = p_attempt AND a.status = 'running'
-       AND a.lease_until > clock_timestamp() AND r.stop_wanted = ''
+       AND a.lease_until > clock_timestamp()
        FOR NO KEY UPDATE OF a;
-    IF NOT FOUND THEN RETURN false; END IF;
+    IF NOT FOUND THEN RETURN 'lost'; END IF;
+    IF v_stopping THEN RETURN 'stopping'; END IF;
     INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
                           model, role, request, hold_nano, unit_prices)
     VALUES (p_call, p_tenant, v_run, p_agent_run, p_attempt, p_turn, 'open', p_provider,
             p_model, p_role, p_request, p_hold, p_prices)
     -- The same call again, after a connection broke between its commit and the answer.
     ON CONFLICT (id) DO NOTHING;
-    RETURN true;
+    RETURN 'opened';
 END $$;
 
 -- Writes the ledger line of a call. An answer to a call in doubt corrects what was charged.
@@ -280,9 +284,10 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     -- Locked by run, then by id: the order in which all take their locks.
     SELECT array_agg(x.id), array_agg(x.id) FILTER (WHERE x.uses_model) INTO v_mine, v_thinking
-      FROM (SELECT a.id, a.uses_model
-              FROM unnest(p_agent_runs, p_attempts) AS f (id, attempt)
-              JOIN agent_run a ON a.id = f.id AND a.attempt = f.attempt AND a.status = p_from
+      FROM (SELECT a.id, a.uses_model FROM agent_run a
+             WHERE a.id = ANY (p_agent_runs) AND a.status = p_from
+               AND (SELECT bool_or(f.attempt = a.attempt)
+                      FROM unnest(p_agent_runs, p_attempts) AS f (id, attempt) WHERE f.id = a.id)
              ORDER BY a.run_id, a.id FOR NO KEY UPDATE OF a) x;
     IF v_mine IS NULL THEN RETURN; END IF;
     IF v_thinking IS NOT NULL THEN
@@ -404,12 +409,12 @@ BEGIN
         PERFORM muster_event(p_tenant, p_run, NULL, 'run.started', '{}');
     END IF;
     IF EXISTS (SELECT FROM gate g WHERE g.run_id = p_run) THEN  -- `adaptive`
-        RETURN QUERY SELECT r.version_id, r.stop_wanted, r.stop_reason,
+        RETURN QUERY SELECT r.version_id, r.stop_wanted::text, r.stop_reason,
             (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
               WHERE a.run_id = p_run AND a.status <> 'pending'), NULL::jsonb;
         RETURN;
     END IF;
-    RETURN QUERY SELECT r.version_id, r.stop_wanted, r.stop_reason,
+    RETURN QUERY SELECT r.version_id, r.stop_wanted::text, r.stop_reason,
         (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
           WHERE a.run_id = p_run AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')),
         (SELECT jsonb_object_agg(l.level, l.states) FROM (

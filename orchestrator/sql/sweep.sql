@@ -8,14 +8,14 @@
 CREATE FUNCTION muster_sweep_find(p_batch integer)
 RETURNS TABLE (what text, tenant_id uuid, run_id uuid, version_id uuid, agent_run_id uuid, step text,
                attempt integer, failures integer, lost_count integer, worker text,
-               timeout_seconds integer, waiting_for text)
+               timeout_seconds integer, waiting_for text, is_stopping boolean)
 LANGUAGE sql AS $$
     SELECT CASE x.status WHEN 'queued' THEN 'unheard' WHEN 'waiting' THEN 'due' ELSE
                CASE WHEN x.attempt_started_at + make_interval(secs => x.timeout_seconds) < clock_timestamp()
                     THEN 'late' ELSE 'lost' END END,
            x.tenant_id, x.run_id, r.version_id, x.id, x.step, x.attempt,
            x.attempt - 1 - x.lost_count - x.forgiven, x.lost_count, x.worker, x.timeout_seconds,
-           x.waiting_for
+           x.waiting_for, r.stop_wanted <> ''
       FROM run r JOIN agent_run x ON x.run_id = r.id
      WHERE r.status IN ('pending', 'running', 'paused')
        AND CASE x.status
@@ -57,7 +57,7 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
         SELECT x.id FROM run x
          WHERE (x.status IN ('pending', 'running') OR (x.status = 'paused' AND x.stop_wanted <> ''))
            AND COALESCE(x.advance_wanted_at, x.created_at) < clock_timestamp() - interval '5 seconds'
-           AND (x.advance_wanted OR NOT EXISTS (
+           AND (x.advance_wanted OR x.stop_wanted <> '' OR NOT EXISTS (
                 SELECT FROM agent_run a WHERE a.run_id = x.id
                    AND a.status IN ('queued', 'running', 'waiting')))
          ORDER BY x.created_at LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED))
