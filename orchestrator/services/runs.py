@@ -66,7 +66,7 @@ def start_run(
     The input schema's defaults are filled in. Raises TenantSuspendedError, NotPublishedError,
     or InputInvalidError with every problem.
     """
-    _refuse_suspended()
+    refuse_suspended()
     pinned = version or workflow.current_version
     if pinned is None:
         raise NotPublishedError(workflow.name)
@@ -99,7 +99,7 @@ def start_run(
     return run
 
 
-def _refuse_suspended() -> None:
+def refuse_suspended() -> None:
     tenant = Tenant.objects.get(id=current_tenant_id())
     if tenant.status == TenantStatus.SUSPENDED:
         raise TenantSuspendedError(tenant.slug, tenant.suspended_reason)
