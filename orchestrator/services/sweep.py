@@ -6,6 +6,7 @@ through the system role, in small batches, and mends by publishing hints.
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -59,30 +60,39 @@ class Swept:
 def sweep() -> Swept:
     """One pass. Safe at any time, any number of times, from anywhere."""
     found: dict[str, list[Row]] = {}
-    for row in _part(0, _FIND, [BATCH]):
+    for row in _find(0, _FIND):
         found.setdefault(row["what"], []).append(row)
-    recovered = _recover(found.get("lost", []) + found.get("late", []))
-    republished = _publish_again(found.get("unheard", []))
-    woken = _wake(found.get("due", []))
-    stopped = _part(1, _ENDS, [BATCH])
-    for row in stopped:
-        _stop(row)
-    stalled = _part(2, _RUNS, [BATCH])
-    publish(
-        RunHints(tenant_id=row["tenant_id"], run_id=row["run_id"], advance=True)
-        for row in [*stopped, *stalled]
+    swept = Swept(
+        recovered=_part(_recover, found.get("lost", []) + found.get("late", [])),
+        republished=_part(_publish_again, found.get("unheard", [])),
+        woken=_part(_wake, found.get("due", [])),
+        stopped=_part(_stop, _find(1, _ENDS)),
+        nudged=_part(_advance, _find(2, _RUNS)),
     )
     _purge_now_and_then()
-    swept = Swept(
-        recovered=recovered,
-        republished=republished,
-        woken=woken,
-        stopped=len(stopped),
-        nudged=len(stalled),
-    )
     if swept != Swept():
         log.info("swept", **asdict(swept))
     return swept
+
+
+def _find(number: int, query: str) -> list[Row]:
+    """What one query finds, unless somebody else is looking for it just now."""
+    try:
+        with engine_db.transaction(alias="system") as connection:
+            won = engine_db.rows(connection, _TRY_LOCK, [_LOCK + number])[0]["won"]
+            return engine_db.rows(connection, query, [BATCH]) if won else []
+    except DataError:
+        log.exception("sweep_failed", part=number)
+        return []
+
+
+def _part(mend: Callable[[list[Row]], int], found: list[Row]) -> int:
+    """How much was mended; one bad row stops one part only."""
+    try:
+        return mend(found)
+    except DataError:
+        log.exception("sweep_failed", part=mend.__name__)
+        return 0
 
 
 def _recover(expired: list[Row]) -> int:
@@ -186,8 +196,17 @@ _WHY = {
 }
 
 
-def _stop(row: Row) -> None:
-    engine_db.one(_STOP, row["tenant_id"], row["run_id"], *_WHY[row["why"]])
+def _stop(ending: list[Row]) -> int:
+    for row in ending:
+        engine_db.one(_STOP, row["tenant_id"], row["run_id"], *_WHY[row["why"]])
+    return _advance(ending)
+
+
+def _advance(runs: list[Row]) -> int:
+    publish(
+        RunHints(tenant_id=row["tenant_id"], run_id=row["run_id"], advance=True) for row in runs
+    )
+    return len(runs)
 
 
 def _purge_now_and_then() -> None:
@@ -195,17 +214,6 @@ def _purge_now_and_then() -> None:
     if time.monotonic() >= _purging.due:
         removed = purge_expired()
         _purging.due = time.monotonic() + (0 if removed else _PURGE_EVERY_SECONDS)
-
-
-def _part(number: int, query: str, arguments: list[int]) -> list[Row]:
-    """What one query mends, in a transaction of its own: one bad row stops one part only."""
-    try:
-        with engine_db.transaction(alias="system") as connection:
-            won = engine_db.rows(connection, _TRY_LOCK, [_LOCK + number])[0]["won"]
-            return engine_db.rows(connection, query, arguments) if won else []
-    except DataError:
-        log.exception("sweep_failed", part=number)
-        return []
 
 
 @dataclass(slots=True)

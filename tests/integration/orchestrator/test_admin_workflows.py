@@ -184,16 +184,16 @@ def test_validate_shows_problems_at_their_fields_and_keeps_the_draft(acme: World
 @pytest.mark.parametrize(
     ("spec", "form", "field"),
     [
-        ({"strategy": "adaptive"}, "header", "strategy"),
-        ({"deadline": "10m"}, "header", "settings"),
+        ({"strategy": "fastest"}, "header", "strategy"),
+        ({"deadline": "soon"}, "header", "settings"),
         ({"defaults": {"provider": "nobody"}}, "header", "defaults"),
         ({"inputs": {"type": 3}}, "header", "inputs"),
         ({"steps": {"a": {"agent": "nobody"}}}, 0, "agent_source"),
         ({"steps": {"a": {"agent": {"type": "react"}, "prompt": "x"}}}, 0, "agent_type"),
         ({"steps": {"a": {"agent": {**AGENT, "prompt": "${x}"}}}}, 0, "agent_more"),
-        ({"steps": {"a": {"agent": AGENT, "prompt": "x", "when": "true"}}}, 0, "settings"),
+        ({"steps": {"a": {"agent": AGENT, "prompt": "x", "when": "steps.ghost.output"}}}, 0, "settings"),
         ({"steps": {"a": {"agent": AGENT, "prompt": "x", "timeout": "soon"}}}, 0, "timeout"),
-        ({"steps": {"a": {"delay": "1m"}}}, 0, "settings"),
+        ({"steps": {"a": {"delay": "soon"}}}, 0, "settings"),
     ],
 )
 def test_problem_of_any_part_finds_its_field(

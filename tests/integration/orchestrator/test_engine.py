@@ -215,7 +215,9 @@ def test_renewed_lease_is_not_swept(acme: World) -> None:
     take(acme, agent_run, lease=EXPIRED)
 
     renewed = engine_db.many(
-        "SELECT muster_renew_leases('w1', %s::uuid[], %s::int[], '30 s') AS id", [agent_run], [1]
+        "SELECT id FROM muster_renew_leases('w1', %s::uuid[], %s::int[], '30 s', '5 s')",
+        [agent_run],
+        [1],
     )
     sweep()
 
@@ -230,7 +232,7 @@ def test_lease_of_another_worker_or_attempt_is_not_renewed(acme: World) -> None:
 
     for worker, attempt in (("w2", 1), ("w1", 2)):
         renewed = engine_db.many(
-            "SELECT muster_renew_leases(%s, %s::uuid[], %s::int[], '30 s')",
+            "SELECT id FROM muster_renew_leases(%s, %s::uuid[], %s::int[], '30 s', '5 s')",
             worker,
             [agent_run],
             [attempt],
@@ -314,14 +316,14 @@ def test_fail_fast_waits_for_a_claim_that_commits_meanwhile(acme: World) -> None
     stopped: list[int] = []
 
     def stop() -> None:
-        query = "SELECT muster_stop_steps(%s, %s, 'stop') AS running"
+        query = "SELECT muster_stop_steps(%s, %s, 'cancelled', 'stop') AS running"
         row = engine_db.one(query, acme.tenant.id, run_id, alias="system")
         stopped.append(row["running"] if row else -1)
 
     stopper = threading.Thread(target=stop)
     with engine_db.transaction() as connection:
-        query = "SELECT * FROM muster_claim(%s, %s, 'w1', '30 s')"
-        assert engine_db.rows(connection, query, [acme.tenant.id, a])
+        query = "SELECT * FROM muster_claim_all(%s, %s::uuid[], 'w1', '30 s')"
+        assert engine_db.rows(connection, query, [acme.tenant.id, [a]])
         stopper.start()
         eventually(lambda: waiting_for_locks() > 0)
     stopper.join(10)
@@ -349,10 +351,10 @@ def test_lease_keeper_survives_what_it_did_not_foresee(
 ) -> None:
     failures = iter([psycopg.errors.ReadOnlySqlTransaction("standby")])
 
-    def renew(*_: object) -> list[dict[str, UUID]]:
+    def renew(*_: object) -> list[dict[str, Any]]:
         for failure in failures:
             raise failure
-        return [{"id": agent_run}]
+        return [{"id": agent_run, "is_stopping": False}]
 
     agent_run = queued(acme)
     monkeypatch.setattr(leases.engine_db, "many", renew)
@@ -369,7 +371,7 @@ def test_lease_keeper_survives_what_it_did_not_foresee(
 def test_one_bad_row_does_not_stop_the_sweep(acme: World, monkeypatch: pytest.MonkeyPatch) -> None:
     agent_run = queued(acme)
     take(acme, agent_run, lease=EXPIRED)
-    monkeypatch.setattr(sweeping, "_MESSAGES", "SELECT 1/(%s - 500) AS broken")
+    monkeypatch.setattr(sweeping, "_ENDS", "SELECT 1/(%s - 500) AS broken")
 
     swept = sweep()
 

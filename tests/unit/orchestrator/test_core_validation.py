@@ -307,15 +307,9 @@ def test_fallback_models_are_checked() -> None:
 @pytest.mark.parametrize(
     ("fields", "step", "loc"),
     [
-        ({"strategy": "adaptive"}, {}, "/strategy"),
-        ({"deadline": "10m"}, {}, "/deadline"),
         ({"max_cost_usd": "1"}, {}, "/max_cost_usd"),
         ({"degrade": [{"at": 0.9, "skip": "optional"}]}, {}, "/degrade"),
-        ({"defaults": {"retry": {"attempts": 2}}}, {}, "/defaults/retry"),
-        ({}, {"retry": {"attempts": 2}}, "/steps/a/retry"),
         ({}, {"map": {"over": "${input.list}"}}, "/steps/a/map"),
-        ({}, {"when": "input.go"}, "/steps/a/when"),
-        ({}, {"join": "any"}, "/steps/a/join"),
         ({}, {"optional": True}, "/steps/a/optional"),
         ({}, {"agent": {"type": "react", "prompt": "x"}}, "/steps/a/agent/type"),
         ({}, {"agent": {**PROMPT, "tools": ["add"]}}, "/steps/a/agent/tools"),

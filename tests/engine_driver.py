@@ -1,0 +1,41 @@
+"""Drives runs through the engine in this process: what workers and the control worker would do."""
+
+from uuid import UUID
+
+from orchestrator.models import AgentRun, Run
+from orchestrator.services import agent_runs
+from orchestrator.services.advance import advance
+from tests.world import World
+
+MOST_PASSES = 200
+
+
+def run_of(world: World, run_id: UUID) -> Run:
+    with world.scope():
+        return Run.objects.get(id=run_id)
+
+
+def step_of(world: World, run_id: UUID, name: str) -> AgentRun:
+    with world.scope():
+        return AgentRun.objects.get(run_id=run_id, step=name)
+
+
+def queued(world: World, run_id: UUID) -> list[AgentRun]:
+    with world.scope():
+        return list(AgentRun.objects.filter(run_id=run_id, status="queued").order_by("position"))
+
+
+def drain(world: World, run_id: UUID) -> Run:
+    """Execute whatever is queued, and advance when somebody asks, until nothing moves."""
+    for _ in range(MOST_PASSES):
+        due = queued(world, run_id)
+        for agent_run in due:
+            agent_runs.execute(world.tenant.id, agent_run.id, worker="w1")
+        run = run_of(world, run_id)
+        # What the chord of a level publishes in the end.
+        is_chord = any(agent_run.in_chord for agent_run in due)
+        if run.advance_wanted or is_chord or run.status == "pending":
+            advance(world.tenant.id, run_id)
+        elif not due:
+            return run
+    raise AssertionError("the run does not come to rest")
