@@ -92,9 +92,12 @@ class Web:
 
 
 async def _is_read(receive: Receive, body: IO[bytes]) -> bool:
-    """Take in the request's body; False if its sender has gone."""
+    """Take in the request's body; False if its sender has gone.
+
+    No more than Django would take: what is longer it refuses by its declared length.
+    """
     more = True
-    while more:
+    while more and body.tell() <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         message = await receive()
         if message["type"] != "http.request":
             return False

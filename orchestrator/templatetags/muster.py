@@ -86,7 +86,7 @@ def usd(nano: int | None) -> str:
 @register.filter
 def duration(seconds: float | None) -> str:
     if seconds is None:
-        return "-"
+        return "\N{EN DASH}"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -100,7 +100,7 @@ def duration(seconds: float | None) -> str:
 def moment(value: datetime | None) -> SafeString | str:
     """A point in time: machine-readable, and to the second for people."""
     if value is None:
-        return "-"
+        return "\N{EN DASH}"
     return format_html(
         '<time datetime="{}" class="m-time">{}</time>',
         value.isoformat(),

@@ -1,14 +1,19 @@
 """What only a browser can tell: that pages move, can be steered by keys, and fit their window."""
 
+from typing import Any
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from orchestrator.models import AgentRun, Run
+from orchestrator.dispatch.live import nudge
+from orchestrator.models import Run
 from tenants.kernel.clock import now
 from tests.browser.conftest import log_in
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
+# Sooner than a page looks without having been told.
+SOON = 3000
 RUNNING = {
     "outline": "completed",
     "facts": "running",
@@ -23,18 +28,26 @@ def open_run(page: Page, world: World, run: Run) -> None:
     page.goto(f"/admin/orchestrator/run/{run.pk}/change/")
 
 
+def happen(world: World, run: Run, kind: str, *, step: str = "", **changes: Any) -> None:
+    """What the engine does: rows, an event with them, and a nudge behind them."""
+    with world.scope():
+        rows = run.agent_runs.filter(step=step) if step else Run.objects.filter(pk=run.pk)
+        if changes:
+            rows.update(**changes)
+        run.events.create(tenant_id=run.tenant_id, type=kind, data={"step": step})
+    nudge(run.pk)
+
+
 def test_running_page_follows_the_run(page: Page, acme: World) -> None:
     run = make_run(acme, published(acme), RUNNING, status="running")
     open_run(page, acme, run)
     expect(page.locator("#agent")).to_contain_text("Still at work")
     expect(page.locator("#run-graph g.node.running")).to_have_count(1)
 
-    with acme.scope():
-        AgentRun.objects.filter(run=run, step="facts").update(
-            status="completed", output="High water at noon.", finished_at=now(), lease_until=None
-        )
+    ended = {"status": "completed", "output": "High water at noon.", "finished_at": now()}
+    happen(acme, run, "agent.completed", step="facts", lease_until=None, **ended)
 
-    expect(page.locator("#agent")).not_to_contain_text("Still at work")
+    expect(page.locator("#agent")).not_to_contain_text("Still at work", timeout=SOON)
     expect(page.locator("#run-graph g.node.running")).to_have_count(0)
     expect(page.locator("#run-graph g.node.completed")).to_have_count(3)
 
@@ -43,23 +56,58 @@ def test_page_stops_asking_when_the_run_has_ended(page: Page, acme: World) -> No
     run = make_run(acme, published(acme), RUNNING, status="running")
     open_run(page, acme, run)
 
-    with acme.scope():
-        Run.objects.filter(pk=run.pk).update(status="failed", finished_at=now())
+    happen(acme, run, "run.failed", status="failed", finished_at=now())
 
     expect(page.locator("#run-top")).to_contain_text("failed")
     assert page.locator("#run-top").get_attribute("data-is-live") == "no"
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(3000)
+    assert asked == []
 
 
-def test_what_was_opened_stays_open_while_the_page_moves(page: Page, acme: World) -> None:
+def test_much_that_happens_is_few_refreshes(page: Page, acme: World) -> None:
     run = make_run(acme, published(acme), RUNNING, status="running")
     open_run(page, acme, run)
+    asked: list[str] = []
+    page.on("request", lambda request: "/live/" in request.url and asked.append(request.url))
+
+    for number in range(60):
+        happen(acme, run, f"test.{number}")
+    expect(page.locator("#event-lines")).to_contain_text("test.59")
+
+    assert 1 <= len(asked) <= 12
+
+
+def test_what_was_opened_and_scrolled_stays_while_the_page_moves(page: Page, acme: World) -> None:
+    run = make_run(acme, published(acme), RUNNING, status="running")
+    for number in range(40):
+        happen(acme, run, f"test.{number}")
+    open_run(page, acme, run)
+    page.locator("#timeline a[data-step=outline]").click()
+    expect(page.locator("#agent > h2")).to_contain_text("outline")
     page.locator("#events summary").click()
+    page.locator("#events").scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
 
-    with acme.scope():
-        run.events.create(tenant_id=run.tenant_id, type="agent.queued", data={"step": "draft"})
+    happen(acme, run, "agent.queued", step="draft")
 
-    expect(page.locator("#event-lines")).to_contain_text("draft")
+    expect(page.locator("#event-lines")).to_contain_text("agent.queued")
     expect(page.locator("#event-lines table")).to_be_visible()
+    expect(page.locator("#agent > h2")).to_contain_text("outline")
+    assert page.evaluate("scrollY") == before
+
+
+def test_page_of_another_tenants_run_hears_nothing(page: Page, acme: World, globex: World) -> None:
+    run = make_run(globex, published(globex), RUNNING, status="running")
+    log_in(page, acme)
+
+    status = page.evaluate(
+        "path => fetch(path, {headers: {Accept: 'text/event-stream'}}).then((a) => a.status)",
+        f"/api/v1/runs/{run.pk}/events",
+    )
+
+    assert status == 404
 
 
 def test_node_of_the_graph_selects_by_mouse_and_by_key(page: Page, acme: World) -> None:

@@ -1,6 +1,8 @@
 "use strict";
 // Draws the Mermaid text that a page carries. Nodes that are steps can be chosen by mouse and keys.
 window.Muster = (() => {
+  // Mermaid's own are a warm black, on the blue one of the page.
+  const DARK_NODES = { mainBkg: "#1f2937", nodeBorder: "#6b7280" };
   let drawings = 0;
 
   const isDark = () => document.documentElement.classList.contains("dark");
@@ -12,7 +14,7 @@ window.Muster = (() => {
       securityLevel: "strict",
       theme: isDark() ? "dark" : "neutral",
       fontFamily: "Inter, sans-serif",
-      themeVariables: { fontSize: "13px" },
+      themeVariables: { fontSize: "13px", ...(isDark() && DARK_NODES) },
       flowchart: { useMaxWidth: true, nodeSpacing: 28, rankSpacing: 40 },
     });
     try {

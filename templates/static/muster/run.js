@@ -3,18 +3,24 @@
 // Only parts that changed are replaced, so that what somebody opened or scrolled stays.
 document.addEventListener("DOMContentLoaded", () => {
   const run = document.getElementById("run");
-  const every = 1500;
+  const soonest = 500; // between two refreshes, however much happens
+  const latest = 5000; // without news: time goes on, and so do the bars
+  const retry = 2000;
+  const shown = new Map();
   let query = new URLSearchParams(location.search);
+  let heard = run.dataset.heard;
   let asking = null;
+  let isStale = false;
+  let drawing = null;
 
   const isLive = () => document.getElementById("run-top").dataset.isLive === "yes";
+  const pause = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
   async function refresh() {
     asking?.abort();
     asking = new AbortController();
-    const asked = asking;
     const answer = await fetch(`${run.dataset.live}?${query}`, {
-      signal: asked.signal,
+      signal: asking.signal,
       credentials: "same-origin",
       redirect: "error",
     });
@@ -31,20 +37,33 @@ document.addEventListener("DOMContentLoaded", () => {
     if (shown.get(fresh.id) === html) return;
     shown.set(fresh.id, html);
     const open = [...old.querySelectorAll("details")].map((details) => details.open);
+    const scrolled = scrollable(old).map((box) => [box.scrollTop, box.scrollLeft]);
     const focused = old.contains(document.activeElement) && document.activeElement.dataset.step;
     fresh.querySelectorAll("details").forEach((details, at) => (details.open = open[at] ?? false));
-    old.replaceWith(document.importNode(fresh, true));
-    if (focused) document.querySelector(`#${fresh.id} a[data-step="${focused}"]`)?.focus();
+    const part = document.importNode(fresh, true);
+    old.replaceWith(part);
+    scrollable(part).forEach((box, at) => {
+      [box.scrollTop, box.scrollLeft] = scrolled[at] ?? [0, 0];
+    });
+    if (focused) part.querySelector(`a[data-step="${focused}"]`)?.focus();
   }
 
-  const shown = new Map();
+  const scrollable = (part) => [...part.querySelectorAll(".m-tall, .m-scroll")];
 
-  function redraw(old, fresh) {
+  // A large graph takes longer to draw than to change: what comes meanwhile is drawn at once after.
+  async function redraw(old, fresh) {
     const now = old?.querySelector(".m-graph");
     const next = fresh.querySelector(".m-graph");
     if (!now || !next || now.dataset.mermaid === next.dataset.mermaid) return;
     now.dataset.mermaid = next.dataset.mermaid;
-    Muster.draw(now);
+    if (drawing) return;
+    while (drawing !== now.dataset.mermaid) {
+      drawing = now.dataset.mermaid;
+      const focused = now.contains(document.activeElement) && document.activeElement.dataset.step;
+      await Muster.draw(now);
+      if (focused) now.querySelector(`g.node[data-step="${focused}"]`)?.focus();
+    }
+    drawing = null;
   }
 
   function select(step) {
@@ -66,8 +85,54 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   async function follow() {
-    if (!document.hidden) await refresh().catch(report);
-    if (isLive()) setTimeout(follow, every);
+    for (let waited = 0; isLive(); waited += soonest) {
+      await pause(soonest);
+      if (document.hidden || !(isStale || waited >= latest)) continue;
+      isStale = false;
+      waited = 0;
+      await refresh().catch(report);
+    }
+  }
+
+  // Not an EventSource: that one tells only of events whose names are known beforehand.
+  async function listen() {
+    while (isLive()) {
+      if (!document.hidden) await hear().catch(report);
+      isStale = true;
+      await pause(retry);
+    }
+  }
+
+  async function hear() {
+    // A browser has few connections to one site: a page that nobody sees gives its own back.
+    const hearing = new AbortController();
+    const hide = () => document.hidden && hearing.abort();
+    document.addEventListener("visibilitychange", hide);
+    try {
+      const answer = await fetch(run.dataset.events, {
+        headers: { Accept: "text/event-stream", "Last-Event-ID": heard },
+        signal: hearing.signal,
+        credentials: "same-origin",
+        redirect: "error",
+      });
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      if (answer.body) await take(answer.body);
+    } finally {
+      document.removeEventListener("visibilitychange", hide);
+    }
+  }
+
+  async function take(stream) {
+    const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (let { value, done } = await reader.read(); !done; { value, done } = await reader.read()) {
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines.filter((each) => each.startsWith("id: "))) {
+        heard = line.slice(4);
+        isStale = true;
+      }
+    }
   }
 
   Muster.choose(select);
@@ -79,6 +144,9 @@ document.addEventListener("DOMContentLoaded", () => {
     if (innerWidth < 1024) document.getElementById("agent").scrollIntoView();
   });
   document.addEventListener("drawn", markSelected);
+  document.addEventListener("visibilitychange", () => (isStale = true));
+  for (const part of run.querySelectorAll("[data-part]")) shown.set(part.id, part.innerHTML);
   markSelected(); // the graph may have been drawn before this script's turn came
-  if (isLive()) setTimeout(follow, every);
+  follow();
+  listen();
 });
