@@ -19,6 +19,7 @@ from agents_app.services.agents import AgentRefusedError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
 from orchestrator.selectors.runs import RunNotFinishedError
+from orchestrator.services.control import RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from tenants import idempotency
@@ -48,6 +49,7 @@ STATUS: Mapping[type[BaseException], int] = {
     Http404: 404,
     NotPublishedError: 409,
     RunNotFinishedError: 409,
+    RunStateError: 409,
     WorkflowBusyError: 409,
     services.KeyEndedError: 409,
     services.KeyReplacedError: 409,

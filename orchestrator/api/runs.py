@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpResponseBase
@@ -20,10 +21,11 @@ from orchestrator.selectors import runs as selectors
 from orchestrator.selectors.events import events_after
 from orchestrator.selectors.metrics import run_metrics
 from orchestrator.selectors.workflows import workflow_for
+from orchestrator.services.control import cancel_run, pause_run, resume_run, retry_run
 from orchestrator.services.runs import start_run
 from tenants.api.base import ApiView
 from tenants.api.pagination import ByPosition, limit_of
-from tenants.api.serializers import Query
+from tenants.api.serializers import Query, Strict
 from tenants.roles import Scope
 from tenants.services.errors import NotFoundError
 
@@ -45,7 +47,7 @@ class RunView(ApiView):
     @extend_schema(parameters=[forms.RunQuery, _METADATA], responses=forms.RunOut(many=True))
     def list(self, request: Request) -> Response:
         rows = selectors.runs_like(self.principal, **self.query(forms.RunQuery))
-        return self.page(rows, forms.RunOut)
+        return self.page(rows, forms.RunOut, prepared=selectors.with_reasons)
 
     @extend_schema(request=forms.RunBody, responses={202: forms.RunOut})
     def create(self, request: Request) -> Response:
@@ -56,23 +58,46 @@ class RunView(ApiView):
         )
         version = _version(workflow, asked.pop("version", None))
         run = start_run(workflow=workflow, version=version, **{"input": {}, **asked})
-        data = self.shown(forms.RunOut, run)
-        return self.created(data, at="runs-detail", code=status.HTTP_202_ACCEPTED)
+        return self._accepted(run)
 
     @extend_schema(responses=forms.RunDetail)
     def retrieve(self, request: Request, **_: Any) -> Response:
         run = self.found(selectors.whole_runs_of(self.principal))
+        selectors.with_reasons([run])
         run.steps = selectors.step_summaries(run.id)
         run.tokens = selectors.tokens_of(run.id)
-        run.status_reason = selectors.reason_of(run, run.steps)
         return Response(self.shown(forms.RunDetail, run))
 
-    @extend_schema(responses=forms.AgentRunOut(many=True))
+    @extend_schema(request=None, responses={202: forms.RunOut})
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, **_: Any) -> Response:
+        """End it: nothing more is begun, calls under way are cut short and charged."""
+        return self._changed(cancel_run)
+
+    @extend_schema(request=None, responses={202: forms.RunOut})
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, **_: Any) -> Response:
+        """Hand out nothing more until it is resumed; what a worker has begun goes on."""
+        return self._changed(pause_run)
+
+    @extend_schema(request=None, responses={202: forms.RunOut})
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, **_: Any) -> Response:
+        """Let a paused run go on."""
+        return self._changed(resume_run)
+
+    @extend_schema(request=None, responses={202: forms.RunOut})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, **_: Any) -> Response:
+        """Take up an ended run again: what did not complete is tried anew, what did is kept."""
+        return self._changed(retry_run)
+
+    @extend_schema(parameters=[forms.AgentRunQuery], responses=forms.AgentRunOut(many=True))
     @action(detail=True, url_path="agent-runs", pagination_class=ByPosition)
     def agent_runs(self, request: Request, **_: Any) -> Response:
-        """The run's steps at work, in the author's order: prompt, output, tokens, cost."""
-        self.query(Query)
-        return self.page(selectors.agent_runs_of(self._run()), forms.AgentRunOut)
+        """The run's steps at work, in the author's order: attempts, output, tokens, cost."""
+        asked = self.query(forms.AgentRunQuery)
+        return self.page(selectors.agent_runs_of(self._run(), **asked), forms.AgentRunOut)
 
     @extend_schema(
         parameters=[forms.EventQuery, _LAST_EVENT_ID],
@@ -130,6 +155,17 @@ class RunView(ApiView):
     def mermaid(self, request: Request, **_: Any) -> Response:
         """The run's graph as Mermaid text, coloured by state."""
         return Response({"mermaid": selectors.graph_of(self._run("version__spec"))})
+
+    def _changed(self, change: Callable[[Run], None]) -> Response:
+        self.body(Strict)
+        run = self._run()
+        change(run)
+        return self._accepted(self.found(selectors.runs_of(self.principal), id=run.id))
+
+    def _accepted(self, run: Run) -> Response:
+        selectors.with_reasons([run])
+        data = self.shown(forms.RunOut, run)
+        return self.created(data, at="runs-detail", code=status.HTTP_202_ACCEPTED)
 
     def _last_heard(self, request: Request) -> int:
         """A reconnecting reader says it in a header, whatever its first address said."""

@@ -1,7 +1,9 @@
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.request import Request
@@ -10,13 +12,15 @@ from rest_framework.reverse import reverse
 from costs.api.serializers import Usd
 from costs.core.money import format_usd
 from orchestrator.core.spec import DEFAULT_PRIORITY
-from orchestrator.core.state import AgentRunStatus, RunStatus
+from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
+from orchestrator.core.values import MAX_DURATION_SECONDS
 from orchestrator.models import AgentRun, Run, RunEvent
-from orchestrator.selectors.runs import TOKENS, with_total
-from tenants.api.serializers import ProjectRef, Query, Strict, Whole, reference
+from orchestrator.selectors.runs import TOKENS, wait_of, with_total
+from tenants.api.serializers import DurationText, ProjectRef, Query, Strict, Whole, reference
 
 RUN_STATUSES = [str(status) for status in RunStatus]
 AGENT_RUN_STATUSES = [str(status) for status in AgentRunStatus]
+WAITING_REASONS = [str(reason) for reason in WaitingReason]
 METADATA_PREFIX = "metadata."
 MAX_METADATA_KEYS = 50
 _MAX_BIGINT = 2**63 - 1
@@ -88,16 +92,27 @@ class MermaidOut(serializers.Serializer[Any]):
 
 
 class RunBody(Strict):
-    not_yet: ClassVar = ("objective", "approve", "deadline", "max_cost_usd")
+    not_yet: ClassVar = ("objective", "approve", "max_cost_usd")
 
     workflow = reference(help_text="Name or id.")
     project = reference(required=False, help_text="Slug or id, if the name alone is not enough.")
     version = Whole(required=False, min_value=1, max_value=_MAX_INT)
     input = serializers.JSONField(required=False)
     priority = Whole(required=False, min_value=0, max_value=10, default=DEFAULT_PRIORITY)
+    deadline = DurationText(
+        required=False,
+        at_most_hours=MAX_DURATION_SECONDS // 3600,
+        error_messages={"duration": "Write a duration such as 30s, 10m or 1h30m."},
+        help_text="How long the run may take, instead of what its workflow says.",
+    )
     metadata = serializers.DictField(
         required=False, help_text="Yours to find the run again: `GET runs?metadata.key=value`."
     )
+
+    def validate_deadline(self, value: timedelta) -> timedelta:
+        if not value:
+            raise serializers.ValidationError("A run needs more time than none.", "min_value")
+        return value
 
     def validate_metadata(self, value: dict[str, Any]) -> dict[str, Any]:
         if len(value) > MAX_METADATA_KEYS:
@@ -133,6 +148,11 @@ class RunQuery(Query):
         return {**values, "metadata": metadata}
 
 
+class AgentRunQuery(Query):
+    status = serializers.MultipleChoiceField(choices=AGENT_RUN_STATUSES, required=False)
+    waiting_for = serializers.MultipleChoiceField(choices=WAITING_REASONS, required=False)
+
+
 class RunWorkflowOut(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
@@ -163,7 +183,7 @@ class TokensOut(serializers.Serializer[Any]):
 class RunOut(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     status = serializers.ChoiceField(RUN_STATUSES)
-    status_reason = serializers.CharField()
+    status_reason = serializers.CharField(source="reason", help_text="One sentence why.")
     workflow = serializers.SerializerMethodField()
     project = ProjectRef()
     priority = serializers.IntegerField()
@@ -173,6 +193,7 @@ class RunOut(serializers.Serializer[Any]):
     max_cost_usd = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
+    deadline_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     links = serializers.SerializerMethodField()
 
@@ -202,10 +223,20 @@ class RunOut(serializers.Serializer[Any]):
         }
 
 
+class WaitOut(serializers.Serializer[Any]):
+    reason = serializers.ChoiceField(WAITING_REASONS)
+    until = serializers.DateTimeField(
+        allow_null=True, help_text="When it goes on by itself; null: when somebody acts."
+    )
+
+
 class StepSummaryOut(serializers.Serializer[Any]):
     name = serializers.CharField()
     status = serializers.ChoiceField(AGENT_RUN_STATUSES)
-    counts = serializers.DictField(child=serializers.IntegerField())
+    counts = serializers.DictField(
+        child=serializers.IntegerField(), help_text="Its agent runs by state."
+    )
+    waiting = WaitOut(allow_null=True, help_text="The wait that is over first.")
     cost_usd = Usd(source="cost_nano")
 
 
@@ -216,17 +247,28 @@ class RunDetail(RunOut):
     output = serializers.JSONField(allow_null=True)
 
 
+class AttemptOut(serializers.Serializer[Any]):
+    number = serializers.IntegerField()
+    outcome = serializers.CharField(help_text="`lost`: its worker stopped renewing its lease.")
+    worker = serializers.CharField()
+    error = serializers.JSONField(allow_null=True)
+    started_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField()
+
+
 class AgentRunOut(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     step = serializers.CharField()
     level = serializers.IntegerField()
     status = serializers.ChoiceField(AGENT_RUN_STATUSES)
     status_reason = serializers.CharField()
+    waiting = serializers.SerializerMethodField()
     agent = serializers.CharField()
     role = serializers.CharField()
     provider = serializers.CharField()
     model = serializers.CharField()
-    attempt = serializers.IntegerField()
+    attempt = serializers.IntegerField(help_text="The number of the latest; 0 before the first.")
+    attempts = AttemptOut(many=True, source="attempts.all", help_text="Those that have ended.")
     worker = serializers.CharField()
     llm_calls = serializers.IntegerField()
     tokens = serializers.SerializerMethodField()
@@ -237,6 +279,11 @@ class AgentRunOut(serializers.Serializer[Any]):
     queued_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+
+    @extend_schema_field(WaitOut(allow_null=True))
+    def get_waiting(self, agent_run: AgentRun) -> Any:
+        wait = wait_of(agent_run)
+        return wait and WaitOut(wait).data
 
     def get_tokens(self, agent_run: AgentRun) -> TokensOut:
         counted = {kind: getattr(agent_run, f"{kind}_tokens") for kind in TOKENS}

@@ -35,6 +35,8 @@ class Run(TenantOwned):
     # a time than may run, so that in all other runs finishing steps do not queue up for this row.
     window = models.IntegerField(null=True)
     in_flight = models.IntegerField(default=0, db_default=0)
+    # The time it may take, its own or the workflow's; one that is retried has it once more.
+    deadline_seconds = models.PositiveIntegerField(null=True)
     deadline_at = models.DateTimeField(null=True)
     # How the run is to end once nothing is at work any more, and the sentence why.
     stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")

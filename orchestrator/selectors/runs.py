@@ -1,9 +1,9 @@
 """Runs as people and programs look at them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from django.db.models import Case, Count, F, Min, OuterRef, QuerySet, Subquery, Sum, When
@@ -14,7 +14,7 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.mermaid import to_mermaid
 from orchestrator.core.parsing import spec_from_mapping
-from orchestrator.core.state import AgentRunStatus, RunStatus, is_terminal
+from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason, is_terminal
 from orchestrator.models import AgentRun, Run
 from orchestrator.selectors.workflows import in_project
 from tenants.principals import Principal
@@ -34,6 +34,15 @@ _TELLING = (
     _A.COMPLETED,
     _A.SKIPPED,
 )
+# What an agent run that waits for one of these waits for, in words.
+WAITS_FOR: Final[Mapping[str, str]] = {
+    WaitingReason.RATE_LIMITED: "a rate limit",
+    WaitingReason.BUDGET: "money in its budget",
+    WaitingReason.RETRY: "its next attempt",
+    WaitingReason.APPROVAL: "a person's decision",
+    WaitingReason.DELAY: "its time",
+    WaitingReason.PAUSED: "its run to be resumed",
+}
 TOKENS = ("input", "output", "cached", "reasoning")
 
 
@@ -50,10 +59,25 @@ class RunNotFinishedError(OrchestratorError):
         return f"The run is {self.status}; its output comes when it has ended."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Why a step waits, and when it goes on by itself; None: when somebody acts."""
+
+    reason: str
+    until: datetime | None
+
+    @property
+    def what(self) -> str:
+        return WAITS_FOR[self.reason]
+
+
 @dataclass(slots=True, kw_only=True)
 class StepSummary:
+    """`waiting` is the wait that is over first."""
+
     name: str
     counts: dict[str, int] = field(default_factory=dict)
+    waiting: Wait | None = None
     cost_nano: int = 0
 
     @property
@@ -67,8 +91,9 @@ def runs_of(principal: Principal) -> QuerySet[Run]:
         _visible(principal)
         .select_related("project", "workflow", "version")
         .only(
-            *("id", "tenant_id", "status", "status_reason", "metadata", "priority"),
-            *("started_by", "created_at", "started_at", "finished_at"),
+            *("id", "tenant_id", "status", "status_reason", "stop_wanted", "stop_reason"),
+            *("metadata", "priority", "started_by", "deadline_at"),
+            *("created_at", "started_at", "finished_at"),
             *("project__slug", "workflow__name", "version__number"),
         )
     )
@@ -139,16 +164,27 @@ def step_summaries(run_id: UUID) -> list[StepSummary]:
     """The run's steps in their order, each with what its agent runs came to."""
     rows = (
         AgentRun.objects.filter(run_id=run_id)
-        .values("step", "status")
-        .annotate(count=Count("id"), cost=Sum("cost_nano"), place=Min("position"))
-        .order_by("place")
+        .values("step", "status", "waiting_for")
+        .annotate(
+            count=Count("id"), cost=Sum("cost_nano"), place=Min("position"), until=Min("due_at")
+        )
+        # Of a step's waits the last to be met here is the first to be over.
+        .order_by("place", F("until").desc(nulls_first=True))
     )
     steps: dict[str, StepSummary] = {}
     for row in rows:
         step = steps.setdefault(row["step"], StepSummary(name=row["step"]))
-        step.counts[row["status"]] = row["count"]
+        step.counts[row["status"]] = step.counts.get(row["status"], 0) + row["count"]
         step.cost_nano += row["cost"]
+        if row["status"] == _A.WAITING:
+            step.waiting = Wait(reason=row["waiting_for"], until=row["until"])
     return list(steps.values())
+
+
+def wait_of(agent_run: AgentRun) -> Wait | None:
+    if agent_run.status != _A.WAITING:
+        return None
+    return Wait(reason=agent_run.waiting_for, until=agent_run.due_at)
 
 
 def tokens_of(run_id: UUID) -> dict[str, int]:
@@ -162,12 +198,49 @@ def with_total(tokens: Mapping[str, int]) -> dict[str, int]:
     return {**tokens, "total": tokens["input"] + tokens["output"]}
 
 
-def reason_of(run: Run, steps: list[StepSummary]) -> str:
-    """Why the run is as it is, in one sentence."""
-    if run.status_reason or run.status != RunStatus.RUNNING:
-        return run.status_reason
-    done = sum(step.status == AgentRunStatus.COMPLETED for step in steps)
-    return f"{done} of {len(steps)} steps completed"
+def with_reasons(runs: Iterable[Run]) -> list[Run]:
+    """The runs, each with `reason`: why it is as it is, in one sentence."""
+    listed = list(runs)
+    moving = [run.id for run in listed if run.status in (RunStatus.RUNNING, RunStatus.PAUSED)]
+    counts = _steps_by_status(moving)
+    for run in listed:
+        run.reason = reason_of(run, counts.get(run.id, {}))  # type: ignore[attr-defined]
+    return listed
+
+
+def reason_of(run: Run, steps: Mapping[str, int]) -> str:
+    """Why the run is as it is, in one sentence; `steps` counts a live run's steps by status."""
+    if run.stop_wanted:
+        is_cancelled = run.stop_wanted == RunStatus.CANCELLED
+        return f"Is being {'cancelled' if is_cancelled else 'stopped'}: {run.stop_reason}"
+    if run.status == RunStatus.PENDING:
+        return "Nothing has begun yet"
+    if run.status == RunStatus.PAUSED and (at_work := steps.get(_A.RUNNING)):
+        return f"{run.status_reason}; {_counted(at_work)} still at work"
+    if run.status == RunStatus.RUNNING:
+        return _progress(steps)
+    return run.status_reason
+
+
+def _progress(steps: Mapping[str, int]) -> str:
+    total = f"{sum(steps.values())} steps"
+    if waiting := steps.get(_A.WAITING):
+        return f"{waiting} of {total} wait{'s' if waiting == 1 else ''}"
+    return f"{steps.get(_A.COMPLETED, 0)} of {total} completed"
+
+
+def _counted(steps: int) -> str:
+    return f"{steps} step{' is' if steps == 1 else 's are'}"
+
+
+def _steps_by_status(run_ids: Collection[UUID]) -> dict[UUID, dict[str, int]]:
+    if not run_ids:
+        return {}
+    rows = AgentRun.objects.filter(run_id__in=run_ids).order_by().values_list("run_id", "status")
+    counts: dict[UUID, dict[str, int]] = {}
+    for run_id, status, count in rows.annotate(Count("id")):
+        counts.setdefault(run_id, {})[status] = count
+    return counts
 
 
 def output_of(run: Run) -> Json:
@@ -177,8 +250,16 @@ def output_of(run: Run) -> Json:
     return output
 
 
-def agent_runs_of(run: Run) -> QuerySet[AgentRun]:
-    return AgentRun.objects.filter(run=run)
+def agent_runs_of(
+    run: Run, *, status: set[str] | None = None, waiting_for: set[str] | None = None
+) -> QuerySet[AgentRun]:
+    """The run's agent runs that fit all that is given, each with its attempts."""
+    rows = AgentRun.objects.filter(run=run).prefetch_related("attempts")
+    if status:
+        rows = rows.filter(status__in=status)
+    if waiting_for:
+        rows = rows.filter(status=_A.WAITING, waiting_for__in=waiting_for)
+    return rows
 
 
 def graph_of(run: Run) -> str:

@@ -1,17 +1,30 @@
 """What people do with a run while it goes, and after it has ended."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 from django.db import connection, transaction
 
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.state import RunStatus
+from orchestrator.core.state import LIVE_RUN, TERMINAL_RUN, RunStatus
 from orchestrator.dispatch.canvas import publish_advance
 from orchestrator.models import Run
 from orchestrator.services.runs import refuse_suspended
-from tenants.scope import current_actor
+from tenants.scope import current_actor, current_tenant_id
 from tenants.services.notes import note
 
+_STATES: Final[Mapping[str, frozenset[RunStatus]]] = {
+    "pause": frozenset({RunStatus.PENDING, RunStatus.RUNNING}),
+    "resume": frozenset({RunStatus.PAUSED}),
+    "cancel": LIVE_RUN,
+    "retry": TERMINAL_RUN - {RunStatus.COMPLETED},
+}
+_PAST: Final = {
+    "pause": "paused",
+    "resume": "resumed",
+    "cancel": "cancelled",
+    "retry": "retried",
+}
 _STOP = "SELECT muster_stop_run(%s, %s, %s, %s)"
 _PAUSE = "SELECT muster_pause_run(%s, %s, %s)"
 _RESUME = "SELECT muster_resume_run(%s, %s, %s)"
@@ -23,12 +36,19 @@ class RunStateError(OrchestratorError):
 
     code: ClassVar[str] = "run_state"
 
-    def __init__(self, action: str, status: str) -> None:
-        super().__init__(action, status)
-        self.action, self.status = action, status
+    def __init__(self, action: str, state: str) -> None:
+        super().__init__(action, state)
+        self.action, self.state = action, state
 
     def __str__(self) -> str:
-        return f"A run that is {self.status.replace('_', ' ')} cannot be {self.action}."
+        return f"A run that is {self.state} cannot be {_PAST[self.action]}."
+
+
+def possible_actions(run: Run) -> tuple[str, ...]:
+    """What its state lets one do with the run: of cancel, pause, resume and retry."""
+    if run.stop_wanted:
+        return ()
+    return tuple(action for action, states in _STATES.items() if run.status in states)
 
 
 def cancel_run(run: Run) -> None:
@@ -36,18 +56,18 @@ def cancel_run(run: Run) -> None:
 
     All of these raise RunStateError for a run whose state forbids it.
     """
-    _change(run, "cancelled", _STOP, RunStatus.CANCELLED, f"Cancelled by {current_actor().label}")
+    _change(run, "cancel", _STOP, RunStatus.CANCELLED, f"Cancelled by {current_actor().label}")
 
 
 def pause_run(run: Run) -> None:
     """Hand out nothing more until the run is resumed; what a worker has begun goes on."""
-    _change(run, "paused", _PAUSE, f"Paused by {current_actor().label}")
+    _change(run, "pause", _PAUSE, f"Paused by {current_actor().label}")
 
 
 def resume_run(run: Run) -> None:
     """Let a paused run go on. Raises TenantSuspendedError too."""
     refuse_suspended()
-    _change(run, "resumed", _RESUME, f"Resumed by {current_actor().label}")
+    _change(run, "resume", _RESUME, f"Resumed by {current_actor().label}")
 
 
 def retry_run(run: Run) -> None:
@@ -56,16 +76,24 @@ def retry_run(run: Run) -> None:
     Its deadline, if it has one, begins anew. Raises TenantSuspendedError too.
     """
     refuse_suspended()
-    deadline = run.version.plan.get("deadline_seconds")
-    _change(run, "retried", _RETRY, deadline, f"Retried by {current_actor().label}")
+    _change(run, "retry", _RETRY, run.deadline_seconds, f"Retried by {current_actor().label}")
 
 
 def _change(run: Run, action: str, query: str, *arguments: Any) -> None:
+    tenant_id = current_tenant_id()
     with transaction.atomic():
+        # Of two at once the second sees what the first has made of it.
+        found = Run.objects.select_for_update(no_key=True).only("status", "stop_wanted")
+        fresh = found.get(id=run.id)
+        if action not in possible_actions(fresh):
+            raise RunStateError(action, _state_of(fresh))
         with connection.cursor() as cursor:
-            cursor.execute(query, [run.tenant_id, run.id, *arguments])
-            is_changed = bool(cursor.fetchone()[0])
-        if not is_changed:
-            raise RunStateError(action, Run.objects.values_list("status", flat=True).get(id=run.id))
-        note(f"run.{action}", object_type="run", object_id=run.id)
-        transaction.on_commit(lambda: publish_advance(run.tenant_id, run.id))
+            cursor.execute(query, [tenant_id, run.id, *arguments])
+        note(f"run.{_PAST[action]}", object_type="run", object_id=run.id)
+        transaction.on_commit(lambda: publish_advance(tenant_id, run.id))
+
+
+def _state_of(run: Run) -> str:
+    if not run.stop_wanted:
+        return run.status.replace("_", " ")
+    return "being cancelled" if run.stop_wanted == RunStatus.CANCELLED else "being stopped"

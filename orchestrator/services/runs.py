@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -43,13 +44,15 @@ SELECT v.tenant_id, r.id, g.number, g.needs, g.steps, g.tells
 """
 _TIME_LIMIT = """
 UPDATE run r
-   SET deadline_at = clock_timestamp()
-           + make_interval(secs => (v.plan ->> 'deadline_seconds')::int),
+   SET deadline_seconds = w.seconds,
+       deadline_at = clock_timestamp() + make_interval(secs => w.seconds),
        "window" = CASE WHEN v.plan ->> 'strategy' = 'adaptive'
                    AND json_array_length(v.plan -> 'steps') > w.most THEN w.most END
   FROM workflow_version v, LATERAL (
-       SELECT LEAST((v.plan ->> 'max_parallel')::int, %s) AS most) w
+       SELECT LEAST((v.plan ->> 'max_parallel')::int, %s) AS most,
+              COALESCE(%s, (v.plan ->> 'deadline_seconds')::int) AS seconds) w
  WHERE r.id = %s AND v.id = r.version_id
+RETURNING r.deadline_at
 """
 
 
@@ -60,11 +63,13 @@ def start_run(
     version: WorkflowVersion | None = None,
     priority: int | None = None,
     metadata: Mapping[str, Any] | None = None,
+    deadline: timedelta | None = None,
 ) -> Run:
     """Create a run with all its rows; workers hear of it once the transaction commits.
 
-    The input schema's defaults are filled in. Raises TenantSuspendedError, NotPublishedError,
-    or InputInvalidError with every problem.
+    The input schema's defaults are filled in. `deadline` is how long the run may take, instead of
+    what its workflow says; whole seconds count. Raises TenantSuspendedError, NotPublishedError, or
+    InputInvalidError with every problem.
     """
     refuse_suspended()
     pinned = version or workflow.current_version
@@ -88,7 +93,8 @@ def start_run(
     with connection.cursor() as cursor:
         cursor.execute(_CREATE_AGENT_RUNS, [run.id])
         cursor.execute(_CREATE_GATES, [run.id])
-        cursor.execute(_TIME_LIMIT, [MAX_WINDOW, run.id])
+        cursor.execute(_TIME_LIMIT, [MAX_WINDOW, _seconds(deadline), run.id])
+        (run.deadline_at,) = cursor.fetchone()
     RunEvent.objects.create(
         tenant_id=tenant_id,
         run=run,
@@ -99,7 +105,12 @@ def start_run(
     return run
 
 
+def _seconds(span: timedelta | None) -> int | None:
+    return None if span is None else int(span.total_seconds())
+
+
 def refuse_suspended() -> None:
+    """Raises TenantSuspendedError if the open tenant may start nothing."""
     tenant = Tenant.objects.get(id=current_tenant_id())
     if tenant.status == TenantStatus.SUSPENDED:
         raise TenantSuspendedError(tenant.slug, tenant.suspended_reason)
