@@ -19,11 +19,12 @@ class _Waiter(Generic[Item, Result]):
 
 
 class Coalescer(Generic[Item, Result]):
-    """Runs `work` on batches of items, one batch at a time, each in the thread of a caller.
+    """Runs `work` on batches of items with the same key, each in the thread of a caller.
 
-    A lone call goes at once, as a batch of one. Callers that come meanwhile queue up; the first
-    of them then leads a batch of those that share its key. `work` gives a result for each item,
-    in order. If a batch fails, each of its items is tried alone, so that nobody fails for another.
+    A lone call goes at once, as a batch of one. Callers with its key that come meanwhile queue
+    up; the first of them then leads the next batch. Keys do not wait for each other. `work` gives
+    a result for each item, in order. If a batch fails, each of its items is tried alone, so that
+    nobody fails for another.
     """
 
     def __init__(
@@ -37,44 +38,46 @@ class Coalescer(Generic[Item, Result]):
         self._key = key
         self._most = most
         self._guard = threading.Lock()
-        self._waiting: list[_Waiter[Item, Result]] = []
-        self._is_led = False
+        # Who waits, for each key whose batch is under way.
+        self._waiting: dict[Hashable, list[_Waiter[Item, Result]]] = {}
 
     def __call__(self, item: Item) -> Result:
         me = _Waiter[Item, Result](item)
+        key = self._key(item)
         with self._guard:
-            self._waiting.append(me)
-            leads = not self._is_led
-            self._is_led = True
+            leads = key not in self._waiting
+            if leads:
+                self._waiting[key] = []
+            else:
+                self._waiting[key].append(me)
         if not leads:
             me.awake.wait()
-        outcome = me.outcome or self._lead(me)
+        outcome = me.outcome or self._lead(me, key)
         return outcome()
 
-    def _lead(self, me: _Waiter[Item, Result]) -> Callable[[], Result]:
-        batch = self._take(me)
+    def _lead(self, me: _Waiter[Item, Result], key: Hashable) -> Callable[[], Result]:
+        batch = [me, *self._take(key)]
         try:
             self._run(batch)
         finally:
-            self._hand_over()
+            self._hand_over(key)
             for waiter in batch:
                 waiter.awake.set()
         return me.outcome or _raising(RuntimeError("the batch left a call without an outcome"))
 
-    def _take(self, me: _Waiter[Item, Result]) -> list[_Waiter[Item, Result]]:
-        key = self._key(me.item)
+    def _take(self, key: Hashable) -> list[_Waiter[Item, Result]]:
         with self._guard:
-            alike = [waiter for waiter in self._waiting if self._key(waiter.item) == key]
-            batch = alike[: self._most]
-            if me not in batch:
-                batch[-1:] = [me]
-            self._waiting = [waiter for waiter in self._waiting if waiter not in batch]
-        return batch
+            waiting = self._waiting[key]
+            taken = waiting[: self._most - 1]
+            del waiting[: self._most - 1]
+        return taken
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, key: Hashable) -> None:
         with self._guard:
-            heir = self._waiting[0] if self._waiting else None
-            self._is_led = heir is not None
+            waiting = self._waiting[key]
+            heir = waiting.pop(0) if waiting else None
+            if heir is None:
+                del self._waiting[key]
         if heir:
             heir.awake.set()
 

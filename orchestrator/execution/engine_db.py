@@ -15,6 +15,7 @@ import structlog
 from django.conf import settings
 from django.db import connections
 from psycopg import Connection, OperationalError
+from psycopg.errors import ProgramLimitExceeded
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -23,6 +24,10 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+# A pool of one, so that leases are renewed however busy the others are.
+LEASES = "leases"
 
 
 def one(query: str, *arguments: Any, alias: str = "default") -> Row | None:
@@ -37,11 +42,16 @@ def many(query: str, *arguments: Any, alias: str = "default") -> list[Row]:
 
 
 def persistently(work: Callable[[], T], *, give_up: Callable[[], bool]) -> T | None:
-    """Do `work` again through failures of the database, until `give_up` says so; then None."""
+    """Do `work` again through failures of the database, until `give_up` says so; then None.
+
+    What the database will refuse again, such as a value beyond its limits, is raised.
+    """
     pause = threading.Event()
     for tries in itertools.count():
         try:
             return work()
+        except ProgramLimitExceeded:
+            raise
         except (OperationalError, PoolTimeout) as error:
             if give_up():
                 return None
@@ -62,14 +72,14 @@ def rows(connection: Connection[Row], query: str, arguments: Sequence[Any]) -> l
 
 
 def close_pools() -> None:
-    for alias in ("default", "system"):
+    for alias in ("default", "system", LEASES):
         _pool(alias).close()
     _pool.cache_clear()
 
 
 @cache
 def _pool(alias: str) -> ConnectionPool[Connection[Row]]:
-    parameters = connections[alias].get_connection_params()
+    parameters = connections["default" if alias == LEASES else alias].get_connection_params()
     # Django's cursors and adapters are for its own types; plain psycopg is faster.
     for name in ("cursor_factory", "context", "prepare_threshold"):
         parameters.pop(name, None)
@@ -81,7 +91,7 @@ def _pool(alias: str) -> ConnectionPool[Connection[Row]]:
             "application_name": "muster-engine",
         },
         min_size=1,
-        max_size=settings.MUSTER_ENGINE_POOL_SIZE,
+        max_size=1 if alias == LEASES else settings.MUSTER_ENGINE_POOL_SIZE,
         timeout=30,
         name=f"engine-{alias}",
         open=True,

@@ -98,6 +98,7 @@ class LeaseKeeper:
             [lease.attempt for lease in held],
             self._lease,
             GRACE,
+            alias=engine_db.LEASES,
         )
         ours = {row["id"]: row["is_stopping"] for row in renewed}
         for lease in held:

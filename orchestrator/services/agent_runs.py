@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -28,6 +28,7 @@ from orchestrator.core.retry import RetryPolicy
 from orchestrator.core.spec import RetrySpec
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.dispatch.canvas import publish
+from orchestrator.dispatch.live import nudge
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
@@ -95,6 +96,7 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
         step=claimed.step,
         attempt=claimed.attempt,
     )
+    nudge(claimed.run_id)
     with bound:
         with _keeper(worker).holding(agent_run_id, claimed.attempt) as lease:
             try:
@@ -241,12 +243,28 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
         again_in=result.again_in,
         system=asdict(host_sample()),
     )
-    done = finish(given, give_up=lease.lost.is_set)
+    try:
+        done = finish(given, give_up=lease.lost.is_set)
+    except psycopg.errors.ProgramLimitExceeded:
+        done = finish(_too_large(given), give_up=lease.lost.is_set)
     if done is None:
         log.warning("outcome_dropped", reason="the attempt lost its lease")
         return False
     publish(done.hints)
+    nudge(claimed.run_id)
     return True
+
+
+def _too_large(given: Finish) -> Finish:
+    error = {"code": "output_too_large", "message": "The database does not take so large an output"}
+    return replace(
+        given,
+        status=AgentRunStatus.FAILED,
+        reason=error["message"],
+        prompt=None,
+        output=None,
+        error=error,
+    )
 
 
 @cache

@@ -20,7 +20,8 @@ from orchestrator.core.hints import RunHints, hints_of
 from orchestrator.core.spec import RetrySpec
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
-from orchestrator.execution import engine_db
+from orchestrator.dispatch.live import nudge
+from orchestrator.execution import approvals, engine_db
 from orchestrator.execution.engine_db import Row
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.finishes import Finish, finish_all
@@ -69,6 +70,8 @@ def sweep() -> Swept:
         stopped=_part(_stop, _find(1, _ENDS)),
         nudged=_part(_advance, _find(2, _RUNS)),
     )
+    for run_id in {row["run_id"] for rows in found.values() for row in rows}:
+        nudge(run_id)
     _purge_now_and_then()
     if swept != Swept():
         log.info("swept", **asdict(swept))
@@ -174,7 +177,7 @@ def _publish_again(unheard: list[Row]) -> int:
 
 
 def _wake(due: list[Row]) -> int:
-    """Retries go on; a delay is over, and its step completed."""
+    """Retries go on; a delay is over, and its step completed; nobody decided in time."""
     by_run: dict[tuple[UUID, UUID], list[UUID]] = {}
     for row in due:
         if row["waiting_for"] == WaitingReason.RETRY:
@@ -182,12 +185,23 @@ def _wake(due: list[Row]) -> int:
     for (tenant_id, run_id), ids in by_run.items():
         publish(hints_of(tenant_id, engine_db.many(_WAKE, tenant_id, run_id, ids)))
     over = [row for row in due if row["waiting_for"] == WaitingReason.DELAY]
-    return sum(map(len, by_run.values())) + _finish(
+    delayed = _finish(
         [
             _finish_of(row, status=AgentRunStatus.COMPLETED, ended=AgentRunStatus.WAITING)
             for row in over
         ]
     )
+    return sum(map(len, by_run.values())) + delayed + _expire(due)
+
+
+def _expire(due: list[Row]) -> int:
+    expired = 0
+    for row in due:
+        if row["waiting_for"] == WaitingReason.APPROVAL:
+            hints = approvals.expire(row["tenant_id"], row["agent_run_id"])
+            expired += hints is not None
+            publish(hints or ())
+    return expired
 
 
 _WHY = {

@@ -25,8 +25,11 @@ class Work:
         return [item * 2 for item in items]
 
 
-def gather(call: Callable[[int], int], work: Work, items: Sequence[int]) -> dict[int, object]:
+def gather(
+    call: Callable[[int], int], work: Work, items: Sequence[int], *, waiting: int | None = None
+) -> dict[int, object]:
     """Call with the first item, then with all others while the first is under way."""
+    waiting = len(items) - 1 if waiting is None else waiting
     results: dict[int, object] = {}
 
     def one(item: int) -> None:
@@ -41,7 +44,7 @@ def gather(call: Callable[[int], int], work: Work, items: Sequence[int]) -> dict
     for thread in threads[1:]:
         thread.start()
     coalescer = call
-    while len(coalescer._waiting) < len(items) - 1:  # type: ignore[attr-defined]
+    while sum(map(len, coalescer._waiting.values())) < waiting:  # type: ignore[attr-defined]
         threading.Event().wait(0.001)
     work.go.set()
     for thread in threads:
@@ -81,9 +84,22 @@ def test_batches_are_bounded() -> None:
 def test_batches_never_mix_keys() -> None:
     work = Work()
 
-    gather(coalescer(work, key=lambda n: n % 2), work, [1, 2, 3, 4, 5])
+    gather(coalescer(work, key=lambda n: n % 2), work, [1, 2, 3, 4, 5], waiting=2)
 
     assert all(len({n % 2 for n in batch}) == 1 for batch in work.batches)
+
+
+def test_keys_do_not_wait_for_each_other() -> None:
+    work = Work()
+    call = coalescer(work, key=lambda n: n)
+    held = threading.Thread(target=call, args=[1])
+    held.start()
+    assert work.began.wait(10)
+
+    assert call(2) == 4
+
+    work.go.set()
+    held.join(10)
 
 
 def test_failing_item_fails_alone() -> None:
