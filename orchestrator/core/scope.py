@@ -27,10 +27,11 @@ _VERDICT: Final[Schema] = {
         "feedback": {"type": "string"},
     },
 }
+_NAME: Final[Schema] = {"type": ["string", "null"]}  # null: nobody decided in time
 _DECISION: Final[Schema] = {
     "type": "object",
     "required": ["decision", "by", "at", "form"],
-    "properties": {"decision": TEXT, "by": TEXT, "at": TEXT, "form": {}},  # type: ignore[dict-item]
+    "properties": {"decision": TEXT, "by": _NAME, "at": TEXT, "form": {}},  # type: ignore[dict-item]
 }
 _INDEX: Final[Schema] = {"type": "integer"}
 

@@ -1,3 +1,4 @@
+from orchestrator.models.approvals import Approval, ApprovalStatus
 from orchestrator.models.run import (
     AgentRun,
     Attempt,
@@ -12,6 +13,8 @@ from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [
     "AgentRun",
+    "Approval",
+    "ApprovalStatus",
     "Attempt",
     "CallStatus",
     "Gate",

@@ -1,6 +1,6 @@
 """Moves a run on: the one place that decides what may start and when a run has ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -10,14 +10,15 @@ from psycopg.types.json import Json
 
 from orchestrator.core.completion import Outcome, Verdict, verdict
 from orchestrator.core.conditions import compile_condition
-from orchestrator.core.errors import ConditionError
+from orchestrator.core.errors import ConditionError, TemplateError
 from orchestrator.core.hints import hints_of
 from orchestrator.core.output import Output, assemble
-from orchestrator.core.plan import Plan
+from orchestrator.core.plan import Plan, PlannedStep
 from orchestrator.core.scheduling import Decision, Progress, ready
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
-from orchestrator.execution import engine_db
+from orchestrator.dispatch.live import nudge
+from orchestrator.execution import approvals, engine_db
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.versions import plan_of
@@ -26,7 +27,7 @@ from orchestrator.execution.versions import plan_of
 MAX_WINDOW = 1000
 
 _BEGIN = "SELECT * FROM muster_begin_advance(%s, %s)"
-_SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s)"
+_SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
 _WAIT = "SELECT muster_start_wait(%s, %s, %s, %s, %s)"
 _STOP = "SELECT muster_stop_steps(%s, %s, %s, %s) AS running"
 _TOP_UP = "SELECT * FROM muster_top_up(%s, %s, '{}')"
@@ -43,6 +44,7 @@ def advance(tenant_id: UUID, run_id: UUID) -> None:
     with engine_db.transaction() as connection:
         hints = _Advance(connection, tenant_id, run_id).work()
     publish(hints_of(tenant_id, hints))
+    nudge(run_id)
 
 
 def window_of(plan: Plan) -> int:
@@ -95,11 +97,28 @@ class _Advance:
         if decision.is_settled:
             self._finish(plan)
             return False
-        for name in decision.wait:
-            step = plan.step(name)
-            self._call(_WAIT, name, WaitingReason.DELAY, float(step.delay_seconds))
+        unasked = self._wait([plan.step(name) for name in decision.wait])
+        self._settle(AgentRunStatus.FAILED, unasked, code=TemplateError.code)
+        if unasked:
+            return True
         self._dispatch(plan, decision)
         return False
+
+    def _wait(self, steps: Sequence[PlannedStep]) -> dict[str, str]:
+        """Let delays and approvals begin. Gives those that cannot ask, with the reason."""
+        failed: dict[str, str] = {}
+        for step in steps:
+            if step.approval is None:
+                self._call(_WAIT, step.name, WaitingReason.DELAY, float(step.delay_seconds))
+                continue
+            context = self._context(step.reads)
+            try:
+                approvals.ask(
+                    self.connection, self.tenant_id, self.run_id, step=step, context=context
+                )
+            except TemplateError as error:
+                failed[step.name] = str(error)
+        return failed
 
     def _dispatch(self, plan: Plan, decision: Decision) -> None:
         if not decision.dispatch:
@@ -109,23 +128,29 @@ class _Advance:
         else:
             self.hints += self._call(_QUEUE_LEVEL, decision.level, window_of(plan))
 
-    def _settle(self, status: AgentRunStatus, reasons: Mapping[str, str]) -> None:
+    def _settle(
+        self,
+        status: AgentRunStatus,
+        reasons: Mapping[str, str],
+        *,
+        code: str = ConditionError.code,
+    ) -> None:
         if reasons:
-            self.hints += self._call(_SETTLE, status, list(reasons), list(reasons.values()))
+            why = list(reasons.values())
+            self.hints += self._call(_SETTLE, status, list(reasons), why, code)
 
     def _judge(self, plan: Plan, names: Sequence[str]) -> None:
         """Evaluate the conditions of steps, once: what they give is acted on in this transaction."""
         steps = [plan.step(name) for name in names]
-        read = {need for step in steps for need in step.when_reads}
-        context = {
-            "input": self._input(),
-            "steps": {
-                row["step"]: {"output": row["output"]}
-                for row in rows(self.connection, _OUTPUTS, [self.run_id, list(read)])
-            },
-        }
+        context = self._context({need for step in steps for need in step.when_reads})
         for step in steps:
             self.judged[step.name] = _holds(step.when or "", context)
+
+    def _context(self, read: Iterable[str]) -> dict[str, Any]:
+        """The run's input and the outputs of some steps, as templates and conditions see them."""
+        outputs = rows(self.connection, _OUTPUTS, [self.run_id, list(read)])
+        steps = {row["step"]: {"output": row["output"]} for row in outputs}
+        return {"input": self._input(), "steps": steps}
 
     def _stop(self, begun: Row) -> bool:
         if not self._call_back(AgentRunStatus.CANCELLED, begun["stop_reason"]):

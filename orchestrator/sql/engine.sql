@@ -425,9 +425,11 @@ BEGIN
                  GROUP BY a.level, a.status) g GROUP BY g.level) l);
 END $$;
 
--- Ends steps that never ran: skipped, or failed because their condition did.
+-- Ends steps that never ran: skipped, or failed (with p_code) because their condition did, or what
+-- they were to ask.
 CREATE FUNCTION muster_settle_steps(
-    p_tenant uuid, p_run uuid, p_status text, p_steps text[], p_reasons text[])
+    p_tenant uuid, p_run uuid, p_status text, p_steps text[], p_reasons text[],
+    p_code text DEFAULT 'condition_error')
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_spoiled integer[];
@@ -436,7 +438,7 @@ BEGIN
     WITH settled AS (
         UPDATE agent_run a SET status = p_status, status_reason = s.reason,
                error = CASE WHEN p_status = 'failed' THEN
-                   jsonb_build_object('code', 'condition_error', 'message', s.reason) END,
+                   jsonb_build_object('code', p_code, 'message', s.reason) END,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
           FROM unnest(p_steps, p_reasons) AS s (step, reason)
          WHERE a.run_id = p_run AND a.step = s.step AND a.status IN ('pending', 'ready')
