@@ -15,7 +15,7 @@ from django.db import connection
 
 from orchestrator.api.events import Portion, portion
 from orchestrator.dispatch.live import NEWS, channel_of, run_of
-from orchestrator.selectors.events import Horizon, Place, horizon, news
+from orchestrator.selectors.events import Horizon, News, Place, horizon, news
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -51,10 +51,19 @@ def _read_portions(places: Collection[Place]) -> tuple[Horizon, Mapping[Place, P
     try:
         now = horizon()
         found = news(places, until=now.id)
-        portions = {at: portion(at, new) for at, new in found if new.events or new.is_last}
+        portions = {at: _told(at, new) for at, new in found if new.events or new.is_last}
         return now, portions
     finally:
         connection.close()
+
+
+def _told(place: Place, found: News) -> Portion:
+    try:
+        return portion(place, found)
+    except Exception:
+        # One run's broken row must not silence all others; its own streams end.
+        log.exception("events_not_told", run_id=str(place.run_id), after=place.after)
+        return Portion(body=b"", next=None)
 
 
 class Feed:
@@ -195,6 +204,7 @@ class Feed:
     async def _tell_redis(self, what: str, run_id: UUID) -> None:
         if self._subscriber is None:
             return
-        # A connection that is lost subscribes to everything when it is back.
-        with contextlib.suppress(redis.RedisError, OSError):
+        # However a connection breaks meanwhile: a new one subscribes to all runs, and until then
+        # polling finds what is new.
+        with contextlib.suppress(Exception):
             await getattr(self._subscriber, what)(channel_of(run_id))

@@ -25,7 +25,7 @@ from orchestrator.models import Run, RunEvent
 from orchestrator.web import WsgiSite
 from tenants.kernel.clock import now
 from tenants.models import ApiKey
-from tests.rest import get
+from tests.rest import call, get
 from tests.run_rows import make_run, published
 from tests.world import World
 
@@ -189,6 +189,13 @@ def test_ended_run_is_told_to_its_end_and_then_204(acme: World, ended: Run) -> N
     assert (again.status_code, again.content) == (204, b"")
 
 
+def test_question_for_the_head_alone_goes_no_further(acme: World, run: Run) -> None:
+    answer = call(acme.client(), "HEAD", f"runs/{run.pk}/events", accept=STREAM)
+
+    assert answer.status_code == 200
+    assert FOLLOW not in answer
+
+
 def test_stranger_is_told_nothing(globex: World, run: Run) -> None:
     assert get(globex.client(), f"runs/{run.pk}/events", accept=STREAM).status_code == 404
     assert get(globex.browser(), f"runs/{run.pk}/events", accept=STREAM).status_code == 404
@@ -307,6 +314,24 @@ def test_slow_listener_is_given_one_portion_at_a_time(acme: World, run: Run) -> 
             assert slow.types[-1] != "test.2"
             slow.may_send.set()
             await slow.until(lambda: slow.types[-3:] == ["test.0", "test.1", "test.2"])
+
+    played(scene)
+
+
+def test_broken_event_ends_the_streams_of_its_run_alone(acme: World, run: Run) -> None:
+    other = make_run(acme, published(acme), "pending", status="running")
+    key = acme.key()
+
+    async def scene() -> None:
+        async with (
+            streams() as program,
+            heard(program, Listener(acme, run, key)) as broken,
+            heard(program, Listener(acme, other, key)) as sound,
+        ):
+            await db(write, acme, run, "test.broken", cost_nano="no number")
+            await db(write, acme, other, "test.sound")
+            await broken.until(lambda: broken.is_whole)
+            await sound.until(lambda: "test.sound" in sound.types)
 
     played(scene)
 
