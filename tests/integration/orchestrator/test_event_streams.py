@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import redis
+import redis.asyncio
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
 
@@ -139,14 +141,28 @@ def played(scene: Callable[[], Awaitable[None]]) -> None:
 
 
 async def db(work: Callable[..., Any], *arguments: Any, **facts: Any) -> Any:
-    return await asyncio.to_thread(work, *arguments, **facts)
+    """The work in a thread, which gives its connection back."""
+
+    def done() -> Any:
+        try:
+            return work(*arguments, **facts)
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(done)
 
 
 async def say(run: Run, what: bytes = NEWS) -> None:
-    import redis.asyncio
-
     async with redis.asyncio.Redis.from_url(REDIS_URL) as client:
         await client.publish(channel_of(run.pk), what)
+
+
+def cut_subscribers() -> int:
+    """As a restart of the server would, for this test session alone."""
+    with redis.Redis.from_url(REDIS_URL) as client:
+        here = str(client.connection_pool.connection_kwargs["db"])
+        ids = [c["id"] for c in client.client_list(_type="pubsub") if c["db"] == here]
+        return sum(client.client_kill_filter(_id=each) for each in ids)
 
 
 def test_answer_opens_with_the_stored_events(acme: World, run: Run) -> None:
@@ -227,6 +243,24 @@ def test_nudge_brings_what_is_new(acme: World, run: Run, monkeypatch: pytest.Mon
         async with streams() as program, heard(program, Listener(acme, run, key)) as listener:
             assert FOLLOW.lower().encode() not in listener.headers
             await listener.until(lambda: program.feed._subscriber)
+            await db(write, acme, run, "test.live")
+            while "test.live" not in listener.types:
+                await say(run)
+                await asyncio.sleep(0.02)
+
+    played(scene)
+
+
+def test_lost_subscription_comes_back_by_itself(
+    acme: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_feed, "POLL_SECONDS", 3600)
+    key = acme.key()
+
+    async def scene() -> None:
+        async with streams() as program, heard(program, Listener(acme, run, key)) as listener:
+            await listener.until(lambda: program.feed._subscriber)
+            assert await db(cut_subscribers)
             await db(write, acme, run, "test.live")
             while "test.live" not in listener.types:
                 await say(run)
