@@ -22,6 +22,7 @@ from orchestrator.core.problems import Problem
 from tenants.admin_fields import JsonField, OpenChoiceField, PlainTextField, TextArea
 
 _AT_INPUT = "/input"
+_SHORT = 80
 _WHOLE = re.compile(r"-?[0-9]{1,300}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,300}(?:\.[0-9]{1,300})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
@@ -225,8 +226,9 @@ def _written(value: Any) -> str:
 
 def _help(field: Field) -> str:
     notes = [field.help, _NOTES.get(field.kind, "")]
-    if field.default is not None and field.kind not in (Kind.JSON, Kind.CHOICES, Kind.LINES):
-        notes.append(f"Left empty: {_written(field.default)}")
+    written = "" if field.default is None else _written(field.default)
+    if 0 < len(written) <= _SHORT:
+        notes.append(f"Left empty: {written}")
     return " ".join(note for note in notes if note)
 
 

@@ -44,8 +44,10 @@ def form_of(schema: Schema) -> Group | None:
     root = _merged(schema, root=schema)
     if root is None or not _has_properties(root) or not _may_be_object(root):
         return None
-    group = _group(root, path=(), label="", is_required=True, root=schema)
-    return group if sum(1 for _ in fields_of(group)) <= MAX_FIELDS else None
+    try:
+        return _Maker(schema).group(root, path=(), label="", is_required=True)
+    except _TooManyFieldsError:
+        return None
 
 
 def fields_of(group: Group) -> Iterator[Field]:
@@ -91,50 +93,58 @@ def nearest(group: Group, path: Sequence[str]) -> Field | None:
     return next(found, None)
 
 
-def _group(schema: Schema, *, path: Path, label: str, is_required: bool, root: Schema) -> Group:
-    required = schema.get("required")
-    properties = schema["properties"]
-    members = (
-        _member(
-            name,
-            node,
-            path=(*path, name),
-            is_required=isinstance(required, list) and name in required,
-            root=root,
+class _TooManyFieldsError(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Maker:
+    """Counts as it goes: a few properties that refer to the whole could make millions."""
+
+    root: Schema
+    left: int = MAX_FIELDS
+
+    def group(self, schema: Schema, *, path: Path, label: str, is_required: bool) -> Group:
+        properties, required = schema["properties"], schema.get("required")
+        names = required if isinstance(required, list) else []
+        nodes = properties.items() if isinstance(properties, dict) else ()
+        members = (
+            self._member(node, path=(*path, name), is_required=name in names)
+            for name, node in nodes
         )
-        for name, node in (properties.items() if isinstance(properties, dict) else ())
-    )
-    return Group(
-        path=path,
-        label=label,
-        help=_text(schema, "description"),
-        is_required=is_required,
-        members=tuple(members),
-    )
+        return Group(
+            path=path,
+            label=label,
+            help=_text(schema, "description"),
+            is_required=is_required,
+            members=tuple(members),
+        )
 
-
-def _member(name: str, node: Json, *, path: Path, is_required: bool, root: Schema) -> Field | Group:
-    schema = _merged(node, root=root) or {}
-    label = _text(schema, "title") or name
-    if _is_group(schema) and len(path) <= MAX_DEPTH:
-        return _group(schema, path=path, label=label, is_required=is_required, root=root)
-    kind, options = _kind(schema, root=root)
-    default = schema.get("const", schema.get("default"))
-    if default in ("", []):
-        default = None  # what is left empty becomes that anyway
-    field = Field(
-        path=path,
-        kind=kind,
-        label=label,
-        help=_text(schema, "description"),
-        is_required=is_required,
-        default=default,
-        example=_first(schema.get("examples")),
-        options=options,
-    )
-    if default is None or can_show(field, default):
-        return field
-    return replace(field, kind=Kind.JSON, options=())
+    def _member(self, node: Json, *, path: Path, is_required: bool) -> Field | Group:
+        schema = _merged(node, root=self.root) or {}
+        label = _text(schema, "title") or path[-1]
+        if _is_group(schema) and len(path) <= MAX_DEPTH:
+            return self.group(schema, path=path, label=label, is_required=is_required)
+        self.left -= 1
+        if self.left < 0:
+            raise _TooManyFieldsError
+        kind, options = _kind(schema, root=self.root)
+        default = schema.get("const", schema.get("default"))
+        if default in ("", []):
+            default = None  # what is left empty becomes that anyway
+        field = Field(
+            path=path,
+            kind=kind,
+            label=label,
+            help=_text(schema, "description"),
+            is_required=is_required,
+            default=default,
+            example=_first(schema.get("examples")),
+            options=options,
+        )
+        if default is None or can_show(field, default):
+            return field
+        return replace(field, kind=Kind.JSON, options=())
 
 
 def _kind(schema: Schema, *, root: Schema) -> tuple[Kind, tuple[Json, ...]]:

@@ -32,6 +32,7 @@ SCHEMA: dict[str, Any] = {
         "extra": {"type": "object"},
     },
 }
+STEPS = {"only": {"agent": {"type": "aggregator"}}}
 FIELDS = [*SCHEMA["properties"]]
 FIELDS[FIELDS.index("customer")] = "name"
 NAMES = {name: f"in-{at}" for at, name in enumerate(FIELDS)}
@@ -212,3 +213,19 @@ def test_right_json_starts_a_run_and_leads_to_its_page(acme: World) -> None:
         7,
         acme.owner.username,
     )
+
+
+def test_property_of_any_name_is_asked_and_told_about(acme: World) -> None:
+    odd = 'a/b~c"><script>'
+    inputs = {"required": [odd], "properties": {odd: {"type": "string", "title": "<i>odd</i>"}}}
+    workflow = published(acme, {**deepcopy(REPORT), "inputs": inputs, "steps": STEPS}).workflow
+
+    shown = page(acme, workflow)
+    refused = send(acme, workflow)
+    accepted = acme.browser().post(run_url(workflow), {"in-0": "x"})
+
+    assert "<i>odd" not in shown
+    assert "<script>" not in shown.partition('id="run_form"')[2].partition("</form>")[0]
+    assert "is required" in str(refused.context["form"].errors["in-0"])
+    assert accepted.status_code == 302
+    assert input_of(acme) == {odd: "x"}

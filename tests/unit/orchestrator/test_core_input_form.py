@@ -116,6 +116,7 @@ def test_object_that_contains_itself_ends() -> None:
         {"type": "object", "properties": {}},
         {"properties": {f"p{n}": {} for n in range(MAX_FIELDS + 1)}},
         {"$ref": "#/nowhere", "properties": {"x": {}}},
+        {"properties": {f"p{n}": {"$ref": "#"} for n in range(1_000)}},
     ],
 )
 def test_schema_without_a_form_has_none(schema: Any) -> None:
