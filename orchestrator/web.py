@@ -6,10 +6,12 @@ docs/adr/0011-streams-beside-wsgi.md.
 
 import asyncio
 import contextvars
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from tempfile import SpooledTemporaryFile
+from types import FrameType
 from typing import IO, Any, Final
 
 from asgiref.wsgi import WsgiToAsgiInstance
@@ -84,11 +86,26 @@ class Web:
         await receive()
         feed = Feed(settings.REDIS_URL)
         feed.start()
+        _before_leaving(feed.end)
         self._streams = EventStreams(site=self._site, feed=feed)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await feed.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _before_leaving(work: Callable[[], None]) -> None:
+    """Do it as soon as the process is asked to end: its server would first wait for all answers."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        servers = signal.getsignal(number)
+
+        def leave(number: int, frame: FrameType | None, then: Any = servers) -> None:
+            loop.call_soon_threadsafe(work)
+            if callable(then):
+                then(number, frame)
+
+        signal.signal(number, leave)
 
 
 async def _is_read(receive: Receive, body: IO[bytes]) -> bool:

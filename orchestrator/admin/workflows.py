@@ -7,16 +7,16 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from unfold.admin import StackedInline
 from unfold.widgets import (
     UnfoldAdminFileFieldWidget,
-    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldBooleanWidget,
 )
 
 from orchestrator.admin.reports import Shown, show_at_fields
+from orchestrator.admin.run_input import RunPage
 from orchestrator.admin.versions import VersionPages, download, graph_context
 from orchestrator.admin.workflow_forms import StepFormSet, WorkflowForm, step_form
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
@@ -25,12 +25,9 @@ from orchestrator.core.yaml_io import MAX_BYTES, dump_text, load_text
 from orchestrator.models import Step, Workflow
 from orchestrator.services.deletion import delete_workflow
 from orchestrator.services.drafts import draft_spec, save_draft
-from orchestrator.services.errors import InputInvalidError
-from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import publish, validate_spec
 from tenants.admin_base import TenantModelAdmin, may
-from tenants.admin_fields import CodeArea, JsonField
-from tenants.errors import TenantSuspendedError
+from tenants.admin_fields import CodeArea
 from tenants.models import Project
 from tenants.roles import Scope
 
@@ -92,19 +89,6 @@ class StepInline(StackedInline):  # type: ignore[misc]
     has_add_permission = has_delete_permission = has_change_permission
 
 
-class RunForm(forms.Form):
-    """A run's input as JSON, and how urgent it is. Its schema is asked when the run starts."""
-
-    input = JsonField(rows=14, kind=None, required=False)
-    priority = forms.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=10,
-        widget=UnfoldAdminIntegerFieldWidget({"placeholder": "5"}),
-        help_text="0 to 10; higher goes first.",
-    )
-
-
 class ImportForm(forms.Form):
     project: Any = forms.ModelChoiceField(
         queryset=None, widget=UnfoldAdminSelectWidget(), empty_label=None
@@ -121,7 +105,7 @@ class ImportForm(forms.Form):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(VersionPages, TenantModelAdmin):
+class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
     view_scope = Scope.WORKFLOWS_READ
     edit_scope = Scope.WORKFLOWS_WRITE
     form = WorkflowForm
@@ -287,36 +271,6 @@ class WorkflowAdmin(VersionPages, TenantModelAdmin):
 
     # --- pages of its own ---
 
-    def run(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
-        workflow: Workflow = self.object_or_404(request, object_id)
-        if not may(request, Scope.RUNS_WRITE):
-            raise PermissionDenied
-        version = workflow.current_version
-        schema = version.spec.get("inputs") if version else None
-        form = RunForm(request.POST or None, initial={"input": example_input(schema)})
-        if version and request.method == "POST" and form.is_valid():
-            run = self._start(request, workflow, form)
-            if run is not None:
-                return HttpResponseRedirect(reverse("admin:orchestrator_run_change", args=[run.pk]))
-        context = {"workflow": workflow, "version": version, "schema": schema, "form": form}
-        return self.shown_page(request, "run_form.html", f"Run {workflow.name}", context)
-
-    def _start(self, request: HttpRequest, workflow: Workflow, form: RunForm) -> Any:
-        given = form.cleaned_data["input"]
-        try:
-            return start_run(
-                workflow=workflow,
-                input={} if given is None else given,
-                priority=form.cleaned_data["priority"],
-            )
-        except InputInvalidError as error:
-            for problem in error.problems:
-                place = problem.loc.removeprefix("/input").lstrip("/").replace("/", ".")
-                form.add_error("input", f"{place}: {problem.message}" if place else problem.message)
-        except TenantSuspendedError as error:
-            form.add_error(None, str(error))
-        return None
-
     def load(self, request: HttpRequest) -> HttpResponse:
         """Make or replace a draft from YAML or JSON."""
         if not self.may_edit(request):
@@ -360,39 +314,6 @@ class WorkflowAdmin(VersionPages, TenantModelAdmin):
 def is_large(workflow: Workflow) -> bool:
     """Whether its steps are too many for one page of forms."""
     return workflow.steps.count() > MAX_FORM_STEPS
-
-
-_EXAMPLES: dict[str, Any] = {
-    "string": "",
-    "integer": 0,
-    "number": 0,
-    "boolean": False,
-    "array": [],
-    "object": {},
-    "null": None,
-}
-
-
-def example_input(schema: Any) -> Any:
-    """An input to begin with: each property of the schema with its default or an empty value."""
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(properties, dict):
-        return {}
-    return {name: _example(part) for name, part in properties.items()}
-
-
-def _example(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        return None
-    for known in ("default", "const"):
-        if known in schema:
-            return schema[known]
-    if schema.get("enum") or schema.get("examples"):
-        return (schema.get("examples") or schema["enum"])[0]
-    if schema.get("properties"):
-        return example_input(schema)
-    kind = schema.get("type")
-    return _EXAMPLES.get(kind[0] if isinstance(kind, list) and kind else str(kind), "")
 
 
 def _source(form: ImportForm) -> str | bytes:

@@ -41,7 +41,7 @@ class Portion:
     next: Place | None
 
 
-def stream_answer(run: Run, after: int) -> HttpResponse:
+def stream_answer(run: Run, after: int, *, goes_on: bool) -> HttpResponse:
     """The beginning of the stream, or 204 where nothing will come any more."""
     place = Place(tenant_id=current_tenant_id(), run_id=run.id, after=after)
     ((_, found),) = news([place], until=horizon().id)
@@ -49,7 +49,7 @@ def stream_answer(run: Run, after: int) -> HttpResponse:
         return HttpResponse(status=204)
     first = portion(place, found)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    if first.next:
+    if goes_on and first.next:
         headers[FOLLOW] = place_text(first.next)
     return HttpResponse(_RETRY + first.body, content_type=CONTENT_TYPE, headers=headers)
 

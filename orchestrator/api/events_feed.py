@@ -15,9 +15,10 @@ from django.db import connection
 
 from orchestrator.api.events import Portion, portion
 from orchestrator.dispatch.live import NEWS, channel_of, run_of
-from orchestrator.selectors.events import Horizon, Place, horizon, news
+from orchestrator.selectors.events import Horizon, News, Place, horizon, news
 
 T = TypeVar("T")
+_END: Final = Portion(body=b"", next=None)
 log = structlog.get_logger(__name__)
 
 # Without nudges, as while Redis is away, streams are late by as much.
@@ -51,10 +52,19 @@ def _read_portions(places: Collection[Place]) -> tuple[Horizon, Mapping[Place, P
     try:
         now = horizon()
         found = news(places, until=now.id)
-        portions = {at: portion(at, new) for at, new in found if new.events or new.is_last}
+        portions = {at: _told(at, new) for at, new in found if new.events or new.is_last}
         return now, portions
     finally:
         connection.close()
+
+
+def _told(place: Place, found: News) -> Portion:
+    try:
+        return portion(place, found)
+    except Exception:
+        # One run's broken row must not silence all others; its own streams end.
+        log.exception("events_not_told", run_id=str(place.run_id), after=place.after)
+        return _END
 
 
 class Feed:
@@ -71,6 +81,7 @@ class Feed:
         self._wake = asyncio.Event()
         self._seen: Horizon | None = None
         self._poll_at = 0.0
+        self._has_ended = False
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="events")
         self._subscriber: redis.client.PubSub | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -79,6 +90,13 @@ class Feed:
         self._tasks = [asyncio.create_task(self._read_for_ever())]
         if self._url:
             self._tasks.append(asyncio.create_task(self._subscribe_for_ever()))
+
+    def end(self) -> None:
+        """End all streams; their readers ask another process, or this one's successor."""
+        self._has_ended = True
+        for wait in self._waits.values():
+            wait.answer.set_result(_END)
+        self._waits.clear()
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -102,6 +120,8 @@ class Feed:
 
     async def portion(self, place: Place, *, within: float) -> Portion | None:
         """What follows the place, as soon as there is something; None if nothing comes in time."""
+        if self._has_ended:
+            return _END
         wait = self._waits.get(place)
         if wait is None:
             wait = self._waits[place] = _Wait(asyncio.get_running_loop().create_future())
@@ -195,6 +215,7 @@ class Feed:
     async def _tell_redis(self, what: str, run_id: UUID) -> None:
         if self._subscriber is None:
             return
-        # A connection that is lost subscribes to everything when it is back.
-        with contextlib.suppress(redis.RedisError, OSError):
+        # However a connection breaks meanwhile: a new one subscribes to all runs, and until then
+        # polling finds what is new.
+        with contextlib.suppress(Exception):
             await getattr(self._subscriber, what)(channel_of(run_id))

@@ -1,6 +1,7 @@
 """Follows a run for one listener, after Django has let the listener in."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEARTBEAT_SECONDS = 15.0
-# A stream outlives a revoked key, a closed session or a deleted run by as much.
+# A stream outlives a revoked key, a closed session or a deleted run by as much at most, and the
+# silence until the next line.
 RECHECK_SECONDS = 60.0
 _HEARTBEAT = b": still here\n\n"
 _FOLLOW = FOLLOW.lower().encode()
@@ -79,7 +81,7 @@ class EventStreams:
     async def _follow(self, start: Place, scope: Scope, send: Send) -> None:
         place: Place | None = start
         clock = asyncio.get_running_loop().time
-        recheck_at = clock() + self.recheck_seconds
+        recheck_at = clock() + self._until_recheck()
         async with self.feed.listening(start.run_id):
             while place:
                 portion = await self.feed.portion(place, within=self.heartbeat_seconds)
@@ -87,8 +89,12 @@ class EventStreams:
                 await send(part(body))
                 if place and clock() >= recheck_at:
                     place = await self._again(place, scope, send)
-                    recheck_at = clock() + self.recheck_seconds
+                    recheck_at = clock() + self._until_recheck()
         await send(part(b"", more=False))
+
+    def _until_recheck(self) -> float:
+        # Spread, so that many who came at once do not ask again at once.
+        return self.recheck_seconds * random.uniform(0.5, 1.0)  # noqa: S311
 
     async def _again(self, place: Place, scope: Scope, send: Send) -> Place | None:
         """Where to go on from, if the same request would be let in now."""

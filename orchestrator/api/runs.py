@@ -119,7 +119,8 @@ class RunView(ApiView):
         """
         run = self._run()
         if request.accepted_renderer.format == EventStreamRenderer.format:
-            return stream_answer(run, self._last_heard(request))
+            after, is_get = self._last_heard(request), request.method == "GET"
+            return stream_answer(run, after, goes_on=is_get)
         after, limit = self.query(forms.EventQuery)["after"], limit_of(request)
         rows = list(events_after(run, after)[: limit + 1])
         shown = rows[:limit]

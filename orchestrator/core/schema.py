@@ -20,7 +20,7 @@ MAX_PROBLEMS = 100
 _MAX_MESSAGE = 300
 _MAX_REFERENCES = 16
 # Keywords after which the plain reading of `properties` and `items` says too little.
-_COMBINING: Final = frozenset({"anyOf", "oneOf", "allOf", "not", "if", "$dynamicRef"})
+COMBINING: Final = frozenset({"anyOf", "oneOf", "allOf", "not", "if", "$dynamicRef"})
 
 
 def value_problems(value: Json, schema: Schema, *, at: str = "/input") -> list[Problem]:
@@ -98,8 +98,8 @@ def follow(
     """
     node, may_be_missing, parent = schema, False, root
     for part in parts:
-        node = _dereferenced(node, root=schema)
-        if node is None or not node.keys().isdisjoint(_COMBINING):
+        node = dereferenced(node, root=schema)
+        if node is None or not node.keys().isdisjoint(COMBINING):
             return Place()
         types = types_of(node)
         if types is not None and "null" in types:
@@ -111,10 +111,11 @@ def follow(
             return child
         node, parent = child.schema, f"{parent}.{part}"
         may_be_missing = may_be_missing or child.may_be_missing
-    return Place(schema=_dereferenced(node, root=schema), may_be_missing=may_be_missing)
+    return Place(schema=dereferenced(node, root=schema), may_be_missing=may_be_missing)
 
 
-def _dereferenced(node: Schema | None, *, root: Schema | None) -> Schema | None:
+def dereferenced(node: Schema | None, *, root: Schema | None) -> Schema | None:
+    """What the node refers to inside the schema; None where that leads nowhere."""
     for _ in range(_MAX_REFERENCES):
         reference = node.get("$ref") if node is not None else None
         if not isinstance(reference, str):

@@ -82,13 +82,15 @@ def mend_and_publish(page: Page) -> None:
 
 def run_it(page: Page) -> None:
     page.get_by_role("link", name="Run", exact=True).click()
-    box = page.locator("#id_input")
-    expect(box).to_have_value(re.compile('"topic": ""'))
+    topic = page.get_by_label("topic")
     page.get_by_role("button", name="Start the run").click()
-    expect(page.get_by_role("alert")).to_contain_text("topic:")
-    expect(box).to_have_value(re.compile('"topic": ""'))
+    expect(page.get_by_role("alert")).to_contain_text("topic is required")
 
-    box.fill('{"topic": "tides"}')
+    topic.fill("tides")
+    page.get_by_role("button", name="Show as JSON").click()
+    expect(page.locator("#id_input")).to_have_value(re.compile('"topic": "tides"'))
+    page.get_by_role("button", name="Show as a form").click()
+    expect(topic).to_have_value("tides")
     page.get_by_role("button", name="Start the run").click()
     page.wait_for_url("**/admin/orchestrator/run/*/change/")
     expect(page.locator("#run-top")).to_contain_text("pending")

@@ -298,50 +298,6 @@ def test_import_into_a_strangers_project_is_refused(acme: World, globex: World) 
     assert "project" in answer.context["form"].errors
 
 
-def run_url(workflow: Workflow) -> str:
-    return reverse("admin:orchestrator_workflow_run", args=[workflow.pk])
-
-
-def test_run_form_begins_with_the_inputs_properties(acme: World) -> None:
-    workflow = published(acme).workflow
-
-    page = acme.browser().get(run_url(workflow)).content.decode()
-
-    assert "&quot;topic&quot;: &quot;&quot;" in page
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("{}", "topic is required"),
-        ('{"topic": 5}', "topic:"),
-        ('{"topic": "x"', "line 1"),
-        ("[]", "object"),
-    ],
-)
-def test_wrong_input_is_shown_at_the_box(acme: World, given: str, said: str) -> None:
-    workflow = published(acme).workflow
-
-    answer = acme.browser().post(run_url(workflow), {"input": given})
-
-    assert said in str(answer.context["form"].errors["input"])
-
-
-def test_right_input_starts_a_run_and_leads_to_its_page(acme: World) -> None:
-    workflow = published(acme).workflow
-
-    answer = acme.browser().post(run_url(workflow), {"input": '{"topic": "tides"}', "priority": 7})
-
-    with acme.scope():
-        run = Run.objects.get()
-    assert answer["Location"] == reverse("admin:orchestrator_run_change", args=[run.pk])
-    assert (run.input, run.priority, run.started_by["label"]) == (
-        {"topic": "tides"},
-        7,
-        acme.owner.username,
-    )
-
-
 def test_page_of_many_steps_asks_the_database_no_more_often(acme: World) -> None:
     def steps(count: int) -> dict[str, Any]:
         return {f"s{n}": {"agent": "saved", "prompt": "x"} for n in range(count)}

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import redis
+import redis.asyncio
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
 
@@ -25,7 +27,7 @@ from orchestrator.models import Run, RunEvent
 from orchestrator.web import WsgiSite
 from tenants.kernel.clock import now
 from tenants.models import ApiKey
-from tests.rest import get
+from tests.rest import call, get
 from tests.run_rows import make_run, published
 from tests.world import World
 
@@ -139,14 +141,28 @@ def played(scene: Callable[[], Awaitable[None]]) -> None:
 
 
 async def db(work: Callable[..., Any], *arguments: Any, **facts: Any) -> Any:
-    return await asyncio.to_thread(work, *arguments, **facts)
+    """The work in a thread, which gives its connection back."""
+
+    def done() -> Any:
+        try:
+            return work(*arguments, **facts)
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(done)
 
 
 async def say(run: Run, what: bytes = NEWS) -> None:
-    import redis.asyncio
-
     async with redis.asyncio.Redis.from_url(REDIS_URL) as client:
         await client.publish(channel_of(run.pk), what)
+
+
+def cut_subscribers() -> int:
+    """As a restart of the server would, for this test session alone."""
+    with redis.Redis.from_url(REDIS_URL) as client:
+        here = str(client.connection_pool.connection_kwargs["db"])
+        ids = [c["id"] for c in client.client_list(_type="pubsub") if c["db"] == here]
+        return sum(client.client_kill_filter(_id=each) for each in ids)
 
 
 def test_answer_opens_with_the_stored_events(acme: World, run: Run) -> None:
@@ -189,6 +205,13 @@ def test_ended_run_is_told_to_its_end_and_then_204(acme: World, ended: Run) -> N
     assert (again.status_code, again.content) == (204, b"")
 
 
+def test_question_for_the_head_alone_goes_no_further(acme: World, run: Run) -> None:
+    answer = call(acme.client(), "HEAD", f"runs/{run.pk}/events", accept=STREAM)
+
+    assert answer.status_code == 200
+    assert FOLLOW not in answer
+
+
 def test_stranger_is_told_nothing(globex: World, run: Run) -> None:
     assert get(globex.client(), f"runs/{run.pk}/events", accept=STREAM).status_code == 404
     assert get(globex.browser(), f"runs/{run.pk}/events", accept=STREAM).status_code == 404
@@ -220,6 +243,24 @@ def test_nudge_brings_what_is_new(acme: World, run: Run, monkeypatch: pytest.Mon
         async with streams() as program, heard(program, Listener(acme, run, key)) as listener:
             assert FOLLOW.lower().encode() not in listener.headers
             await listener.until(lambda: program.feed._subscriber)
+            await db(write, acme, run, "test.live")
+            while "test.live" not in listener.types:
+                await say(run)
+                await asyncio.sleep(0.02)
+
+    played(scene)
+
+
+def test_lost_subscription_comes_back_by_itself(
+    acme: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_feed, "POLL_SECONDS", 3600)
+    key = acme.key()
+
+    async def scene() -> None:
+        async with streams() as program, heard(program, Listener(acme, run, key)) as listener:
+            await listener.until(lambda: program.feed._subscriber)
+            assert await db(cut_subscribers)
             await db(write, acme, run, "test.live")
             while "test.live" not in listener.types:
                 await say(run)
@@ -307,6 +348,24 @@ def test_slow_listener_is_given_one_portion_at_a_time(acme: World, run: Run) -> 
             assert slow.types[-1] != "test.2"
             slow.may_send.set()
             await slow.until(lambda: slow.types[-3:] == ["test.0", "test.1", "test.2"])
+
+    played(scene)
+
+
+def test_broken_event_ends_the_streams_of_its_run_alone(acme: World, run: Run) -> None:
+    other = make_run(acme, published(acme), "pending", status="running")
+    key = acme.key()
+
+    async def scene() -> None:
+        async with (
+            streams() as program,
+            heard(program, Listener(acme, run, key)) as broken,
+            heard(program, Listener(acme, other, key)) as sound,
+        ):
+            await db(write, acme, run, "test.broken", cost_nano="no number")
+            await db(write, acme, other, "test.sound")
+            await broken.until(lambda: broken.is_whole)
+            await sound.until(lambda: "test.sound" in sound.types)
 
     played(scene)
 

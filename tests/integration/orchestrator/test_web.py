@@ -1,14 +1,32 @@
 """The program in front of Django: what it hands in, what it hands on, and whom it lets wait."""
 
 import asyncio
+import os
+import signal
+import time
+import urllib.request
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.embedded.commands import web
+from orchestrator.embedded.ports import free_port
 from orchestrator.web import WsgiSite
+from tests.e2e.programs import api, serving, spawn
+from tests.run_rows import make_run, published
+from tests.world import World
 
 Message = dict[str, Any]
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 class Chunks:
@@ -50,6 +68,28 @@ def answered(
 
     asyncio.run(WsgiSite(program, threads=2)(scope, receive, send))
     return sent
+
+
+def test_process_that_is_told_to_end_ends_its_streams_first(acme: World, tmp_path: Path) -> None:
+    run = make_run(acme, published(acme), "pending", status="running")
+    port = free_port()
+    site = spawn(web("--port", str(port)), log=tmp_path / "web.log", environment=os.environ)
+    address = f"http://127.0.0.1:{port}"
+    headers = {"Accept": "text/event-stream"}
+
+    with (
+        serving(site, lambda: answers(f"{address}/health")),
+        api(address, acme.key(), **headers) as client,
+        client.stream("GET", f"runs/{run.pk}/events") as stream,
+    ):
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 2000"
+        began = time.monotonic()
+        assert site.stop() in (0, -signal.SIGTERM)
+        assert not [line for line in lines if "still here" in line]
+
+    assert time.monotonic() - began < 4.5
+    assert "Traceback" not in site.said
 
 
 def test_short_answer_is_one_start_and_one_body() -> None:

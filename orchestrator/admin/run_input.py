@@ -1,0 +1,119 @@
+"""The page that starts a run: a form made from the input schema, or the input as JSON."""
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from orchestrator.admin.input_forms import FieldRunForm, RawRunForm
+from orchestrator.admin.versions import VersionPages
+from orchestrator.core.input_form import Group, defaults_of, form_of, values_in
+from orchestrator.models import Run, Workflow
+from orchestrator.services.errors import InputInvalidError
+from orchestrator.services.runs import start_run
+from tenants.admin_base import may
+from tenants.errors import TenantSuspendedError
+from tenants.roles import Scope
+
+if TYPE_CHECKING:
+    _Base = VersionPages
+else:
+    _Base = object
+
+# The buttons that show the same input in the other form.
+TO_JSON, TO_FIELDS = "_json", "_fields"
+
+
+class RunPage(_Base):
+    """Where a workflow's admin starts runs."""
+
+    def run(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        workflow: Workflow = self.object_or_404(request, object_id)
+        if not may(request, Scope.RUNS_WRITE):
+            raise PermissionDenied
+        version = workflow.current_version
+        schema = (version.spec.get("inputs") if version else None) or {}
+        group = form_of(schema)
+        form = _asked(request, schema, group)
+        if version and request.method == "POST" and form.is_valid():
+            if request.POST.keys() & {TO_JSON, TO_FIELDS}:
+                form = _switched(form, group)
+            elif run := _start(workflow, form):
+                return HttpResponseRedirect(reverse("admin:orchestrator_run_change", args=[run.pk]))
+        context = {
+            "workflow": workflow,
+            "version": version,
+            "schema": schema,
+            "form": form,
+            "has_fields": group is not None,
+        }
+        return self.shown_page(request, "run_form.html", f"Run {workflow.name}", context)
+
+
+def _asked(request: HttpRequest, schema: Any, group: Group | None) -> RawRunForm | FieldRunForm:
+    if request.method == "POST":
+        if group is None or "input" in request.POST:
+            return RawRunForm(request.POST)
+        return FieldRunForm(group, request.POST)
+    if group is None:
+        return RawRunForm(initial={"input": example_input(schema)})
+    return FieldRunForm.holding(group, defaults_of(group))
+
+
+def _switched(form: RawRunForm | FieldRunForm, group: Group | None) -> RawRunForm | FieldRunForm:
+    """The other form with the same input; the same one where the fields would lose some of it."""
+    given, priority = form.value(), form.cleaned_data["priority"]
+    if isinstance(form, FieldRunForm):
+        return RawRunForm(initial={"input": given, "priority": priority})
+    values = values_in(group, given) if group else None
+    if group is None or values is None:
+        form.add_error("input", "The form has no fields for some of this; start the run from here.")
+        return form
+    return FieldRunForm.holding(group, values, priority=priority)
+
+
+def _start(workflow: Workflow, form: RawRunForm | FieldRunForm) -> Run | None:
+    try:
+        return start_run(
+            workflow=workflow, input=form.value(), priority=form.cleaned_data["priority"]
+        )
+    except InputInvalidError as error:
+        form.show(error.problems)
+    except TenantSuspendedError as error:
+        form.add_error(None, str(error))
+    return None
+
+
+_EXAMPLES: dict[str, Any] = {
+    "string": "",
+    "integer": 0,
+    "number": 0,
+    "boolean": False,
+    "array": [],
+    "object": {},
+    "null": None,
+}
+
+
+def example_input(schema: Any) -> Any:
+    """An input to begin with: each property of the schema with its default or an empty value."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        return {}
+    return {name: _example(part) for name, part in properties.items()}
+
+
+def _example(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return None
+    for known in ("default", "const"):
+        if known in schema:
+            return schema[known]
+    if schema.get("enum") or schema.get("examples"):
+        return (schema.get("examples") or schema["enum"])[0]
+    if schema.get("properties"):
+        return example_input(schema)
+    kind = schema.get("type")
+    return _EXAMPLES.get(kind[0] if isinstance(kind, list) and kind else str(kind), "")
