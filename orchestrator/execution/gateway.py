@@ -22,6 +22,7 @@ from costs.core.pricing import Price, cost, estimate_tokens, worst_case
 from costs.core.usage import Usage
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
+from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
@@ -100,6 +101,7 @@ class GuardedClient:
         return row["opened"] if row else "lost"
 
     def _send(self, client: ModelClient, request: ModelRequest, call: _Call) -> ModelReply:
+        crash_here("before_send")
         try:
             with cut_short_when(lambda: self._lease.is_over):
                 reply = client.complete(request)
@@ -113,6 +115,7 @@ class GuardedClient:
             told = {"code": "internal_error", "message": "The provider's client broke."}
             self._end(call, status="in_doubt", charge=call.hold_nano, error=told)
             raise
+        crash_here("after_answer")
         self._end(call, status="closed", charge=cost(reply.usage, call.price).nano, reply=reply)
         return reply
 

@@ -19,6 +19,7 @@ from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import approvals, engine_db
+from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.versions import plan_of
@@ -43,6 +44,8 @@ def advance(tenant_id: UUID, run_id: UUID) -> None:
     """Hand out what is due, from the rows alone. Twice, early or never is harmless."""
     with engine_db.transaction() as connection:
         hints = _Advance(connection, tenant_id, run_id).work()
+        crash_here("in_advance")
+    crash_here("in_advance")
     publish(hints_of(tenant_id, hints))
     nudge(run_id)
 

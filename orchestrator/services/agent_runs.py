@@ -31,6 +31,7 @@ from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim, claim
+from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
@@ -90,6 +91,7 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
         return
     if claimed is None:
         return
+    crash_here("after_claim")
     bound = structlog.contextvars.bound_contextvars(
         tenant_id=str(tenant_id),
         run_id=str(claimed.run_id),
@@ -250,6 +252,7 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
     if done is None:
         log.warning("outcome_dropped", reason="the attempt lost its lease")
         return False
+    crash_here("before_publish")
     publish(done.hints)
     nudge(claimed.run_id)
     return True

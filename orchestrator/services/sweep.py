@@ -22,6 +22,7 @@ from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import approvals, engine_db
+from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.engine_db import Row
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.finishes import Finish, finish_all
@@ -159,6 +160,7 @@ def _finish(outcomes: list[Finish]) -> int:
         for finished in finish_all(of_tenant):
             if finished:
                 counted += 1
+                crash_here("in_sweep")
                 publish(finished.hints)
     return counted
 
@@ -169,6 +171,7 @@ def _publish_again(unheard: list[Row]) -> int:
     ids = [row["agent_run_id"] for row in unheard]
     by_tenant: dict[UUID, list[Row]] = {}
     again = engine_db.many(_AGAIN, ids, alias="system")
+    crash_here("in_sweep")
     for row in again:
         by_tenant.setdefault(row["tenant_id"], []).append({**row, "what": "queued"})
     for tenant_id, rows in by_tenant.items():

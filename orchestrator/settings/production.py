@@ -1,5 +1,7 @@
 """Production: refuses to start without its secrets, speaks HTTPS only."""
 
+from django.core.exceptions import ImproperlyConfigured
+
 from orchestrator.settings.env import env_bool, env_text, require
 
 require(
@@ -10,6 +12,9 @@ require(
 )
 
 from orchestrator.settings.collect import *
+
+if MUSTER_CRASH_POINTS:
+    raise ImproperlyConfigured("MUSTER_CRASH_POINTS is for the chaos suite; unset it.")
 
 SECRET_KEY = env_text("SECRET_KEY")
 SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", default=True)
