@@ -103,6 +103,12 @@ class TemplateTooLargeError(TemplateError):
     code: ClassVar[str] = "template_too_large"
 
 
+class MapError(OrchestratorError):
+    """A map has no usable list, or more of its items failed than it accepts."""
+
+    code: ClassVar[str] = "map_failed"
+
+
 class ConditionError(OrchestratorError):
     """A CEL condition cannot be read, is not allowed, or failed on its input."""
 

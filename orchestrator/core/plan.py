@@ -19,6 +19,7 @@ from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
     ApprovalSpec,
     FailurePolicy,
+    MapSpec,
     RetrySpec,
     StepKind,
     StepSpec,
@@ -60,6 +61,8 @@ class PlannedStep:
     retry: RetrySpec | None = None  # None: as the platform is set
     delay_seconds: int = 0
     approval: ApprovalSpec | None = None
+    map: MapSpec | None = None
+    map_reads: tuple[str, ...] = ()  # steps whose outputs the list is made of
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
     gates: tuple[int, ...] = ()  # lower these counters
@@ -68,7 +71,12 @@ class PlannedStep:
     @property
     def is_plain(self) -> bool:
         """Whether it starts once all its needs have completed, and nothing else is to be asked."""
-        return self.kind == "agent" and self.join == "all" and self.when is None
+        return self.is_single and self.join == "all" and self.when is None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one agent run that a worker takes."""
+        return self.kind == "agent" and self.map is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +102,13 @@ class Plan:
     gates: tuple[Gate, ...] = ()
 
     def step(self, name: str) -> PlannedStep:
-        return self._by_name[name]
+        """The step of that name; of `section[3]`, an item of a map, it is `section`."""
+        return self._by_name[name.partition("[")[0]]
+
+    @property
+    def fixed_window(self) -> int | None:
+        """What bounds the agent runs in flight where their number is not known beforehand."""
+        return self.max_parallel if any(step.map for step in self.steps) else None
 
     @cached_property
     def levels(self) -> tuple[tuple[PlannedStep, ...], ...]:
@@ -172,6 +186,8 @@ def _planned(
         retry=step.retry or spec.defaults.retry,
         delay_seconds=step.delay.seconds if step.delay else 0,
         approval=step.approval,
+        map=step.map,
+        map_reads=_steps_read([step.map.over], order=()) if step.map else (),
     )
 
 

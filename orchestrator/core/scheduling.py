@@ -55,7 +55,7 @@ class Decision:
 
     judge: tuple[str, ...] = ()  # steps whose conditions have to be evaluated first
     dispatch: tuple[str, ...] = ()  # the most urgent first
-    wait: tuple[str, ...] = ()  # delays and approvals that begin now
+    wait: tuple[str, ...] = ()  # delays, approvals and maps that begin now
     level: int | None = None  # of the dispatched steps, where levels count
     skip: Mapping[str, str] = field(default_factory=dict)  # step -> one sentence why
     fail: Mapping[str, str] = field(default_factory=dict)
@@ -163,8 +163,8 @@ class _Pass:
             return Decision(skip=self.skip, fail=self._fail)
         start = sorted(self._start, key=lambda step: (-step.priority, step.position))
         return Decision(
-            dispatch=tuple(step.name for step in start if step.kind == "agent"),
-            wait=tuple(step.name for step in start if step.kind != "agent"),
+            dispatch=tuple(step.name for step in start if step.is_single),
+            wait=tuple(step.name for step in start if not step.is_single),
             level=level,
             skip=self.skip,
             is_settled=not start and not self.is_at_work,

@@ -69,8 +69,11 @@ _STOPS = frozenset({_A.FAILED, _A.CANCELLED, _A.BUDGET_EXCEEDED})
 
 AGENT_RUN_TRANSITIONS: Final[Mapping[AgentRunStatus, frozenset[AgentRunStatus]]] = {
     # Straight to queued when a step is made ready and published by one statement; to waiting for
-    # a delay or an approval; to failed when its condition raises.
-    _A.PENDING: frozenset({_A.READY, _A.QUEUED, _A.WAITING, _A.SKIPPED, _A.FAILED, _A.CANCELLED}),
+    # a delay or an approval; to running for a map, which no worker claims; to failed when its
+    # condition raises.
+    _A.PENDING: frozenset(
+        {_A.READY, _A.QUEUED, _A.RUNNING, _A.WAITING, _A.SKIPPED, _A.FAILED, _A.CANCELLED}
+    ),
     # Claimed straight away when an older message for the same agent run is still on its way.
     _A.READY: frozenset({_A.QUEUED, _A.RUNNING, _A.WAITING, _A.SKIPPED}) | _STOPS,
     _A.QUEUED: frozenset({_A.READY, _A.RUNNING, _A.WAITING, _A.SKIPPED}) | _STOPS,

@@ -22,7 +22,6 @@ NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "step": (
         ("workflow", _ANY),
         ("loop", _ANY),
-        ("map", _ANY),
         ("optional", True),
         ("fallback", _ANY),
         ("max_cost_usd", _ANY),

@@ -37,6 +37,8 @@ class Claim:
     outputs: Mapping[str, JsonValue]
     replies: Mapping[str, Mapping[str, Any]]
     environment_credentials: bool
+    item: JsonValue = None
+    item_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

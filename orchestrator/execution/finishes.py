@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from psycopg import Connection
 from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
@@ -12,6 +14,7 @@ from orchestrator.core.state import AgentRunStatus
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import MOST
 from orchestrator.execution.coalescing import Coalescer
+from orchestrator.execution.engine_db import Row
 
 _FINISH = """
 SELECT * FROM muster_finish_all(%s, %s, %s::uuid[], %s::int[], %s::text[], %s::text[],
@@ -57,11 +60,30 @@ def finish(given: Finish, *, give_up: Callable[[], bool]) -> Finished | None:
 
 
 def finish_all(given: Sequence[Finish]) -> list[Finished | None]:
-    """Outcomes of one tenant, of agent runs in one state, together. The first that counted has
-    the hints for all.
+    """Outcomes of one tenant, of agent runs in one state, together.
+
+    The first that counted has the hints for all.
     """
-    rows = engine_db.many(
-        _FINISH,
+    rows = engine_db.many(_FINISH, *_arguments(given))
+    counted = {(row["agent_run_id"], row["priority"]) for row in rows if row["what"] == "finished"}
+    hints = hints_of(given[0].tenant_id, (row for row in rows if row["what"] != "finished"))
+    results: list[Finished | None] = []
+    for one in given:
+        is_counted = (one.agent_run_id, one.attempt) in counted
+        results.append(Finished(hints) if is_counted else None)
+        if is_counted:
+            hints = []
+    return results
+
+
+def finish_within(connection: Connection[Row], given: Finish) -> list[Row]:
+    """Write an outcome inside the caller's transaction; gives the rows of its hints."""
+    rows = engine_db.rows(connection, _FINISH, _arguments([given]))
+    return [row for row in rows if row["what"] != "finished"]
+
+
+def _arguments(given: Sequence[Finish]) -> list[Any]:
+    return [
         given[0].tenant_id,
         given[0].ended,
         [one.agent_run_id for one in given],
@@ -73,16 +95,7 @@ def finish_all(given: Sequence[Finish]) -> list[Finished | None]:
         [Jsonb(one.error) if one.error else None for one in given],
         [one.again_in for one in given],
         [Jsonb(one.system) if one.system else None for one in given],
-    )
-    counted = {(row["agent_run_id"], row["priority"]) for row in rows if row["what"] == "finished"}
-    hints = hints_of(given[0].tenant_id, (row for row in rows if row["what"] != "finished"))
-    results: list[Finished | None] = []
-    for one in given:
-        is_counted = (one.agent_run_id, one.attempt) in counted
-        results.append(Finished(hints) if is_counted else None)
-        if is_counted:
-            hints = []
-    return results
+    ]
 
 
 _finishes = Coalescer(finish_all, key=lambda given: (given.tenant_id, given.ended), most=MOST)

@@ -57,7 +57,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='ReadyAgentRun',
             fields=[
-                ('pk', models.CompositePrimaryKey('run_id', 'urgency', 'position', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('pk', models.CompositePrimaryKey('lane', 'urgency', 'position', 'agent_run_id', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('lane', models.UUIDField()),
                 ('urgency', models.SmallIntegerField()),
                 ('position', models.IntegerField()),
                 ('agent_run_id', models.UUIDField()),
@@ -74,8 +75,11 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now, editable=False)),
                 ('updated_at', models.DateTimeField(auto_now=True, db_default=django.db.models.functions.datetime.Now())),
-                ('step', models.CharField(max_length=63)),
+                ('step', models.CharField(max_length=100)),
                 ('position', models.PositiveIntegerField()),
+                ('parent_id', models.UUIDField(null=True)),
+                ('item_index', models.IntegerField(null=True)),
+                ('item', tenants.kernel.fields.OrderedJSONField(null=True)),
                 ('level', models.PositiveIntegerField()),
                 ('status', models.CharField(choices=[(orchestrator.core.state.AgentRunStatus['PENDING'], orchestrator.core.state.AgentRunStatus['PENDING']), (orchestrator.core.state.AgentRunStatus['READY'], orchestrator.core.state.AgentRunStatus['READY']), (orchestrator.core.state.AgentRunStatus['QUEUED'], orchestrator.core.state.AgentRunStatus['QUEUED']), (orchestrator.core.state.AgentRunStatus['RUNNING'], orchestrator.core.state.AgentRunStatus['RUNNING']), (orchestrator.core.state.AgentRunStatus['WAITING'], orchestrator.core.state.AgentRunStatus['WAITING']), (orchestrator.core.state.AgentRunStatus['COMPLETED'], orchestrator.core.state.AgentRunStatus['COMPLETED']), (orchestrator.core.state.AgentRunStatus['FAILED'], orchestrator.core.state.AgentRunStatus['FAILED']), (orchestrator.core.state.AgentRunStatus['SKIPPED'], orchestrator.core.state.AgentRunStatus['SKIPPED']), (orchestrator.core.state.AgentRunStatus['CANCELLED'], orchestrator.core.state.AgentRunStatus['CANCELLED']), (orchestrator.core.state.AgentRunStatus['BUDGET_EXCEEDED'], orchestrator.core.state.AgentRunStatus['BUDGET_EXCEEDED'])], db_default='pending', default=orchestrator.core.state.AgentRunStatus['PENDING'], max_length=24)),
                 ('status_reason', models.TextField(blank=True, db_default='', default='')),
@@ -307,7 +311,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='agentrun',
-            constraint=models.CheckConstraint(condition=models.Q(('lease_until__isnull', False), models.Q(('status', 'running'), _negated=True), _connector='OR'), name='agent_run_running_has_lease'),
+            constraint=models.CheckConstraint(condition=models.Q(('lease_until__isnull', False), models.Q(('status', 'running'), _negated=True), models.Q(('kind', 'agent'), _negated=True), _connector='OR'), name='agent_run_running_has_lease'),
+        ),
+        migrations.AddIndex(
+            model_name='readyagentrun',
+            index=models.Index(models.F('run_id'), name='ready_agent_run_of_run'),
         ),
         migrations.AddIndex(
             model_name='runevent',

@@ -13,6 +13,29 @@ from tenants.kernel.models import TenantForeignKey, TenantOwned
 from tenants.models import Project
 
 
+class RunBatch(TenantOwned):
+    """Runs that were started together. How they stand together is read from them."""
+
+    name = models.CharField(max_length=200, blank=True, default="")
+    # The project of all its runs; none where they are of several.
+    project = TenantForeignKey(
+        Project, on_delete=models.CASCADE, null=True, related_name="run_batches", db_index=False
+    )
+    size = models.PositiveIntegerField()
+    started_by = models.JSONField(default=dict)
+
+    labelled_by = ("name",)
+
+    class Meta:
+        db_table = "run_batch"
+        ordering: ClassVar = ["-id"]
+        verbose_name_plural = "run batches"
+        indexes: ClassVar = [models.Index(fields=["tenant", "-id"], name="run_batch_latest")]
+
+    def __str__(self) -> str:
+        return self.name or str(self.id)
+
+
 class Run(TenantOwned):
     """One execution of a published version. Changed by the engine's SQL only."""
 
@@ -42,6 +65,17 @@ class Run(TenantOwned):
     stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")
     stop_reason = models.TextField(blank=True, default="", db_default="")
     cost_nano = models.BigIntegerField(default=0, db_default=0)
+    # An ended run whose outputs this one takes over, from which step on it runs anew, what else
+    # is set for those steps, and what the outputs that were taken over had cost.
+    replay_of = TenantForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, related_name="replays", db_index=False
+    )
+    replay_from = models.CharField(max_length=63, blank=True, default="", db_default="")
+    overrides = OrderedJSONField(null=True)
+    saved_nano = models.BigIntegerField(default=0, db_default=0)
+    batch = TenantForeignKey(
+        RunBatch, on_delete=models.SET_NULL, null=True, related_name="runs", db_index=False
+    )
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -64,6 +98,12 @@ class Run(TenantOwned):
                 name="run_live",
                 condition=Q(status__in=sorted(LIVE_RUN)),
             ),
+            models.Index(
+                fields=["batch", "-id"], name="run_of_batch", condition=Q(batch__isnull=False)
+            ),
+            models.Index(
+                fields=["replay_of"], name="run_replays", condition=Q(replay_of__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -79,8 +119,13 @@ class AgentRun(TenantOwned):
     """
 
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="agent_runs", db_index=False)
-    step = models.CharField(max_length=63)
+    # Its place in the run: a step's name, or that of a map with the number of an item.
+    step = models.CharField(max_length=100)
     position = models.PositiveIntegerField()
+    # An item of a map belongs to the agent run that stands for the map as a whole.
+    parent_id = models.UUIDField(null=True)
+    item_index = models.IntegerField(null=True)
+    item = OrderedJSONField(null=True)
     level = models.PositiveIntegerField()
     status = models.CharField(
         max_length=24,
@@ -132,6 +177,9 @@ class AgentRun(TenantOwned):
     cached_tokens = models.BigIntegerField(default=0, db_default=0)
     reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
     cost_nano = models.BigIntegerField(default=0, db_default=0)
+    # The agent run of an earlier run whose output this is, and what that had cost.
+    reused_from = models.UUIDField(null=True)
+    saved_nano = models.BigIntegerField(default=0, db_default=0)
     queued_at = models.DateTimeField(null=True)
     attempt_started_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -146,7 +194,7 @@ class AgentRun(TenantOwned):
                 condition=Q(status__in=list(AgentRunStatus)), name="agent_run_status_known"
             ),
             models.CheckConstraint(
-                condition=Q(lease_until__isnull=False) | ~Q(status="running"),
+                condition=Q(lease_until__isnull=False) | ~Q(status="running") | ~Q(kind="agent"),
                 name="agent_run_running_has_lease",
             ),
         ]
@@ -185,9 +233,10 @@ class Gate(models.Model):
 
 
 class ReadyAgentRun(models.Model):
-    """The queue of a run with a window: agent runs that are due and wait for a place."""
+    """Agent runs that are due and wait for a place in their lane: a run with a window, or a map."""
 
-    pk = models.CompositePrimaryKey("run_id", "urgency", "position")
+    pk = models.CompositePrimaryKey("lane", "urgency", "position", "agent_run_id")
+    lane = models.UUIDField()  # the run's id, or that of the agent run that stands for a map
     tenant = models.ForeignKey(
         "tenants.Tenant",
         on_delete=models.CASCADE,
@@ -204,6 +253,7 @@ class ReadyAgentRun(models.Model):
 
     class Meta:
         db_table = "ready_agent_run"
+        indexes: ClassVar = [models.Index(F("run_id"), name="ready_agent_run_of_run")]
 
     def __str__(self) -> str:
         return str(self.agent_run_id)

@@ -10,11 +10,13 @@ from psycopg.types.json import Json
 
 from orchestrator.core.completion import Outcome, Verdict, verdict
 from orchestrator.core.conditions import compile_condition
-from orchestrator.core.errors import ConditionError, TemplateError
+from orchestrator.core.errors import ConditionError, MapError, TemplateError
 from orchestrator.core.hints import hints_of
+from orchestrator.core.mapping import Item, gathered, items_of
 from orchestrator.core.output import Output, assemble
 from orchestrator.core.plan import Plan, PlannedStep
 from orchestrator.core.scheduling import Decision, Progress, ready
+from orchestrator.core.spec import MapSpec
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
@@ -22,6 +24,7 @@ from orchestrator.execution import approvals, engine_db
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.errors import PlanUnreadableError
+from orchestrator.execution.finishes import Finish, finish_within
 from orchestrator.execution.versions import plan_of
 
 # At most so many agent runs of a run are in flight; wider levels follow as places come free.
@@ -32,9 +35,17 @@ _SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
 _WAIT = "SELECT muster_start_wait(%s, %s, %s, %s, %s)"
 _STOP = "SELECT muster_stop_steps(%s, %s, %s, %s) AS running"
 _TOP_UP = "SELECT * FROM muster_top_up(%s, %s, '{}')"
-_QUEUE_LEVEL = "SELECT * FROM muster_queue_level(%s, %s, %s, %s)"
+_QUEUE_LEVEL = "SELECT * FROM muster_queue_level(%s, %s, %s, %s, %s)"
 _QUEUE_STEPS = "SELECT * FROM muster_queue_steps(%s, %s, %s)"
-_OUTCOMES = "SELECT step, status, status_reason FROM agent_run WHERE run_id = %s"
+_BEGIN_MAP = "SELECT * FROM muster_begin_map(%s, %s, %s, %s, %s)"
+_OPEN_MAPS = "SELECT * FROM muster_open_maps(%s)"
+_ITEMS = """
+SELECT status, status_reason, output FROM agent_run
+ WHERE run_id = %s AND parent_id = %s ORDER BY item_index
+"""
+_OUTCOMES = """
+SELECT step, status, status_reason FROM agent_run WHERE run_id = %s AND parent_id IS NULL
+"""
 _OUTPUTS = "SELECT step, output FROM agent_run WHERE run_id = %s AND step = ANY(%s)"
 _INPUT = "SELECT input FROM run WHERE id = %s"
 _FINISH = "SELECT muster_finish_run(%s, %s, %s, %s, %s)"
@@ -82,6 +93,8 @@ class _Advance:
             self._call(_STOP, AgentRunStatus.CANCELLED, str(error))
             self._call(_FINISH, RunStatus.FAILED, str(error), None)
             return False
+        if self._end_maps(plan):
+            return True
         progress = Progress.of(begun["statuses"], begun["unsettled"], self.judged)
         return self._act(plan, ready(plan, progress))
 
@@ -100,28 +113,72 @@ class _Advance:
         if decision.is_settled:
             self._finish(plan)
             return False
-        unasked = self._wait([plan.step(name) for name in decision.wait])
-        self._settle(AgentRunStatus.FAILED, unasked, code=TemplateError.code)
-        if unasked:
+        if not all([self._begin(plan, plan.step(name)) for name in decision.wait]):
             return True
         self._dispatch(plan, decision)
         return False
 
-    def _wait(self, steps: Sequence[PlannedStep]) -> dict[str, str]:
-        """Let delays and approvals begin. Gives those that cannot ask, with the reason."""
-        failed: dict[str, str] = {}
-        for step in steps:
-            if step.approval is None:
-                self._call(_WAIT, step.name, WaitingReason.DELAY, float(step.delay_seconds))
-                continue
-            context = self._context(step.reads)
-            try:
+    def _begin(self, plan: Plan, step: PlannedStep) -> bool:
+        """Let a delay, an approval or a map begin; false if it has ended at once."""
+        try:
+            if step.map is not None:
+                return self._begin_map(plan, step, step.map)
+            if step.approval is not None:
                 approvals.ask(
-                    self.connection, self.tenant_id, self.run_id, step=step, context=context
+                    self.connection,
+                    self.tenant_id,
+                    self.run_id,
+                    step=step,
+                    context=self._context(step.reads),
                 )
-            except TemplateError as error:
-                failed[step.name] = str(error)
-        return failed
+                return True
+        except (MapError, TemplateError) as error:
+            self._settle(AgentRunStatus.FAILED, {step.name: str(error)}, code=error.code)
+            return False
+        self._call(_WAIT, step.name, WaitingReason.DELAY, float(step.delay_seconds))
+        return True
+
+    def _begin_map(self, plan: Plan, step: PlannedStep, spec: MapSpec) -> bool:
+        items = items_of(spec, self._context(step.map_reads))
+        most = window_of(plan)
+        parallel = min(spec.parallel or most, most)
+        self.hints += self._call(_BEGIN_MAP, step.name, Json(items), parallel)
+        return bool(items)
+
+    def _end_maps(self, plan: Plan) -> bool:
+        """End the maps whose items are all settled; true if there were any."""
+        maps = rows(self.connection, _OPEN_MAPS, [self.run_id])
+        settled = [row for row in maps if not row["unsettled"]]
+        for row in settled:
+            spec = plan.step(row["step"]).map
+            if spec is not None:
+                self._end_map(row, spec)
+        return bool(settled)
+
+    def _end_map(self, row: Row, spec: MapSpec) -> None:
+        items = [
+            Item(
+                status=AgentRunStatus(item["status"]),
+                output=item["output"],
+                reason=item["status_reason"],
+            )
+            for item in rows(self.connection, _ITEMS, [self.run_id, row["agent_run_id"]])
+        ]
+        outcome: dict[str, Any]
+        try:
+            outcome = {"status": AgentRunStatus.COMPLETED, "output": gathered(spec, items)}
+        except MapError as error:
+            told = {"code": error.code, "message": str(error)}
+            outcome = {"status": AgentRunStatus.FAILED, "reason": str(error), "error": told}
+        self.hints += finish_within(
+            self.connection,
+            Finish(
+                tenant_id=self.tenant_id,
+                agent_run_id=row["agent_run_id"],
+                attempt=row["attempt"],
+                **outcome,
+            ),
+        )
 
     def _dispatch(self, plan: Plan, decision: Decision) -> None:
         if not decision.dispatch:
@@ -129,7 +186,8 @@ class _Advance:
         elif decision.level is None:
             self.hints += self._call(_QUEUE_STEPS, list(decision.dispatch))
         else:
-            self.hints += self._call(_QUEUE_LEVEL, decision.level, window_of(plan))
+            is_fixed = plan.fixed_window is not None
+            self.hints += self._call(_QUEUE_LEVEL, decision.level, window_of(plan), is_fixed)
 
     def _settle(
         self,

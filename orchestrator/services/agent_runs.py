@@ -217,6 +217,8 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
         "input": claimed.input,
         "steps": {name: {"output": output} for name, output in claimed.outputs.items()},
     }
+    if claimed.item_index is not None:
+        context |= {"item": claimed.item, "index": claimed.item_index}
     config = step.config
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
     given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}

@@ -46,8 +46,13 @@ _TIME_LIMIT = """
 UPDATE run r
    SET deadline_seconds = w.seconds,
        deadline_at = clock_timestamp() + make_interval(secs => w.seconds),
-       "window" = CASE WHEN v.plan ->> 'strategy' = 'adaptive'
-                   AND json_array_length(v.plan -> 'steps') > w.most THEN w.most END
+       -- Only where more may be due at a time than may run; levels see to themselves, but for
+       -- maps, whose items nobody can count beforehand.
+       "window" = CASE WHEN
+           v.plan ->> 'strategy' = 'adaptive' AND json_array_length(v.plan -> 'steps') > w.most
+           OR v.plan ->> 'max_parallel' IS NOT NULL AND EXISTS (
+               SELECT FROM json_array_elements(v.plan -> 'steps') s WHERE s ->> 'map' IS NOT NULL)
+           THEN w.most END
   FROM workflow_version v, LATERAL (
        SELECT LEAST((v.plan ->> 'max_parallel')::int, %s) AS most,
               COALESCE(%s, (v.plan ->> 'deadline_seconds')::int) AS seconds) w

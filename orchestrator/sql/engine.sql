@@ -14,7 +14,7 @@ $$;
 CREATE FUNCTION muster_claim_all(p_tenant uuid, p_agent_runs uuid[], p_worker text, p_lease interval)
 RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attempt integer,
                failures integer, input json, outputs json, replies jsonb,
-               environment_credentials boolean)
+               environment_credentials boolean, item json, item_index integer)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -27,7 +27,8 @@ BEGIN
          -- No join: the planner would begin with the tenant's runs.
          WHERE a.id = ANY (p_agent_runs) AND a.status = 'queued'
            AND (SELECT r.status = 'running' AND r.stop_wanted = '' FROM run r WHERE r.id = a.run_id)
-        RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads, a.reads_input),
+        RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads, a.reads_input,
+                  a.item, a.item_index),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT p_tenant, k.run_id, k.id, clock_timestamp(), 'agent.running',
@@ -41,7 +42,7 @@ BEGIN
            CASE WHEN k.attempt > 1 THEN
                (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
                  WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
-           t.uses_environment_credentials
+           t.uses_environment_credentials, k.item, k.item_index
       FROM taken k
      CROSS JOIN LATERAL (SELECT x.version_id, x.input FROM run x WHERE x.id = k.run_id LIMIT 1) r
      CROSS JOIN (SELECT x.uses_environment_credentials FROM tenant x WHERE x.id = p_tenant) t;
@@ -177,33 +178,28 @@ RETURNS SETOF muster_hint LANGUAGE sql AS $$
       FROM moved ORDER BY priority DESC, position
 $$;
 
--- Makes agent runs ready: they are due, and lie in the queue of their run until they have a place.
+-- Makes agent runs ready: they are due, and lie in the lane of their run until they have a place.
 CREATE FUNCTION muster_make_ready(p_agent_runs uuid[]) RETURNS void LANGUAGE sql AS $$
     WITH moved AS (
         UPDATE agent_run
            SET status = 'ready', tells = tells OR in_chord, in_chord = false, waiting_for = '', due_at = NULL
-         WHERE id = ANY (p_agent_runs) AND status IN ('pending', 'queued', 'waiting')
-        RETURNING tenant_id, run_id, id, priority, position)
-    INSERT INTO ready_agent_run (tenant_id, run_id, urgency, position, agent_run_id)
-    SELECT tenant_id, run_id, 10 - priority, position, id FROM moved
+         WHERE id = ANY (p_agent_runs) AND status IN ('pending', 'ready', 'queued', 'waiting')
+        RETURNING tenant_id, run_id, id, priority, position, item_index)
+    INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, position, agent_run_id)
+    SELECT run_id, tenant_id, run_id, 10 - priority, COALESCE(item_index, position), id FROM moved
     ON CONFLICT DO NOTHING
 $$;
 
--- Takes the most urgent out of the queue of a run. By place, since the array keeps the planner
--- from running the limited query more than once.
-CREATE FUNCTION muster_take_ready(p_run uuid, p_room integer)
-RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
-DECLARE
-    v_taken uuid[];
-BEGIN
+-- Takes the most urgent out of a lane. By place, since the array keeps the planner from running
+-- the limited query more than once.
+CREATE FUNCTION muster_leave_lane(p_lane uuid, p_room bigint) RETURNS uuid[] LANGUAGE sql AS $$
     WITH taken AS (
         DELETE FROM ready_agent_run
-         WHERE ctid = ANY (ARRAY(SELECT q.ctid FROM ready_agent_run q WHERE q.run_id = p_run
-                                  ORDER BY q.urgency, q.position LIMIT p_room FOR UPDATE))
+         WHERE ctid = ANY (ARRAY(SELECT q.ctid FROM ready_agent_run q WHERE q.lane = p_lane
+                                  ORDER BY q.urgency, q.position LIMIT p_room FOR UPDATE SKIP LOCKED))
         RETURNING agent_run_id)
-    SELECT array_agg(agent_run_id) INTO v_taken FROM taken;
-    RETURN QUERY SELECT * FROM muster_queue(v_taken, false);
-END $$;
+    SELECT array_agg(agent_run_id) FROM taken
+$$;
 
 -- What follows when p_ended agent runs of a run have left their places and p_due have become
 -- due: those are queued, or wait for a place where the run has a window or stands still. The
@@ -228,13 +224,13 @@ BEGIN
     ELSE
         PERFORM muster_make_ready(p_due);
         IF v_goes AND v_busy < v_window THEN
-            RETURN QUERY SELECT * FROM muster_take_ready(p_run, v_window - v_busy);
+            RETURN QUERY SELECT * FROM muster_queue(muster_leave_lane(p_run, v_window - v_busy), false);
             GET DIAGNOSTICS v_taken = ROW_COUNT;
         END IF;
         v_busy := v_busy + v_taken;
         UPDATE run SET in_flight = v_busy WHERE id = p_run;
     END IF;
-    IF (p_tell OR (v_window IS NOT NULL AND v_busy <= 0)) AND muster_want_advance(p_run) THEN
+    IF (p_tell OR (v_window IS NOT NULL AND p_ended > 0 AND v_busy <= 0)) AND muster_want_advance(p_run) THEN
         RETURN QUERY SELECT 'advance', p_run, NULL::uuid, NULL::integer;
     END IF;
 END $$;
@@ -321,7 +317,8 @@ BEGIN
          WHERE a.id = f.id AND a.attempt = f.attempt AND a.id = ANY (v_mine) AND a.status = p_from
         RETURNING a.id, a.run_id, a.step, a.attempt, a.worker, a.status, a.priority, a.cost_nano,
                   a.error, a.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
-                  f.system),
+                  a.parent_id, old.lease_until IS NOT NULL AS had_place,
+                  old.tells AS told_before, f.system),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
                              started_at, finished_at)
@@ -341,9 +338,12 @@ BEGIN
     SELECT d.run_id AS run, array_agg(d.id) AS ids, array_agg(d.attempt) AS attempts,
            array_agg(d.id) FILTER (WHERE d.status = 'queued') AS again,
            array_agg(d.priority::integer) FILTER (WHERE d.status = 'queued') AS priorities,
-           count(*) FILTER (WHERE d.status <> 'queued' AND p_from = 'running')::integer AS places,
-           bool_or(d.status NOT IN ('completed', 'waiting', 'queued')
-                   OR (d.tells AND d.status = 'completed')) AS tells,
+           count(*) FILTER (WHERE d.status <> 'queued' AND d.had_place)::integer AS places,
+           -- What became of an item is for the gate of its map to tell.
+           bool_or(CASE d.status WHEN 'completed' THEN d.tells WHEN 'waiting' THEN d.told_before
+                       WHEN 'queued' THEN false ELSE d.tells OR d.parent_id IS NULL END) AS tells,
+           array_agg(d.parent_id) FILTER (
+               WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued')) AS lanes,
            -- A chord that goes well needs nothing from here.
            bool_and(d.status = 'queued' OR (d.in_chord AND d.status = 'completed')) AS is_counted,
            (SELECT array_agg(n.step) FROM done e CROSS JOIN unnest(e.next_steps) AS n (step)
@@ -361,6 +361,12 @@ BEGIN
         CONTINUE WHEN g.is_counted;
         SELECT array_agg(a.id) INTO v_due FROM agent_run a
          WHERE g.next_steps IS NOT NULL AND a.run_id = g.run AND a.step = ANY (g.next_steps);
+        -- The place of an item goes to the next of its map.
+        IF g.lanes IS NOT NULL THEN
+            SELECT v_due || array_agg(n.id) INTO v_due
+              FROM (SELECT lane, count(*) AS places FROM unnest(g.lanes) AS l (lane) GROUP BY lane) l
+             CROSS JOIN unnest(muster_leave_lane(l.lane, l.places)) AS n (id);
+        END IF;
         IF g.gates IS NOT NULL OR g.spoiled IS NOT NULL THEN
             SELECT * INTO v_lowered FROM muster_lower_gates(g.run, g.gates, g.spoiled);
             RETURN QUERY SELECT * FROM muster_hand_out(
@@ -408,19 +414,25 @@ BEGIN
     IF r.status = 'pending' THEN
         PERFORM muster_event(p_tenant, p_run, NULL, 'run.started', '{}');
     END IF;
-    IF EXISTS (SELECT FROM gate g WHERE g.run_id = p_run) THEN  -- `adaptive`
+    -- Gates of the plan belong to `adaptive`; those of maps have negative numbers.
+    IF EXISTS (SELECT FROM gate g WHERE g.run_id = p_run AND g.number >= 0) THEN
         RETURN QUERY SELECT r.version_id, r.stop_wanted::text, r.stop_reason,
             (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
-              WHERE a.run_id = p_run AND a.status <> 'pending'), NULL::jsonb;
+              WHERE a.run_id = p_run AND a.parent_id IS NULL AND a.status <> 'pending'), NULL::jsonb;
         RETURN;
     END IF;
     RETURN QUERY SELECT r.version_id, r.stop_wanted::text, r.stop_reason,
         (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
-          WHERE a.run_id = p_run AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')),
+          WHERE a.run_id = p_run AND a.parent_id IS NULL
+            AND (a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
+                 -- In a retried run: what completed beside what is pending again.
+                 OR (a.status = 'completed' AND a.level IN (
+                     SELECT b.level FROM agent_run b
+                      WHERE b.run_id = p_run AND b.parent_id IS NULL AND b.status = 'pending')))),
         (SELECT jsonb_object_agg(l.level, l.states) FROM (
             SELECT g.level, jsonb_object_agg(g.status, g.n) AS states FROM (
                 SELECT a.level, a.status, count(*) AS n FROM agent_run a
-                 WHERE a.run_id = p_run AND a.status NOT IN
+                 WHERE a.run_id = p_run AND a.parent_id IS NULL AND a.status NOT IN
                        ('completed', 'failed', 'skipped', 'cancelled', 'budget_exceeded')
                  GROUP BY a.level, a.status) g GROUP BY g.level) l);
 END $$;
@@ -479,31 +491,48 @@ END $$;
 -- one had begun to hand out ends as p_pending says.
 CREATE FUNCTION muster_stop_steps(p_tenant uuid, p_run uuid, p_pending text, p_reason text)
 RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_running bigint;
 BEGIN
     WITH stopped AS (
         UPDATE agent_run a
            SET status = CASE a.status WHEN 'pending' THEN p_pending ELSE 'cancelled' END,
                status_reason = p_reason, waiting_for = '', due_at = NULL,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
-         WHERE a.run_id = p_run AND a.status IN ('pending', 'ready', 'queued', 'waiting')
+         WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
+               -- A map is no work of its own.
+               OR (a.status = 'running' AND a.kind = 'map'))
         RETURNING a.id, a.step, a.status)
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
     SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.' || status,
            jsonb_build_object('step', step, 'reason', p_reason) FROM stopped;
-    -- A statement of its own: it has to see the claims that the update above waited for.
-    RETURN (SELECT count(*) FROM agent_run WHERE run_id = p_run AND status = 'running');
+    -- What goes on asks `advance` when it ends, since no step follows from it. In a run with a
+    -- window the last one does so by itself, and whoever ends one may be waiting for the run's lock.
+    IF (SELECT r.window IS NULL FROM run r WHERE r.id = p_run) THEN
+        PERFORM 1 FROM agent_run a WHERE a.run_id = p_run AND a.status = 'running' AND NOT a.tells
+          ORDER BY a.id FOR NO KEY UPDATE;
+    END IF;
+    UPDATE agent_run SET in_chord = false, tells = true
+     WHERE id = ANY (ARRAY(SELECT a.id FROM agent_run a
+                            WHERE a.run_id = p_run AND a.status = 'running' AND NOT a.tells
+                              FOR NO KEY UPDATE SKIP LOCKED));
+    -- A statement of its own: it has to see the claims that the updates above waited for.
+    SELECT count(*) INTO v_running FROM agent_run WHERE run_id = p_run AND status = 'running';
+    UPDATE run SET in_flight = v_running WHERE id = p_run AND "window" IS NOT NULL;
+    RETURN v_running;
 END $$;
 
 -- Hands out the pending agent runs of a level: as members of a chord if all have a place in the
--- window, else through the queue of the run.
-CREATE FUNCTION muster_queue_level(p_tenant uuid, p_run uuid, p_level integer, p_window integer)
+-- window, else through the lane of the run. A window that is fixed holds whatever the level.
+CREATE FUNCTION muster_queue_level(
+    p_tenant uuid, p_run uuid, p_level integer, p_window integer, p_is_fixed boolean)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_due uuid[];
 BEGIN
     SELECT array_agg(a.id) INTO v_due FROM agent_run a
      WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending';
-    IF cardinality(v_due) <= p_window THEN
+    IF cardinality(v_due) <= p_window AND NOT p_is_fixed THEN
         UPDATE run SET "window" = NULL WHERE id = p_run AND "window" IS NOT NULL;
         RETURN QUERY SELECT * FROM muster_queue(v_due, true);
     ELSE
@@ -521,11 +550,12 @@ DECLARE
 BEGIN
     UPDATE run r
        SET in_flight = (SELECT count(*) FROM agent_run a
-                         WHERE a.run_id = p_run AND a.status IN ('queued', 'running'))
+                         WHERE a.run_id = p_run
+                           AND (a.status = 'queued' OR a.lease_until IS NOT NULL))
      WHERE r.id = p_run RETURNING r.window INTO v_window;
     IF v_window IS NULL THEN
         -- Ready since the run stood still.
-        RETURN QUERY SELECT * FROM muster_take_ready(p_run, NULL);
+        RETURN QUERY SELECT * FROM muster_queue(muster_leave_lane(p_run, NULL), false);
     END IF;
     IF v_window IS NOT NULL OR p_due <> '{}' THEN
         RETURN QUERY SELECT * FROM muster_hand_out(p_run, p_due, 0, false);
@@ -540,6 +570,61 @@ RETURNS SETOF muster_hint LANGUAGE sql AS $$
          WHERE a.run_id = p_run AND a.step = ANY (p_steps) AND a.status = 'pending')) h
 $$;
 
+-- Begins a map: an agent run for each item, p_parallel of them at a time. Taken up again, it has
+-- those run that did not complete.
+CREATE FUNCTION muster_begin_map(
+    p_tenant uuid, p_run uuid, p_step text, p_items json, p_parallel bigint)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_map agent_run;
+    v_gate integer;
+    v_due uuid[];
+BEGIN
+    UPDATE agent_run a
+       SET status = 'running', kind = 'map', attempt = a.attempt + 1, updated_at = clock_timestamp(),
+           attempt_started_at = clock_timestamp(), started_at = COALESCE(a.started_at, clock_timestamp())
+     WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending' RETURNING a.* INTO v_map;
+    IF v_map.id IS NULL THEN RETURN; END IF;
+    PERFORM muster_event(p_tenant, p_run, v_map.id, 'agent.running',
+        jsonb_build_object('step', p_step, 'attempt', v_map.attempt, 'items', json_array_length(p_items)));
+    IF NOT EXISTS (SELECT FROM agent_run a WHERE a.run_id = p_run AND a.parent_id = v_map.id) THEN
+        SELECT LEAST(min(g.number), 0) - 1 INTO v_gate FROM gate g WHERE g.run_id = p_run;
+        v_gate := COALESCE(v_gate, -1);
+        INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
+        VALUES (p_tenant, p_run, v_gate, json_array_length(p_items), '{}', true);
+        INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, item_index, item, position,
+                               level, priority, reads, reads_input, agent, uses_model, provider,
+                               model, role, timeout_seconds, gates)
+        SELECT uuidv7(), p_tenant, p_run, v_map.id, p_step || '[' || i.number - 1 || ']', i.number - 1,
+               i.value, v_map.position, v_map.level, v_map.priority, v_map.reads, v_map.reads_input,
+               v_map.agent, v_map.uses_model, v_map.provider, v_map.model, v_map.role,
+               v_map.timeout_seconds, ARRAY[v_gate]
+          FROM json_array_elements(p_items) WITH ORDINALITY AS i (value, number);
+    END IF;
+    SELECT array_agg(x.id ORDER BY x.item_index) INTO v_due
+      FROM (SELECT a.id, a.item_index FROM agent_run a
+             WHERE a.run_id = p_run AND a.parent_id = v_map.id AND a.status = 'pending'
+             ORDER BY a.item_index) x;
+    WITH late AS (
+        UPDATE agent_run a SET status = 'ready' WHERE a.id = ANY (v_due[p_parallel + 1:])
+        RETURNING a.id, a.priority, a.item_index)
+    INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, position, agent_run_id)
+    SELECT v_map.id, p_tenant, p_run, 10 - l.priority, l.item_index, l.id FROM late l;
+    RETURN QUERY SELECT * FROM muster_hand_out(p_run, v_due[:p_parallel], 0, false);
+END $$;
+
+-- The maps of a run that are at work, and how their items stand.
+CREATE FUNCTION muster_open_maps(p_run uuid)
+RETURNS TABLE (agent_run_id uuid, step text, attempt integer, items bigint, unsettled bigint, failed bigint)
+LANGUAGE sql AS $$
+    SELECT m.id, m.step, m.attempt, count(i.id),
+           count(*) FILTER (WHERE i.status IN ('pending', 'ready', 'queued', 'running', 'waiting')),
+           count(*) FILTER (WHERE i.status IN ('failed', 'cancelled', 'skipped', 'budget_exceeded'))
+      FROM agent_run m LEFT JOIN agent_run i ON i.run_id = m.run_id AND i.parent_id = m.id
+     WHERE m.run_id = p_run AND m.status = 'running' AND m.kind = 'map'
+     GROUP BY m.id, m.step, m.attempt
+$$;
+
 -- Ends a run whose steps are all settled: its cost is summed up.
 CREATE FUNCTION muster_finish_run(p_tenant uuid, p_run uuid, p_status text, p_reason text, p_output json)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -549,7 +634,7 @@ BEGIN
     SELECT COALESCE(sum(cost_nano), 0) INTO v_cost FROM agent_run WHERE run_id = p_run;
     DELETE FROM ready_agent_run WHERE run_id = p_run;
     UPDATE run SET status = p_status, status_reason = p_reason, output = p_output, cost_nano = v_cost,
-           "window" = NULL, in_flight = 0, stop_wanted = '', stop_reason = '',
+           in_flight = 0, stop_wanted = '', stop_reason = '',
            finished_at = clock_timestamp(), updated_at = clock_timestamp()
      WHERE id = p_run AND status = 'running';
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.' || p_status,
@@ -614,10 +699,11 @@ BEGIN
            in_chord = false, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
      WHERE run_id = p_run AND status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded');
     -- Which steps a gate starts is no longer a matter of counting alone.
-    UPDATE gate g SET tells = true, steps = '{}',
-           "left" = (SELECT count(*) FROM agent_run a WHERE a.run_id = p_run
-                        AND g.number = ANY (a.gates) AND a.status <> 'completed')
-     WHERE g.run_id = p_run;
+    UPDATE gate SET tells = true, steps = '{}', "left" = 0 WHERE run_id = p_run;
+    UPDATE gate g SET "left" = n.times
+      FROM (SELECT x.number, count(*) AS times FROM agent_run a CROSS JOIN unnest(a.gates) AS x (number)
+             WHERE a.run_id = p_run AND a.status <> 'completed' GROUP BY x.number) n
+     WHERE g.run_id = p_run AND g.number = n.number;
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
     RETURN true;
 END $$;
@@ -665,7 +751,8 @@ BEGIN
             ELSE ARRAY['running'] END;
     ELSE
         allowed := CASE OLD.status
-            WHEN 'pending' THEN ARRAY['ready', 'queued', 'waiting', 'skipped', 'failed', 'cancelled']
+            WHEN 'pending' THEN ARRAY['ready', 'queued', 'running', 'waiting', 'skipped', 'failed',
+                                      'cancelled']
             WHEN 'ready' THEN ARRAY['queued', 'running', 'waiting', 'skipped', 'failed',
                                     'cancelled', 'budget_exceeded']
             WHEN 'queued' THEN ARRAY['ready', 'running', 'waiting', 'skipped', 'failed',

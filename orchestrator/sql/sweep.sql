@@ -59,7 +59,7 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
            AND COALESCE(x.advance_wanted_at, x.created_at) < clock_timestamp() - interval '5 seconds'
            AND (x.advance_wanted OR x.stop_wanted <> '' OR NOT EXISTS (
                 SELECT FROM agent_run a WHERE a.run_id = x.id
-                   AND a.status IN ('queued', 'running', 'waiting')))
+                   AND (a.status IN ('queued', 'waiting') OR a.lease_until IS NOT NULL)))
          ORDER BY x.created_at LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED))
     RETURNING r.tenant_id, r.id
 $$;
