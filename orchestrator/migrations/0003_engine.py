@@ -21,11 +21,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(
-            # The reader of a run's history stops at the oldest running transaction.
-            "ALTER TABLE run_event ADD COLUMN xact xid8 NOT NULL DEFAULT pg_current_xact_id()",
-            "ALTER TABLE run_event DROP COLUMN xact",
-        ),
-        migrations.RunSQL(
             # Room in each page for the two or three versions that a step goes through.
             "ALTER TABLE agent_run SET (fillfactor = 50); ALTER TABLE run SET (fillfactor = 50)",
             "ALTER TABLE agent_run RESET (fillfactor); ALTER TABLE run RESET (fillfactor)",

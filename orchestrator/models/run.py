@@ -340,8 +340,8 @@ class LlmCall(TenantOwned):
 class RunEvent(models.Model):
     """One line of a run's history, appended in the transaction of what it tells.
 
-    Ids come from one sequence before commit, so a reader goes only as far as the oldest
-    transaction that still runs: rows whose `xact` is below `pg_snapshot_xmin`.
+    Ids come from one sequence before commit, so a later id may be visible before an earlier one;
+    `selectors.events` knows how far a reader may go.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -634,7 +634,7 @@ BEGIN
     SELECT COALESCE(sum(cost_nano), 0) INTO v_cost FROM agent_run WHERE run_id = p_run;
     DELETE FROM ready_agent_run WHERE run_id = p_run;
     UPDATE run SET status = p_status, status_reason = p_reason, output = p_output, cost_nano = v_cost,
-           in_flight = 0, stop_wanted = '', stop_reason = '',
+           in_flight = 0, stop_wanted = '', stop_reason = '', advance_wanted = false,
            finished_at = clock_timestamp(), updated_at = clock_timestamp()
      WHERE id = p_run AND status = 'running';
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.' || p_status,
