@@ -7,6 +7,7 @@ from orchestrator.models.run import (
     LlmCall,
     ReadyAgentRun,
     Run,
+    RunBatch,
     RunEvent,
 )
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
@@ -21,6 +22,7 @@ __all__ = [
     "LlmCall",
     "ReadyAgentRun",
     "Run",
+    "RunBatch",
     "RunEvent",
     "Step",
     "Workflow",
