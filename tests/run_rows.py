@@ -101,7 +101,7 @@ def make_run(
         for row in rows:
             if row.uses_model and row.started_at:
                 _call(run, row)
-            if row.finished_at and row.attempt:
+            if (row.finished_at or row.waiting_for) and row.attempt:
                 _attempt(row)
         _events(run, rows)
         run.cost_nano = sum(row.cost_nano for row in rows)
@@ -151,7 +151,10 @@ def _agent_run(run: Run, step: Mapping[str, Any], *, state: str, began: Any) -> 
         lease_until=now() + timedelta(seconds=30) if state == "running" else None,
         prompt=f"Do {step['name']}: tides" if ended else None,
         output=ANSWER if state == "completed" else None,
-        error=error if state == "failed" else None,
+        error=error if state in ("failed", "waiting") else None,
+        # Between its first attempt and its second.
+        waiting_for="retry" if state == "waiting" else "",
+        due_at=now() + timedelta(seconds=40) if state == "waiting" else None,
         provider="simulated" if started and with_model else "",
         model="sim" if started and with_model else "",
         llm_calls=1 if ended and with_model else 0,
@@ -166,7 +169,8 @@ def _agent_run(run: Run, step: Mapping[str, Any], *, state: str, began: Any) -> 
 
 
 def _call(run: Run, row: AgentRun) -> None:
-    status = {"completed": "closed", "failed": "failed"}.get(row.status, "open")
+    ended = {"completed": "closed", "failed": "failed", "waiting": "failed"}
+    status = ended.get(row.status, "open")
     call = LlmCall.objects.create(
         agent_run=row,
         run=run,
@@ -223,10 +227,10 @@ def _attempt(row: AgentRun) -> None:
         agent_run=row,
         number=1,
         worker=row.worker,
-        outcome=row.status,
+        outcome="completed" if row.status == "completed" else "failed",
         error=row.error,
         started_at=row.started_at,
-        finished_at=row.finished_at,
+        finished_at=row.finished_at or row.started_at + timedelta(seconds=3.1),
     )
 
 

@@ -1,11 +1,19 @@
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.template.response import TemplateResponse
 from django.urls import URLPattern
 from django.utils.html import format_html
@@ -16,15 +24,24 @@ from orchestrator.models import Run
 from orchestrator.selectors.metrics import run_metrics
 from orchestrator.selectors.run_page import events_of, ledger_of, run_page
 from orchestrator.selectors.runs import runs_of
+from orchestrator.services.control import (
+    RunStateError,
+    cancel_run,
+    pause_run,
+    possible_actions,
+    resume_run,
+    retry_run,
+)
 from orchestrator.templatetags.muster import as_text, badge, duration, moment, quoted, usd
-from tenants.admin_base import TenantModelAdmin, principal_of
+from tenants.admin_base import TenantModelAdmin, may, principal_of
+from tenants.errors import TenantSuspendedError
 from tenants.kernel.clock import now
 from tenants.roles import Scope
 
 
 @admin.register(Run)
 class RunAdmin(TenantModelAdmin):
-    """Runs are history: looked at here, changed by the engine alone."""
+    """Runs are history: looked at and steered here, changed by the engine alone."""
 
     view_scope = Scope.RUNS_READ
     list_display = ("status_shown", "workflow_shown", "why", "cost_shown", "took", "created", "by")
@@ -42,6 +59,10 @@ class RunAdmin(TenantModelAdmin):
     def get_custom_pages(self) -> list[URLPattern]:
         return [
             self.page("live/", self.live),
+            self.page("cancel/", self.cancel),
+            self.page("pause/", self.pause),
+            self.page("resume/", self.resume),
+            self.page("retry/", self.retry),
             self.page("input/", self.input),
             self.page("output/", self.output),
             self.page("ledger/", self.ledger),
@@ -69,6 +90,54 @@ class RunAdmin(TenantModelAdmin):
         run = self._whole_run_or_404(request, object_id)
         context = self._context(request, run)
         return TemplateResponse(request, "admin/orchestrator/run/live.html", context)
+
+    def cancel(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        """Asks first."""
+        run = self._steered_run_or_404(request, object_id)
+        if request.method == "POST":
+            return self._change(request, run, cancel_run, "The run is being cancelled.")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Cancel this run of {run.workflow.name}?",
+            "opts": self.opts,
+            "run": run,
+            "is_possible": "cancel" in possible_actions(run),
+        }
+        return TemplateResponse(request, "admin/orchestrator/run/cancel.html", context)
+
+    def pause(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        run = self._steered_run_or_404(request, object_id)
+        told = "The run is paused. What a worker has begun goes on to its end."
+        return self._change(request, run, pause_run, told)
+
+    def resume(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        run = self._steered_run_or_404(request, object_id)
+        return self._change(request, run, resume_run, "The run goes on.")
+
+    def retry(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        run = self._steered_run_or_404(request, object_id)
+        told = "The run is taken up again. What had completed is kept."
+        return self._change(request, run, retry_run, told)
+
+    def _steered_run_or_404(self, request: HttpRequest, object_id: UUID) -> Run:
+        """The run, for those who may steer it."""
+        run = self._whole_run_or_404(request, object_id)
+        if not may(request, Scope.RUNS_WRITE):
+            raise PermissionDenied
+        return run
+
+    def _change(
+        self, request: HttpRequest, run: Run, change: Callable[[Run], None], told: str
+    ) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        try:
+            change(run)
+        except (RunStateError, TenantSuspendedError) as error:
+            self.message_user(request, str(error), messages.ERROR)
+        else:
+            self.message_user(request, told, messages.SUCCESS)
+        return HttpResponseRedirect(self.url_of(run))
 
     def input(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         run = self._whole_run_or_404(request, object_id)
@@ -119,6 +188,7 @@ class RunAdmin(TenantModelAdmin):
         return {
             "run": run,
             "page": page,
+            "actions": possible_actions(run) if may(request, Scope.RUNS_WRITE) else (),
             "events": events_of(run),
             "ledger": ledger_of(run)[:200],
             "status_filter": request.GET.get("status", ""),

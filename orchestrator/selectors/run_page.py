@@ -16,6 +16,7 @@ from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
 from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
+from orchestrator.selectors.runs import Wait, reason_of, wait_of
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -45,6 +46,7 @@ class Segment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     agent_run: AgentRun
+    wait: Wait | None
     bar: Sequence[Segment]
     seconds: float | None
 
@@ -67,6 +69,7 @@ class Selected:
     """One agent run in full."""
 
     agent_run: AgentRun
+    wait: Wait | None
     attempts: Sequence[Attempt]
     calls: Sequence[LlmCall]
     bar: Sequence[Segment]
@@ -77,6 +80,7 @@ class Selected:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
     run: Run
+    reason: str
     is_live: bool
     elapsed_seconds: float | None
     totals: Totals
@@ -92,15 +96,18 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     span = _span(run, clock)
     agent_runs = AgentRun.objects.filter(run=run)
     listed = agent_runs.filter(status=status) if status in set(AgentRunStatus) else agent_runs
-    rows = Paginator(listed.order_by("position").defer(*_HEAVY), AGENT_RUNS_PAGE).get_page(page)
+    listed = listed.order_by("position").defer(*_HEAVY).prefetch_related("attempts")
+    rows = Paginator(listed, AGENT_RUNS_PAGE).get_page(page)
     shown = _select(agent_runs, step)
+    totals = _totals(run, agent_runs)
     spec = parse(run.version.spec).spec
     states = dict(agent_runs.values_list("step", "status"))
     return RunPage(
         run=run,
+        reason=reason_of(run, totals.by_status),
         is_live=run.status not in TERMINAL_RUN,
         elapsed_seconds=(span[1] - span[0]).total_seconds() if run.started_at else None,
-        totals=_totals(run, agent_runs),
+        totals=totals,
         rows=_with_bars(rows, span, clock),
         selected=_in_full(shown, span, clock) if shown else None,
         graph=to_mermaid(spec, states=states) if spec else "",
@@ -162,15 +169,17 @@ def _select(agent_runs: QuerySet[AgentRun], step: str | None) -> AgentRun | None
 
 
 def _in_full(agent_run: AgentRun, span: tuple[datetime, datetime], clock: datetime) -> Selected:
-    began = agent_run.started_at
     until = agent_run.finished_at or clock
+    attempts = list(agent_run.attempts.all())
+    worked = [end - begin for _, begin, end in _tries(agent_run, attempts, clock)]
     return Selected(
         agent_run=agent_run,
-        attempts=list(agent_run.attempts.order_by("number")),
+        wait=wait_of(agent_run),
+        attempts=attempts,
         calls=list(LlmCall.objects.filter(agent_run=agent_run).order_by("created_at")),
-        bar=_bar(agent_run, span, clock),
-        queued_seconds=_between(agent_run.queued_at, began or until),
-        running_seconds=_between(began, until),
+        bar=_bar(agent_run, attempts, span, clock),
+        queued_seconds=_between(agent_run.queued_at, _claimed_at(agent_run) or until),
+        running_seconds=sum(span.total_seconds() for span in worked) if worked else None,
     )
 
 
@@ -183,7 +192,8 @@ def _with_bars(page: Page[Any], span: tuple[datetime, datetime], clock: datetime
     page.object_list = [
         Row(
             agent_run=agent_run,
-            bar=_bar(agent_run, span, clock),
+            wait=wait_of(agent_run),
+            bar=_bar(agent_run, list(agent_run.attempts.all()), span, clock),
             seconds=_between(agent_run.started_at, agent_run.finished_at or clock),
         )
         for agent_run in page.object_list
@@ -191,19 +201,50 @@ def _with_bars(page: Page[Any], span: tuple[datetime, datetime], clock: datetime
     return page
 
 
+_Stretch = tuple[str, datetime, datetime]
+
+
 def _bar(
-    agent_run: AgentRun, span: tuple[datetime, datetime], clock: datetime
+    agent_run: AgentRun,
+    attempts: Sequence[Attempt],
+    span: tuple[datetime, datetime],
+    clock: datetime,
 ) -> tuple[Segment, ...]:
+    """How it lay queued, was tried, and waited in between."""
+    tries = _tries(agent_run, attempts, clock)
     ended = agent_run.finished_at or clock
-    parts = [
-        ("queued", agent_run.queued_at, agent_run.started_at or ended),
-        (agent_run.status, agent_run.started_at, ended),
+    parts: list[_Stretch] = []
+    if agent_run.queued_at:
+        parts.append(("queued", agent_run.queued_at, _claimed_at(agent_run) or ended))
+    at = agent_run.started_at
+    for kind, begin, end in tries:
+        if at and at < begin:
+            parts.append(("waiting", at, begin))
+        parts.append((kind, begin, end))
+        at = end
+    if at and (agent_run.status == AgentRunStatus.WAITING or not tries):
+        parts.append((agent_run.status, at, ended))
+    return tuple(_segment(kind, begin, end, span) for kind, begin, end in parts if begin <= end)
+
+
+_OUTCOMES = {"lost": AgentRunStatus.CANCELLED}
+
+
+def _tries(agent_run: AgentRun, attempts: Sequence[Attempt], clock: datetime) -> Sequence[_Stretch]:
+    """When it was at work, and what came of it."""
+    tries: list[_Stretch] = [
+        (_OUTCOMES.get(each.outcome, each.outcome), each.started_at, each.finished_at)
+        for each in attempts
     ]
-    return tuple(
-        _segment(kind, begin, end, span)
-        for kind, begin, end in parts
-        if begin and end and begin <= end
-    )
+    if agent_run.status == AgentRunStatus.RUNNING and agent_run.attempt_started_at:
+        tries.append((agent_run.status, agent_run.attempt_started_at, clock))
+    return tries
+
+
+def _claimed_at(agent_run: AgentRun) -> datetime | None:
+    """When it was taken from the queue in which it last lay."""
+    claimed, queued = agent_run.attempt_started_at, agent_run.queued_at
+    return claimed if claimed and queued and queued <= claimed else None
 
 
 def _segment(kind: str, begin: datetime, end: datetime, span: tuple[datetime, datetime]) -> Segment:

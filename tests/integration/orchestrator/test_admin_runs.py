@@ -26,10 +26,11 @@ def asked_by(action: Callable[[], object]) -> int:
 @pytest.mark.parametrize(
     ("states", "status", "shown"),
     [
-        ("pending", "pending", "0 of 5 steps have ended"),
+        ("pending", "pending", "Nothing has begun yet"),
         ("running", "running", "Still at work"),
-        ("waiting", "running", "waiting"),
-        ("completed", "completed", "All 5 steps have ended"),
+        ("waiting", "running", "5 of 5 steps wait"),
+        ("waiting", "running", "Waits for its next attempt, until"),
+        ("completed", "completed", "5 of 5 steps completed"),
         ("failed", "failed", "The provider answered 503"),
         ("skipped", "failed", "skipped"),
         ("cancelled", "cancelled", "cancelled"),
@@ -39,7 +40,8 @@ def asked_by(action: Callable[[], object]) -> int:
     ],
 )
 def test_every_state_has_its_page(acme: World, states: str, status: str, shown: str) -> None:
-    run = make_run(acme, published(acme), states, status=status)
+    reason = "5 of 5 steps completed" if status == "completed" else ""
+    run = make_run(acme, published(acme), states, status=status, reason=reason)
 
     assert shown in page(acme, run.pk)
 
