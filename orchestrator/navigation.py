@@ -1,13 +1,17 @@
 """The menu beside every admin page, in the order in which people need things."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-from tenants.admin_base import may
+from orchestrator.selectors.approvals import inbox_size
+from tenants.admin_base import may, principal_or_none
+from tenants.principals import Principal
 from tenants.roles import Scope
+from tenants.scope import has_tenant_scope
 
 _OPERATORS = "operators"
 _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
@@ -16,6 +20,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             ("Home", "home", "index", ""),
             ("Runs", "play_circle", "orchestrator_run_changelist", Scope.RUNS_READ),
+            ("Approvals", "approval", "orchestrator_approval_changelist", Scope.RUNS_READ),
             ("Workflows", "account_tree", "orchestrator_workflow_changelist", Scope.WORKFLOWS_READ),
             ("Agents", "smart_toy", "agents_app_agent_changelist", Scope.WORKFLOWS_READ),
         ),
@@ -46,6 +51,11 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     ),
 )
 
+# What waits for the caller behind an entry.
+_COUNTS: Final[Mapping[str, Callable[[Principal], int]]] = {
+    "orchestrator_approval_changelist": inbox_size,
+}
+
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """What this caller may see; a group without any of it is left out by the template."""
@@ -68,10 +78,21 @@ def _items(
     request: HttpRequest, entries: tuple[tuple[str, str, str, str], ...]
 ) -> list[dict[str, Any]]:
     return [
-        {"title": title, "icon": icon, "link": reverse(f"admin:{page}")}
+        {
+            "title": title,
+            "icon": icon,
+            "link": reverse(f"admin:{page}"),
+            "count": _count(request, page),
+        }
         for title, icon, page, needed in entries
         if _may_see(request, needed)
     ]
+
+
+def _count(request: HttpRequest, page: str) -> int:
+    principal = principal_or_none(request)
+    counted = _COUNTS.get(page)
+    return counted(principal) if counted and principal and has_tenant_scope() else 0
 
 
 def _may_see(request: HttpRequest, needed: str) -> bool:

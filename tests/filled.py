@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from agents_app.models import Agent
 from costs.models import CostEntry
-from orchestrator.models import AgentRun, Run
+from orchestrator.models import AgentRun, Approval, Run
 from tenants.kernel.models import uuid7
 from tenants.models import ApiKey, AuditEntry, Membership
 from tests.rest import published, started
@@ -54,6 +55,7 @@ def fill(acme: World) -> Filled:
         ids = {
             "agents": agent.id,
             "api-keys": ApiKey.objects.first().id,
+            "approvals": asked(run).id,
             "audit": AuditEntry.objects.filter(tenant=acme.tenant).first().id,
             "costs/entries": entry.id,
             "members": Membership.objects.get().id,
@@ -64,6 +66,18 @@ def fill(acme: World) -> Filled:
             "workflows": workflow["id"],
         }
     return Filled(acme, {name: str(value) for name, value in ids.items()})
+
+
+def asked(run: Run, **fields: Any) -> Approval:
+    """A question of the run's first step."""
+    agent_run = AgentRun.objects.filter(run=run).first()
+    facts = {"roles": ["admin", "owner"], "on_expire": "reject", "on_reject": "skip"}
+    return Approval.objects.create(
+        run_id=run.id,
+        agent_run_id=agent_run.id,
+        step=agent_run.step,
+        **{"question": "Publish it?", **facts, **fields},
+    )
 
 
 def _finish(run: Run) -> None:

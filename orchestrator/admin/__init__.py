@@ -1,4 +1,5 @@
+from orchestrator.admin.approvals import ApprovalAdmin
 from orchestrator.admin.runs import RunAdmin
 from orchestrator.admin.workflows import WorkflowAdmin
 
-__all__ = ["RunAdmin", "WorkflowAdmin"]
+__all__ = ["ApprovalAdmin", "RunAdmin", "WorkflowAdmin"]

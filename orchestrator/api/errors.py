@@ -19,6 +19,11 @@ from agents_app.services.agents import AgentRefusedError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
 from orchestrator.selectors.runs import RunNotFinishedError
+from orchestrator.services.approvals import (
+    ApprovalClosedError,
+    FormInvalidError,
+    NotApproverError,
+)
 from orchestrator.services.control import RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
@@ -34,6 +39,7 @@ _NO_PLACE = frozenset({"non_field_errors", "detail"})
 STATUS: Mapping[type[BaseException], int] = {
     WorkflowInvalidError: 400,
     InputInvalidError: 400,
+    FormInvalidError: 400,
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
     services.AlreadyExistsError: 400,
@@ -41,6 +47,7 @@ STATUS: Mapping[type[BaseException], int] = {
     idempotency.IdempotencyKeyInvalidError: 400,
     SuspiciousOperation: 400,
     TenantSuspendedError: 403,
+    NotApproverError: 403,
     services.ScopeExceededError: 403,
     services.NarrowedKeyError: 403,
     services.OwnersOnlyError: 403,
@@ -51,6 +58,7 @@ STATUS: Mapping[type[BaseException], int] = {
     RunNotFinishedError: 409,
     RunStateError: 409,
     WorkflowBusyError: 409,
+    ApprovalClosedError: 409,
     services.KeyEndedError: 409,
     services.KeyReplacedError: 409,
     services.LastOwnerError: 409,

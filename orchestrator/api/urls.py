@@ -2,6 +2,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
+from orchestrator.api.approvals import ApprovalView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
 from orchestrator.api.workflows import WorkflowView
@@ -9,6 +10,7 @@ from orchestrator.api.workflows import WorkflowView
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("workflows", WorkflowView, basename="workflows")
 router.register("runs", RunView, basename="runs")
+router.register("approvals", ApprovalView, basename="approvals")
 
 urlpatterns = [
     *router.urls,

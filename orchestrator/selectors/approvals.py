@@ -10,6 +10,7 @@ from orchestrator.selectors.runs import runs_of
 from orchestrator.services.approvals import role_of
 from tenants.kernel.clock import now
 from tenants.principals import Principal
+from tenants.roles import Scope
 from tenants.selectors.projects import named
 
 _LARGE = ("show", "form_schema", "form")
@@ -49,11 +50,11 @@ def approvals_like(
 
 def inbox(principal: Principal) -> QuerySet[Approval]:
     """What this caller can decide now, the longest waiting first."""
-    return approvals_of(principal).filter(_waits_for(principal)).order_by("id")
+    return _waiting_for(principal, approvals_of(principal)).order_by("id")
 
 
 def inbox_size(principal: Principal) -> int:
-    return Approval.objects.filter(_waits_for(principal)).count()
+    return _waiting_for(principal, Approval.objects.all()).count()
 
 
 def open_approvals_of(run: Run) -> QuerySet[Approval]:
@@ -62,9 +63,12 @@ def open_approvals_of(run: Run) -> QuerySet[Approval]:
     )
 
 
-def _waits_for(principal: Principal) -> Q:
-    mine = Q(run__project_id=principal.project_id) if principal.project_id else Q()
-    return mine & Q(
+def _waiting_for(principal: Principal, rows: QuerySet[Approval]) -> QuerySet[Approval]:
+    if not principal.may(Scope.APPROVALS_WRITE):
+        return rows.none()
+    if principal.project_id is not None:
+        rows = rows.filter(run__project_id=principal.project_id)
+    return rows.filter(
         Q(expires_at__isnull=True) | Q(expires_at__gt=now()),
         Q(exclude_requester=False) | ~Q(run__started_by__id=principal.actor_id),
         status=ApprovalStatus.OPEN,

@@ -1,7 +1,7 @@
 """Deciding what steps ask of people."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 from django.db import connection, transaction
 from psycopg.types.json import Json, Jsonb
@@ -71,40 +71,43 @@ def decide(
     approval: Approval,
     *,
     principal: Principal,
-    decision: Literal["approve", "reject"],
+    decision: str,
     form: Any = None,
 ) -> Approval:
-    """Approve or reject; what follows begins once the transaction commits. Of two, one wins.
+    """`approve` or `reject`; what follows begins once the transaction commits. Of two, one wins.
 
     A rejection may leave the form out. Gives the approval as it is then. Raises
     NotApproverError, ApprovalClosedError, FormInvalidError or TenantSuspendedError.
     """
     refuse_suspended()
-    _refuse_stranger(approval, principal)
-    if state := _closed(approval):
-        raise ApprovalClosedError(state)
+    if refused := refusal(approval, principal):
+        raise refused
     filled_in = _checked(approval, decision=decision, form=form)
     by = {"kind": principal.actor_kind, "id": principal.actor_id, "label": principal.label}
     ended = _write(approval, _STATUS[decision], by, filled_in)
     fresh = Approval.objects.select_related("run").get(id=approval.id)
     if not ended:
-        raise ApprovalClosedError(_closed(fresh) or "just being closed")
+        raise refusal(fresh, principal) or ApprovalClosedError("just being closed")
     hints = followers(current_tenant_id(), ended)
     transaction.on_commit(lambda: publish(hints))
     transaction.on_commit(lambda: nudge(approval.run_id))
     return fresh
 
 
-def _refuse_stranger(approval: Approval, principal: Principal) -> None:
+def refusal(
+    approval: Approval, principal: Principal
+) -> NotApproverError | ApprovalClosedError | None:
+    """Why this caller cannot decide it now, or None if they can."""
     if role_of(principal) not in approval.roles:
         wanted = " or ".join(approval.roles)
-        raise NotApproverError(f"Only a member whose role is {wanted} may decide this.")
+        return NotApproverError(f"Only a member whose role is {wanted} may decide this.")
     if approval.exclude_requester and approval.run.started_by.get("id") == principal.actor_id:
-        raise NotApproverError("Whoever started the run may not decide this.")
+        return NotApproverError("Whoever started the run may not decide this.")
+    state = _closed(approval)
+    return ApprovalClosedError(state) if state else None
 
 
 def _closed(approval: Approval) -> str | None:
-    """Why it cannot be decided, or None if it can."""
     if approval.status != ApprovalStatus.OPEN:
         return approval.status
     if approval.expires_at is not None and approval.expires_at <= now():

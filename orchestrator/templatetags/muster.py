@@ -43,6 +43,20 @@ def call_badge(status: str) -> SafeString:
     return badge_of(_CALLS[status], _CALL_WORDS.get(status, words(status)))
 
 
+_APPROVALS = {
+    "open": "waiting",
+    "approved": "completed",
+    "rejected": "failed",
+    "expired": "skipped",
+    "withdrawn": "cancelled",
+}
+
+
+@register.filter
+def approval_badge(status: str) -> SafeString:
+    return badge_of(_APPROVALS[status], status)
+
+
 @register.filter
 def outcome_badge(outcome: str) -> SafeString:
     return badge_of(_OUTCOMES.get(outcome, "pending"), outcome)

@@ -13,12 +13,14 @@ from django.urls import URLPattern, URLResolver, reverse
 from agents_app.models import Agent
 from costs.models import CostEntry, PlatformPrice, TenantPrice
 from tenants.models import ApiKey, AuditEntry, Membership, Project, User
+from tests.filled import asked
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
 MARK = "only-acme-knows"
 # Nobody deletes history: closed to its owner too.
 CLOSED = {
+    "orchestrator_approval_delete",
     "orchestrator_run_delete",
     "tenants_apikey_delete",
     "tenants_auditentry_delete",
@@ -59,6 +61,7 @@ def objects(acme: World) -> dict[str, Any]:
     with acme.scope():
         rows = {
             "orchestrator/run": run,
+            "orchestrator/approval": asked(run, question=MARK),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
             "costs/costentry": CostEntry.objects.filter(tenant=acme.tenant).first(),

@@ -225,7 +225,7 @@ def test_question_that_cannot_be_rendered_fails_its_step(acme: World) -> None:
     advance(acme.tenant.id, run_id)
 
     step = the_step(acme, run_id)
-    assert (step.status, step.error["code"]) == ("failed", "template_error")
+    assert (step.status, step.error["code"]) == ("failed", "missing_variable")
     assert "`steps.make.output` offers x" in step.status_reason
     assert the_run(acme, run_id).finished_at is not None
 
