@@ -38,7 +38,7 @@ def step_config(step: StepSpec, *, agent: AgentConfig, defaults: Defaults) -> di
     base = {
         name: value for name, value in _written(defaults, _DEFAULTS).items() if name in applicable
     }
-    return _over(_over(base, agent), _written(step, OVERRIDES))
+    return overlaid(overlaid(base, agent), _written(step, OVERRIDES))
 
 
 def _written(part: AgentSpec | Defaults | StepSpec, names: tuple[str, ...]) -> dict[str, Json]:
@@ -47,7 +47,8 @@ def _written(part: AgentSpec | Defaults | StepSpec, names: tuple[str, ...]) -> d
     return {name: value for name, value in values if value is not None}
 
 
-def _over(below: AgentConfig, above: AgentConfig) -> dict[str, Json]:
+def overlaid(below: AgentConfig, above: AgentConfig) -> dict[str, Json]:
+    """`above` over `below`; what it leaves open stays."""
     merged = {**below, **{name: value for name, value in above.items() if value is not None}}
     # A model belongs to its provider: who names another provider does not mean the old model.
     if above.get("provider") not in {None, below.get("provider")} and not above.get("model"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal
@@ -19,6 +19,7 @@ from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
     ApprovalSpec,
     FailurePolicy,
+    LoopSpec,
     MapSpec,
     RetrySpec,
     StepKind,
@@ -63,6 +64,8 @@ class PlannedStep:
     approval: ApprovalSpec | None = None
     map: MapSpec | None = None
     map_reads: tuple[str, ...] = ()  # steps whose outputs the list is made of
+    loop: LoopPlan | None = None
+    previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
     gates: tuple[int, ...] = ()  # lower these counters
@@ -89,6 +92,17 @@ class Gate:
     tells: bool = False  # ask `advance` then
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopPlan:
+    """A body that runs, round after round, until its condition holds."""
+
+    body: Plan
+    until: str
+    until_reads: tuple[str, ...]
+    max_rounds: int
+    on_exhausted: Literal["continue", "fail"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     steps: tuple[PlannedStep, ...]
@@ -102,13 +116,22 @@ class Plan:
     gates: tuple[Gate, ...] = ()
 
     def step(self, name: str) -> PlannedStep:
-        """The step of that name; of `section[3]`, an item of a map, it is `section`."""
-        return self._by_name[name.partition("[")[0]]
+        """The step of a name, or of an agent run's place: `section[3]` is an item of the map
+        `section`, and `polish[1].write` a step in a round of the loop `polish`.
+        """
+        outer, _, inner = name.partition(".")
+        step = self._by_name[outer.partition("[")[0]]
+        return step.loop.body.step(inner) if inner and step.loop else step
+
+    def with_steps(self, change: Callable[[PlannedStep], PlannedStep]) -> Plan:
+        """The plan with every step changed, those of loops too."""
+        return replace(self, steps=tuple(change(_inside(step, change)) for step in self.steps))
 
     @property
     def fixed_window(self) -> int | None:
         """What bounds the agent runs in flight where their number is not known beforehand."""
-        return self.max_parallel if any(step.map for step in self.steps) else None
+        is_open = any(step.map or step.loop for step in self.steps)
+        return self.max_parallel if is_open else None
 
     @cached_property
     def levels(self) -> tuple[tuple[PlannedStep, ...], ...]:
@@ -125,6 +148,12 @@ class Plan:
     @cached_property
     def _by_name(self) -> dict[str, PlannedStep]:
         return {step.name: step for step in self.steps}
+
+
+def _inside(step: PlannedStep, change: Callable[[PlannedStep], PlannedStep]) -> PlannedStep:
+    if step.loop is None:
+        return step
+    return replace(step, loop=replace(step.loop, body=step.loop.body.with_steps(change)))
 
 
 def compile_plan(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
@@ -163,14 +192,14 @@ def _planned(
     timeout = step.timeout or spec.defaults.timeout
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
     given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval)]
-    templates = _steps_read(given, order=())
+    reads, reads_input = _reads(given, config, needs=step.needs)
     return PlannedStep(
         name=step.name,
         position=position,
         level=level,
         needs=tuple(dict.fromkeys(step.needs)),
-        reads=tuple(step.needs) if kind == "aggregator" else templates,
-        reads_input=any(path.split(".")[0] == "input" for path in references(given)),
+        reads=reads,
+        reads_input=reads_input,
         priority=next(priority for priority in known if priority is not None),
         timeout_seconds=timeout.seconds if timeout else DEFAULT_TIMEOUT_SECONDS,
         agent=step.agent if isinstance(step.agent, str) else kind,
@@ -188,7 +217,68 @@ def _planned(
         approval=step.approval,
         map=step.map,
         map_reads=_steps_read([step.map.over], order=()) if step.map else (),
+        loop=_looped(step.loop, spec=spec, agents=agents) if step.loop else None,
+        previous_reads=_previous_read([config.get(name) for name in _TEMPLATED]),
     )
+
+
+def _looped(
+    loop: LoopSpec, *, spec: WorkflowSpec, agents: Mapping[str, AgentConfig]
+) -> LoopPlan:
+    needs = {step.name: step.needs for step in loop.steps}
+    level_of = _levels(needs, strategy="adaptive")
+    exits = tuple(graph.exit_steps(needs))
+    body = Plan(
+        steps=tuple(
+            _planned(step, spec=spec, agents=agents, position=position, level=level_of[step.name])
+            for position, step in enumerate(loop.steps)
+        ),
+        strategy="adaptive",
+        max_parallel=None,
+        # A failed step fails its round in the end; the others may still be of use to whoever
+        # looks for the reason.
+        failure=FailurePolicy(mode="partial"),
+        output=loop.output,
+        output_reads=exits if loop.output is None else _steps_read([loop.output], order=()),
+        exits=exits,
+    )
+    return LoopPlan(
+        body=body,
+        until=loop.until,
+        until_reads=tuple(sorted(compile_condition(loop.until).steps)),
+        max_rounds=loop.max_rounds,
+        on_exhausted=loop.on_exhausted,
+    )
+
+
+def with_config(step: PlannedStep, config: JsonObject) -> PlannedStep:
+    """The step of an agent with another configuration, and what that reads."""
+    given = [config.get(name) for name in _TEMPLATED]
+    reads, reads_input = _reads(given, config, needs=step.needs)
+    return replace(
+        step,
+        config=config,
+        reads=reads,
+        reads_input=reads_input,
+        provider=_text(config.get("provider")),
+        model=_text(config.get("model")),
+    )
+
+
+def templates_of(step: PlannedStep) -> list[Json]:
+    """Whatever in the step may hold variables, conditions aside."""
+    over: list[Json] = [step.map.over] if step.map else []
+    return [*(step.config.get(name) for name in _TEMPLATED), *_asked(step.approval), *over]
+
+
+def _reads(
+    given: list[Json], config: AgentConfig, *, needs: Sequence[str]
+) -> tuple[tuple[str, ...], bool]:
+    """The steps whose outputs an agent run takes, and whether it takes the input."""
+    reads_input = any(path.split(".")[0] == "input" for path in references(given))
+    if config.get("type") == "aggregator":
+        return tuple(needs), reads_input
+    return _steps_read(given, order=()), reads_input
 
 
 def _asked(approval: ApprovalSpec | None) -> list[Json]:
@@ -257,6 +347,11 @@ def _steps_read(values: list[Json], *, order: Iterable[str]) -> tuple[str, ...]:
     names = {path[1] for path in paths if path[0] == "steps"}
     ordered = [name for name in order if name in names]
     return tuple(ordered or sorted(names))
+
+
+def _previous_read(values: list[Json]) -> tuple[str, ...]:
+    paths = (path.split(".") for path in references(values))
+    return tuple(sorted({path[2] for path in paths if path[:2] == ["loop", "previous"]}))
 
 
 def _levels(needs: Mapping[str, Sequence[str]], *, strategy: str) -> dict[str, int]:

@@ -23,7 +23,7 @@ class Claim:
 
     `outputs` holds the outputs of the steps it reads, by name; `replies` the answers that
     earlier attempts paid for, by turn. `failures` is how many attempts failed before; those
-    whose worker was lost do not count.
+    whose worker was lost do not count. `overrides` is what a replay sets otherwise in its step.
     """
 
     tenant_id: UUID
@@ -39,6 +39,7 @@ class Claim:
     environment_credentials: bool
     item: JsonValue = None
     item_index: int | None = None
+    overrides: Mapping[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True, slots=True)

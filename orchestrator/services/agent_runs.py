@@ -23,7 +23,9 @@ from agents_app.runtime import run_agent
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
 from orchestrator.core.hints import hints_of
+from orchestrator.core.places import Surroundings
 from orchestrator.core.plan import PlannedStep
+from orchestrator.core.replay import overridden
 from orchestrator.core.retry import RetryPolicy
 from orchestrator.core.spec import RetrySpec
 from orchestrator.core.state import AgentRunStatus
@@ -121,11 +123,13 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     step: PlannedStep | None = None
     try:
         step = plan_of(claimed.tenant_id, claimed.version_id).step(claimed.step)
+        if claimed.overrides:
+            step = overridden(step, claimed.overrides)
         config = _configure(step, claimed)
         prompt = config.prompt or None
         outcome = run_agent(
             config,
-            inputs={name: claimed.outputs.get(name) for name in step.needs},
+            inputs=_inputs(step, claimed),
             ports=Ports(
                 model=GuardedClient(claimed, lease, role=str(config.role or "")),
                 tools=BUILTIN_TOOLS,
@@ -143,6 +147,12 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
         log.exception("agent_run_broke")
         return _Result(prompt=prompt, error=_UNFORESEEN)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _inputs(step: PlannedStep, claimed: Claim) -> dict[str, JsonValue]:
+    """The outputs of the steps that it needs, by name."""
+    prefix = Surroundings.of(claimed.step).prefix
+    return {name: claimed.outputs.get(prefix + name) for name in step.needs}
 
 
 def _told(error: PlatformError) -> dict[str, JsonValue]:
@@ -215,9 +225,9 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     """The step's agent, its templates rendered against the run's input and outputs."""
     context: dict[str, Any] = {
         "input": claimed.input,
-        "steps": {name: {"output": output} for name, output in claimed.outputs.items()},
+        **Surroundings.of(claimed.step).variables(claimed.outputs),
     }
-    if claimed.item_index is not None:
+    if step.map is not None:
         context |= {"item": claimed.item, "index": claimed.item_index}
     config = step.config
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}

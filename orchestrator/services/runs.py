@@ -1,6 +1,6 @@
 """Starting runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from django.db import connection, transaction
 
 from orchestrator.core.schema import value_problems, with_defaults
-from orchestrator.dispatch.canvas import publish_advance
+from orchestrator.core.spec import DEFAULT_PRIORITY
+from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.models import Run, RunEvent, Workflow, WorkflowVersion
 from orchestrator.services.advance import MAX_WINDOW
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
@@ -17,7 +18,7 @@ from tenants.models import Tenant, TenantStatus
 from tenants.scope import current_actor, current_tenant_id
 
 # The rows come from the frozen plan where it lies: nothing of it travels.
-_CREATE_AGENT_RUNS = """
+CREATE_AGENT_RUNS = """
 INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, kind, priority, reads,
                        reads_input, agent, uses_model, provider, model, role, timeout_seconds,
                        next_steps, gates, tells)
@@ -32,7 +33,7 @@ SELECT uuidv7(), v.tenant_id, r.id, s.name, s.position, s.level, COALESCE(s.kind
            name text, position int, level int, kind text, priority smallint, reads text[],
            reads_input boolean, agent text, uses_model boolean, provider text, model text,
            role text, timeout_seconds int, next_steps text[], gates int[], tells boolean)
- WHERE r.id = %s
+ WHERE r.id = ANY (%s)
 """
 _CREATE_GATES = """
 INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
@@ -40,7 +41,7 @@ SELECT v.tenant_id, r.id, g.number, g.needs, g.steps, g.tells
   FROM run r JOIN workflow_version v ON v.id = r.version_id,
        json_to_recordset(v.plan -> 'gates') AS g (
            number int, needs int, steps text[], tells boolean)
- WHERE r.id = %s
+ WHERE r.id = ANY (%s)
 """
 _TIME_LIMIT = """
 UPDATE run r
@@ -53,11 +54,11 @@ UPDATE run r
            OR v.plan ->> 'max_parallel' IS NOT NULL AND EXISTS (
                SELECT FROM json_array_elements(v.plan -> 'steps') s WHERE s ->> 'map' IS NOT NULL)
            THEN w.most END
-  FROM workflow_version v, LATERAL (
+  FROM run x JOIN workflow_version v ON v.id = x.version_id, LATERAL (
        SELECT LEAST((v.plan ->> 'max_parallel')::int, %s) AS most,
-              COALESCE(%s, (v.plan ->> 'deadline_seconds')::int) AS seconds) w
- WHERE r.id = %s AND v.id = r.version_id
-RETURNING r.deadline_at
+              COALESCE(x.deadline_seconds, (v.plan ->> 'deadline_seconds')::int) AS seconds) w
+ WHERE r.id = ANY (%s) AND x.id = r.id
+RETURNING r.id, r.deadline_at
 """
 
 
@@ -77,41 +78,92 @@ def start_run(
     InputInvalidError with every problem.
     """
     refuse_suspended()
-    pinned = version or workflow.current_version
-    if pinned is None:
-        raise NotPublishedError(workflow.name)
-    schema = pinned.spec.get("inputs") or {}
-    given = with_defaults(input, schema)
-    problems = value_problems(given, schema)
-    if problems:
-        raise InputInvalidError(problems)
-    tenant_id = current_tenant_id()
-    run = Run.objects.create(
-        project_id=workflow.project_id,
+    run = new_run(
         workflow=workflow,
-        version=pinned,
-        input=given,
-        priority=5 if priority is None else priority,
-        metadata=dict(metadata or {}),
-        started_by=asdict(current_actor()),
+        version=pinned_version(workflow, version),
+        input=input,
+        priority=priority,
+        metadata=metadata,
+        deadline=deadline,
     )
-    with connection.cursor() as cursor:
-        cursor.execute(_CREATE_AGENT_RUNS, [run.id])
-        cursor.execute(_CREATE_GATES, [run.id])
-        cursor.execute(_TIME_LIMIT, [MAX_WINDOW, _seconds(deadline), run.id])
-        (run.deadline_at,) = cursor.fetchone()
-    RunEvent.objects.create(
-        tenant_id=tenant_id,
-        run=run,
-        type="run.created",
-        data={"workflow": workflow.name, "version": pinned.number},
-    )
-    transaction.on_commit(lambda: publish_advance(tenant_id, run.id))
+    create_runs([run])
     return run
 
 
-def _seconds(span: timedelta | None) -> int | None:
-    return None if span is None else int(span.total_seconds())
+def new_run(
+    *,
+    workflow: Workflow,
+    version: WorkflowVersion,
+    input: Any,
+    priority: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    deadline: timedelta | None = None,
+    at: str = "/input",
+) -> Run:
+    """A run that is not stored yet. InputInvalidError has every problem, with places below `at`."""
+    return Run(
+        project_id=workflow.project_id,
+        workflow=workflow,
+        version=version,
+        input=checked_input(version, input, at=at),
+        priority=DEFAULT_PRIORITY if priority is None else priority,
+        metadata=dict(metadata or {}),
+        deadline_seconds=None if deadline is None else int(deadline.total_seconds()),
+        started_by=asdict(current_actor()),
+    )
+
+
+def pinned_version(workflow: Workflow, version: WorkflowVersion | None) -> WorkflowVersion:
+    """The version that a run of the workflow uses. Raises NotPublishedError."""
+    pinned = version or workflow.current_version
+    if pinned is None:
+        raise NotPublishedError(workflow.name)
+    return pinned
+
+
+def checked_input(version: WorkflowVersion, input: Any, *, at: str = "/input") -> Any:
+    """The input with its schema's defaults, or InputInvalidError."""
+    schema = version.spec.get("inputs") or {}
+    given = with_defaults(input, schema)
+    problems = value_problems(given, schema, at=at)
+    if problems:
+        raise InputInvalidError(problems)
+    return given
+
+
+def create_runs(runs: Sequence[Run]) -> None:
+    """Store new runs, and let workers hear of them once the transaction commits."""
+    store_runs(runs)
+    ids = [run.id for run in runs]
+    with connection.cursor() as cursor:
+        cursor.execute(CREATE_AGENT_RUNS, [ids])
+    open_runs(runs)
+
+
+def store_runs(runs: Sequence[Run]) -> None:
+    """Rows of the runs alone, and the first event of each."""
+    Run.objects.bulk_create(runs)
+    RunEvent.objects.bulk_create(
+        RunEvent(
+            tenant_id=run.tenant_id,
+            run=run,
+            type="run.created",
+            data={"workflow": run.workflow.name, "version": run.version.number},
+        )
+        for run in runs
+    )
+
+
+def open_runs(runs: Sequence[Run]) -> None:
+    """What runs need beside their agent runs; from then on they wait for `advance`."""
+    tenant_id, ids = current_tenant_id(), [run.id for run in runs]
+    with connection.cursor() as cursor:
+        cursor.execute(_CREATE_GATES, [ids])
+        cursor.execute(_TIME_LIMIT, [MAX_WINDOW, ids])
+        deadlines = dict(cursor.fetchall())
+    for run in runs:
+        run.deadline_at = deadlines[run.id]
+    transaction.on_commit(lambda: publish_advances(tenant_id, ids))
 
 
 def refuse_suspended() -> None:

@@ -14,7 +14,7 @@ $$;
 CREATE FUNCTION muster_claim_all(p_tenant uuid, p_agent_runs uuid[], p_worker text, p_lease interval)
 RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attempt integer,
                failures integer, input json, outputs json, replies jsonb,
-               environment_credentials boolean, item json, item_index integer)
+               environment_credentials boolean, item json, item_index integer, overrides json)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -42,9 +42,12 @@ BEGIN
            CASE WHEN k.attempt > 1 THEN
                (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
                  WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
-           t.uses_environment_credentials, k.item, k.item_index
+           t.uses_environment_credentials, k.item, k.item_index,
+           -- Those of its step, which an item of a map shares with the whole.
+           r.overrides -> split_part(k.step, '[', 1)
       FROM taken k
-     CROSS JOIN LATERAL (SELECT x.version_id, x.input FROM run x WHERE x.id = k.run_id LIMIT 1) r
+     CROSS JOIN LATERAL (SELECT x.version_id, x.input, x.overrides FROM run x
+                          WHERE x.id = k.run_id LIMIT 1) r
      CROSS JOIN (SELECT x.uses_environment_credentials FROM tenant x WHERE x.id = p_tenant) t;
 END $$;
 
@@ -500,8 +503,8 @@ BEGIN
                status_reason = p_reason, waiting_for = '', due_at = NULL,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
          WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
-               -- A map is no work of its own.
-               OR (a.status = 'running' AND a.kind = 'map'))
+               -- Maps and loops are no work of their own.
+               OR (a.status = 'running' AND a.kind IN ('map', 'loop')))
         RETURNING a.id, a.step, a.status)
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
     SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.' || status,
@@ -623,6 +626,56 @@ LANGUAGE sql AS $$
       FROM agent_run m LEFT JOIN agent_run i ON i.run_id = m.run_id AND i.parent_id = m.id
      WHERE m.run_id = p_run AND m.status = 'running' AND m.kind = 'map'
      GROUP BY m.id, m.step, m.attempt
+$$;
+
+-- Begins a loop, which no worker claims either.
+CREATE FUNCTION muster_begin_loop(p_tenant uuid, p_run uuid, p_step text)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_loop record;
+BEGIN
+    UPDATE agent_run a
+       SET status = 'running', attempt = a.attempt + 1, updated_at = clock_timestamp(),
+           attempt_started_at = clock_timestamp(), started_at = COALESCE(a.started_at, clock_timestamp())
+     WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending' AND a.kind = 'loop'
+    RETURNING a.id, a.attempt INTO v_loop;
+    IF v_loop.id IS NOT NULL THEN
+        PERFORM muster_event(p_tenant, p_run, v_loop.id, 'agent.running',
+            jsonb_build_object('step', p_step, 'attempt', v_loop.attempt));
+    END IF;
+END $$;
+
+-- Adds the steps of a loop's round. Each tells `advance` of its end.
+CREATE FUNCTION muster_add_round(p_tenant uuid, p_run uuid, p_loop uuid, p_round integer, p_steps json)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO agent_run (id, tenant_id, run_id, parent_id, item_index, step, position, level, kind,
+                           priority, reads, reads_input, agent, uses_model, provider, model, role,
+                           timeout_seconds, tells)
+    SELECT uuidv7(), p_tenant, p_run, p_loop, p_round, s.step, l.position, l.level, s.kind,
+           LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input, s.agent,
+           s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''), COALESCE(s.role, ''),
+           s.timeout_seconds, true
+      FROM run r JOIN agent_run l ON l.run_id = r.id AND l.id = p_loop,
+           json_to_recordset(p_steps) AS s (
+               step text, kind text, priority smallint, reads text[], reads_input boolean, agent text,
+               uses_model boolean, provider text, model text, role text, timeout_seconds int)
+     WHERE r.id = p_run
+    ON CONFLICT DO NOTHING
+$$;
+
+-- The loops of a run that are at work, and how the steps of their newest round stand.
+CREATE FUNCTION muster_open_loops(p_run uuid)
+RETURNS TABLE (agent_run_id uuid, step text, attempt integer, round integer, statuses jsonb)
+LANGUAGE sql AS $$
+    SELECT l.id, l.step, l.attempt, n.round,
+           (SELECT jsonb_object_agg(s.step, s.status) FROM agent_run s
+             WHERE s.run_id = p_run AND s.parent_id = l.id AND s.item_index = n.round
+               AND s.status <> 'pending')
+      FROM agent_run l
+     CROSS JOIN LATERAL (SELECT max(s.item_index) AS round FROM agent_run s
+                          WHERE s.run_id = p_run AND s.parent_id = l.id) n
+     WHERE l.run_id = p_run AND l.status = 'running' AND l.kind = 'loop'
+     ORDER BY l.position
 $$;
 
 -- Ends a run whose steps are all settled: its cost is summed up.
