@@ -19,9 +19,10 @@ class Progress:
     """How far a run is, as the database counts it.
 
     Level by level, `unsettled` has the number of unsettled steps by level and state, and
-    `statuses` those that settled without completing. For `adaptive`, `statuses` has every step
-    that is no longer pending. `judged` has the conditions that were evaluated: what they gave,
-    or the sentence why they gave nothing.
+    `statuses` those that settled without completing, and in a level with pending steps also those
+    that have completed. For `adaptive`, `statuses` has every step that is no longer pending.
+    `judged` has the conditions that were evaluated: what they gave, or the sentence why they gave
+    nothing.
     """
 
     statuses: Mapping[str, AgentRunStatus] = field(default_factory=dict)
@@ -64,10 +65,11 @@ class Decision:
 
 
 def ready(plan: Plan, progress: Progress) -> Decision:
-    """What may start now: for `adaptive` every step whose own needs allow it, else the next
-    level, once all below are settled.
+    """What may start now.
 
-    Repeating a decision is harmless: only what is still pending can be handed out or skipped.
+    For `adaptive` that is every step whose own needs allow it, else the next level, once all
+    below are settled. Repeating a decision is harmless: only what is still pending can be handed
+    out or skipped.
     """
     failed = [name for name, status in progress.statuses.items() if status in _FAILED]
     if failed and plan.failure.mode == "fail_fast":
@@ -83,9 +85,6 @@ def _adaptive(plan: Plan, progress: Progress) -> Decision:
     for step in (step for level in plan.levels for step in level):
         if step.name not in progress.statuses:
             pass_.look_at(step)
-    pass_.is_at_work |= any(
-        status not in TERMINAL_AGENT_RUN for status in progress.statuses.values()
-    )
     return pass_.decision()
 
 
@@ -117,7 +116,9 @@ class _Pass:
         self._start: list[PlannedStep] = []
         self._fail: dict[str, str] = {}
         self.skip: dict[str, str] = {}
-        self.is_at_work = False
+        self.is_at_work = any(
+            status not in TERMINAL_AGENT_RUN for status in self._statuses.values()
+        )
 
     @property
     def has_work(self) -> bool:

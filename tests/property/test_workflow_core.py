@@ -9,15 +9,11 @@ from hypothesis import strategies as st
 
 from orchestrator.core import graph
 from orchestrator.core.builder import Workflow
-from orchestrator.core.completion import Outcome, verdict
 from orchestrator.core.conditions import compile_condition
 from orchestrator.core.errors import ConditionError, SpecSyntaxError, TemplateError
 from orchestrator.core.mermaid import to_mermaid
 from orchestrator.core.parsing import spec_from_mapping, spec_to_mapping, spec_to_stored
-from orchestrator.core.plan import Plan, Progress, compile_plan, plan_from_json, plan_to_json, ready
 from orchestrator.core.retry import RetryPolicy
-from orchestrator.core.spec import WorkflowSpec
-from orchestrator.core.state import AgentRunStatus, RunStatus, is_terminal
 from orchestrator.core.template import render
 from orchestrator.core.validation import Catalog, examine
 from orchestrator.core.yaml_io import dump_text, load_text
@@ -72,12 +68,6 @@ def specs(draw: st.DrawFn) -> dict[str, object]:
         steps[name] = dict(draw(st.permutations(list(step.items()))))
     fields = {"name": "acme", "steps": steps, "description": draw(TEXT)}
     return dict(draw(st.permutations(list(fields.items()))))
-
-
-def spec_of(needs: dict[str, list[str]], **fields: object) -> WorkflowSpec:
-    agent = {"type": "prompt", "prompt": "x"}
-    steps = {name: {"needs": of_step, "agent": agent} for name, of_step in needs.items()}
-    return spec_from_mapping({"name": "acme", "steps": steps, **fields})
 
 
 @given(graphs())
@@ -205,80 +195,6 @@ def test_any_condition_gives_a_bool_or_is_refused(source: str) -> None:
 
     with suppress(ConditionError):
         assert isinstance(compile_condition(source).evaluate(context), bool)
-
-
-class Engine:
-    """The least that obeys the scheduler: rows with a state, and nothing else."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.status = dict.fromkeys((step.name for step in plan.steps), AgentRunStatus.PENDING)
-
-    def progress(self) -> Progress:
-        unsettled: dict[str, dict[str, int]] = {}
-        for step in self.plan.steps:
-            status = self.status[step.name]
-            if not is_terminal(status):
-                states = unsettled.setdefault(str(step.level), {})
-                states[status] = states.get(status, 0) + 1
-        badly = {
-            name: status
-            for name, status in self.status.items()
-            if is_terminal(status) and status is not AgentRunStatus.COMPLETED
-        }
-        return Progress.of(unsettled, badly)
-
-    def obey(self) -> bool:
-        """Whether the run has ended."""
-        decision = ready(self.plan, self.progress())
-        for name in decision.skip:
-            assert self.status[name] is AgentRunStatus.PENDING
-            self.status[name] = AgentRunStatus.SKIPPED
-        for name in decision.dispatch:
-            assert self.status[name] is AgentRunStatus.PENDING
-            needs = self.plan.step(name).needs
-            assert all(self.status[need] is AgentRunStatus.COMPLETED for need in needs)
-            self.status[name] = AgentRunStatus.RUNNING
-        if decision.stop_in_flight:
-            for name in self.running():
-                self.status[name] = AgentRunStatus.CANCELLED
-        return decision.is_settled
-
-    def running(self) -> list[str]:
-        return [n for n, status in self.status.items() if status is AgentRunStatus.RUNNING]
-
-
-@given(
-    graphs(),
-    st.sampled_from(["levels", "sequential"]),
-    st.sampled_from(["fail_fast", "partial"]),
-    st.data(),
-)
-@settings(max_examples=200)
-def test_any_graph_and_any_order_of_outcomes_settles_every_step(
-    needs: dict[str, list[str]], strategy: str, mode: str, data: st.DataObject
-) -> None:
-    spec = spec_of(needs, strategy=strategy, failure={"mode": mode})
-    engine = Engine(plan_from_json(plan_to_json(compile_plan(spec, {}))))
-    outcome = st.sampled_from(
-        [AgentRunStatus.COMPLETED, AgentRunStatus.COMPLETED, AgentRunStatus.FAILED]
-    )
-
-    for _ in range(4 * len(needs) + 4):
-        if engine.obey():
-            break
-        if engine.running() and data.draw(st.booleans()):
-            engine.status[data.draw(st.sampled_from(engine.running()))] = data.draw(outcome)
-        elif engine.running():
-            engine.status[engine.running()[0]] = data.draw(outcome)
-
-    assert all(map(is_terminal, engine.status.values()))
-    judged = verdict(
-        (Outcome(name=name, status=status) for name, status in engine.status.items()), spec.failure
-    )
-    has_failed = AgentRunStatus.FAILED in engine.status.values()
-    assert (judged.status is RunStatus.COMPLETED) == (not has_failed)
-    assert judged.reason
 
 
 @given(

@@ -1,7 +1,11 @@
 import json
+from collections.abc import Mapping
 
+import pytest
+
+from orchestrator.core.config import AgentConfig
 from orchestrator.core.parsing import spec_from_mapping
-from orchestrator.core.plan import Plan, Progress, compile_plan, plan_from_json, plan_to_json, ready
+from orchestrator.core.plan import Gate, Plan, compile_plan, plan_from_json, plan_to_json
 
 PROMPT = {"type": "prompt", "prompt": "x"}
 DIAMOND = {
@@ -13,22 +17,10 @@ DIAMOND = {
 
 
 def plan(
-    steps: dict[str, object], agents: dict[str, object] | None = None, **fields: object
+    steps: Mapping[str, object], agents: Mapping[str, AgentConfig] | None = None, **fields: object
 ) -> Plan:
     spec = spec_from_mapping({"name": "acme", "steps": steps, **fields})
     return compile_plan(spec, agents or {})
-
-
-def progress(plan: Plan, **statuses: str) -> Progress:
-    """Steps that are not named are pending."""
-    unsettled: dict[str, dict[str, int]] = {}
-    for step in plan.steps:
-        status = statuses.get(step.name, "pending")
-        if status in {"pending", "running"}:
-            states = unsettled.setdefault(str(step.level), {})
-            states[status] = states.get(status, 0) + 1
-    badly = {name: s for name, s in statuses.items() if s in {"failed", "skipped", "cancelled"}}
-    return Progress.of(unsettled, badly)
 
 
 def test_levels_strategy_puts_steps_as_early_as_their_needs_allow() -> None:
@@ -52,8 +44,15 @@ def test_sequential_strategy_follows_the_authors_order_as_far_as_needs_allow() -
     assert [step.name for step in ordered] == ["a", "b", "late"]
 
 
-def test_plan_survives_the_database() -> None:
-    compiled = plan(DIAMOND, output={"d": "${steps.d.output}"}, failure={"mode": "partial"})
+@pytest.mark.parametrize("strategy", ["levels", "adaptive"])
+def test_plan_survives_the_database(strategy: str) -> None:
+    compiled = plan(
+        DIAMOND,
+        strategy=strategy,
+        output={"d": "${steps.d.output}"},
+        failure={"mode": "partial"},
+        defaults={"retry": {"attempts": 2}},
+    )
 
     assert plan_from_json(json.loads(json.dumps(plan_to_json(compiled)))) == compiled
 
@@ -102,74 +101,105 @@ def test_reads_name_the_steps_whose_outputs_are_used() -> None:
     assert compiled.output_reads == ("a", "b")
 
 
-def test_first_level_starts_a_run() -> None:
-    compiled = plan(DIAMOND)
-
-    assert ready(compiled, progress(compiled)).dispatch == ("a",)
-
-
-def test_next_level_starts_most_urgent_first_once_the_one_before_is_settled() -> None:
-    compiled = plan(DIAMOND)
-
-    decision = ready(compiled, progress(compiled, a="completed"))
-
-    assert (decision.dispatch, decision.level) == (("c", "b"), 1)
-
-
-def test_run_waits_while_a_level_is_at_work() -> None:
-    compiled = plan(DIAMOND)
-
-    decision = ready(compiled, progress(compiled, a="completed", b="running", c="completed"))
-
-    assert not decision.dispatch
-    assert not decision.is_settled
-
-
-def test_run_is_settled_when_every_step_is() -> None:
-    compiled = plan(DIAMOND)
-
-    assert ready(compiled, progress(compiled, **dict.fromkeys("abcd", "completed"))).is_settled
-
-
-def test_fail_fast_skips_what_is_left_and_stops_what_works() -> None:
-    compiled = plan(DIAMOND)
-
-    decision = ready(compiled, progress(compiled, a="completed", b="failed", c="running"))
-
-    assert decision.skip == {"d": "`b` failed, and the workflow fails fast"}
-    assert decision.stop_in_flight
-    assert not decision.is_settled
-
-
-def test_partial_mode_skips_all_that_hangs_on_a_failure_and_goes_on_with_the_rest() -> None:
+def test_condition_names_the_steps_that_it_reads() -> None:
     steps = {
         "a": {"agent": PROMPT},
-        "ok": {"agent": PROMPT},
         "b": {"needs": ["a"], "agent": PROMPT},
-        "c": {"needs": ["b"], "agent": PROMPT},
-        "d": {"needs": ["ok"], "agent": PROMPT},
+        "c": {"needs": ["b"], "agent": PROMPT, "when": "steps.b.output > steps.a.output"},
     }
-    compiled = plan(steps, failure={"mode": "partial"})
 
-    decision = ready(compiled, progress(compiled, a="failed", ok="completed"))
-    later = ready(
-        compiled, progress(compiled, a="failed", ok="completed", b="skipped", d="completed")
+    step = plan(steps).step("c")
+
+    assert (step.when, step.when_reads) == ("steps.b.output > steps.a.output", ("a", "b"))
+
+
+def test_delay_is_planned_in_seconds_and_takes_no_model() -> None:
+    step = plan({"pause": {"delay": "2m"}}).step("pause")
+
+    assert (step.kind, step.delay_seconds, step.uses_model) == ("delay", 120, False)
+
+
+def adaptive(**steps: Mapping[str, object]) -> Plan:
+    return plan(
+        {name: {"agent": PROMPT, **step} for name, step in steps.items()}, strategy="adaptive"
     )
 
-    assert (decision.dispatch, decision.skip) == (
-        ("d",),
-        {"b": "It needs `a`, which did not complete"},
-    )
-    assert later.skip == {"c": "It needs `b`, which did not complete"}
-    assert later.is_settled
+
+def exit_gate(compiled: Plan) -> Gate:
+    return compiled.gates[-1]
 
 
-def test_budget_that_ran_out_counts_as_failed() -> None:
+def test_only_the_adaptive_strategy_counts() -> None:
     compiled = plan(DIAMOND)
 
-    decision = ready(
-        compiled, Progress.of({"1": {"pending": 2}, "2": {"pending": 1}}, {"a": "budget_exceeded"})
+    assert not compiled.gates
+    assert not any(step.next_steps or step.gates or step.tells for step in compiled.steps)
+
+
+def test_step_with_a_single_need_is_started_by_it_without_a_gate() -> None:
+    compiled = adaptive(a={}, b={"needs": ["a"]}, c={"needs": ["a"]})
+
+    assert compiled.step("a").next_steps == ("b", "c")
+    assert compiled.step("a").gates == ()
+    assert len(compiled.gates) == 1
+
+
+def test_steps_that_need_the_same_share_a_gate_in_whatever_order_they_name_it() -> None:
+    compiled = adaptive(a={}, b={}, c={"needs": ["a", "b"]}, d={"needs": ["b", "a"]})
+
+    assert compiled.gates[0] == Gate(number=0, needs=2, steps=("c", "d"))
+    assert compiled.step("a").gates == compiled.step("b").gates == (0,)
+    assert compiled.step("a").next_steps == ()
+
+
+def test_last_gate_counts_the_exits_and_asks() -> None:
+    compiled = adaptive(a={}, b={"needs": ["a"]}, alone={})
+
+    assert exit_gate(compiled) == Gate(number=0, needs=2, steps=(), tells=True)
+    assert [step.name for step in compiled.steps if step.gates] == ["b", "alone"]
+
+
+def test_dense_levels_take_edges_by_the_number_of_steps_not_of_pairs() -> None:
+    def level(number: int) -> list[str]:
+        return [f"l{number}_{index}" for index in range(100)]
+
+    compiled = adaptive(
+        **{name: {} for name in level(0)}, **{name: {"needs": level(0)} for name in level(1)}
     )
 
-    assert decision.is_settled
-    assert set(decision.skip) == {"b", "c", "d"}
+    lowered = sum(len(step.gates) for step in compiled.steps)
+    started = sum(len(gate.steps) for gate in compiled.gates)
+    assert lowered + started == 100 + 100 + len(compiled.exits)
+    assert [gate.needs for gate in compiled.gates] == [100, 100]
+
+
+@pytest.mark.parametrize("follower", [{"when": "input.go"}, {"delay": "1m", "agent": None}])
+def test_need_asks_for_advance_where_counting_does_not_tell_whether_its_follower_starts(
+    follower: dict[str, object],
+) -> None:
+    written = {key: value for key, value in {"agent": PROMPT, **follower}.items() if value}
+    single = plan({"a": {"agent": PROMPT}, "z": {"needs": ["a"], **written}}, strategy="adaptive")
+    both = plan(
+        {"a": {"agent": PROMPT}, "b": {"agent": PROMPT}, "z": {"needs": ["a", "b"], **written}},
+        strategy="adaptive",
+    )
+
+    assert (single.step("a").tells, single.step("a").next_steps) == (True, ())
+    assert not both.step("a").tells
+    assert both.gates[0] == Gate(number=0, needs=2, steps=(), tells=True)
+
+
+def test_gate_starts_its_plain_steps_and_asks_for_the_others() -> None:
+    compiled = adaptive(
+        a={}, b={}, plain={"needs": ["a", "b"]}, asked={"needs": ["a", "b"], "when": "input.go"}
+    )
+
+    assert compiled.gates[0] == Gate(number=0, needs=2, steps=("plain",), tells=True)
+
+
+def test_every_need_of_a_join_any_asks_for_advance() -> None:
+    compiled = adaptive(a={}, b={}, z={"needs": ["a", "b"], "join": "any"})
+
+    assert compiled.step("a").tells
+    assert compiled.step("b").tells
+    assert not compiled.step("z").tells
