@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal
@@ -116,9 +116,7 @@ class Plan:
     gates: tuple[Gate, ...] = ()
 
     def step(self, name: str) -> PlannedStep:
-        """The step of a name, or of an agent run's place: `section[3]` is an item of the map
-        `section`, and `polish[1].write` a step in a round of the loop `polish`.
-        """
+        """The step of a name, or of an agent run's place (see `core.places`)."""
         outer, _, inner = name.partition(".")
         step = self._by_name[outer.partition("[")[0]]
         return step.loop.body.step(inner) if inner and step.loop else step
@@ -144,6 +142,10 @@ class Plan:
                 found.append([])
             found[step.level].append(step)
         return tuple(map(tuple, found))
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._by_name.keys()
 
     @cached_property
     def _by_name(self) -> dict[str, PlannedStep]:
@@ -222,9 +224,7 @@ def _planned(
     )
 
 
-def _looped(
-    loop: LoopSpec, *, spec: WorkflowSpec, agents: Mapping[str, AgentConfig]
-) -> LoopPlan:
+def _looped(loop: LoopSpec, *, spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> LoopPlan:
     needs = {step.name: step.needs for step in loop.steps}
     level_of = _levels(needs, strategy="adaptive")
     exits = tuple(graph.exit_steps(needs))

@@ -21,7 +21,6 @@ NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "defaults": (("fallback", _ANY), ("max_cost_usd", _ANY)),
     "step": (
         ("workflow", _ANY),
-        ("loop", _ANY),
         ("optional", True),
         ("fallback", _ANY),
         ("max_cost_usd", _ANY),

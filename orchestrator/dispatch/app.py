@@ -12,7 +12,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.signals import after_task_publish, before_task_publish
 from celery.utils import uuid
-from kombu import Producer
+from kombu.messaging import Producer
 
 _batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
 # Sent on in portions, so that workers begin while the rest of a wide level is being written.

@@ -19,8 +19,10 @@ log = structlog.get_logger(__name__)
 
 
 def publish(hints: Iterable[RunHints]) -> None:
-    """Everything in one pipeline: a level as a chord whose body is `advance` (a level of one is
-    a chain), other agent runs as a group, and `advance` on its own.
+    """Everything of a run in one pipeline.
+
+    A level goes as a chord whose body is `advance` (a level of one as a chain), other agent runs
+    as a group, and `advance` on its own.
     """
     for run in hints:
         with _hinting(run.run_id), app.batch():

@@ -24,8 +24,10 @@ GRACE = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Held for one attempt. `lost` is set once the row is somebody else's: send nothing more.
-    `stopping` is set once its run is to end: cut short what is under way, and report.
+    """Held for one attempt.
+
+    `lost` is set once the row is somebody else's: send nothing more. `stopping` is set once its
+    run is to end: cut short what is under way, and report.
     """
 
     agent_run_id: UUID

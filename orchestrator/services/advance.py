@@ -1,7 +1,7 @@
 """Moves a run on: the one place that decides what may start and when a run has ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,8 @@ from orchestrator.core.errors import ConditionError, MapError, TemplateError
 from orchestrator.core.hints import hints_of
 from orchestrator.core.mapping import Item, gathered, items_of
 from orchestrator.core.output import Output, assemble
-from orchestrator.core.plan import Plan, PlannedStep
+from orchestrator.core.places import Scope, Surroundings
+from orchestrator.core.plan import LoopPlan, Plan, PlannedStep
 from orchestrator.core.scheduling import Decision, Progress, ready
 from orchestrator.core.spec import MapSpec
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
@@ -42,6 +43,13 @@ _OPEN_MAPS = "SELECT * FROM muster_open_maps(%s)"
 _ITEMS = """
 SELECT status, status_reason, output FROM agent_run
  WHERE run_id = %s AND parent_id = %s ORDER BY item_index
+"""
+_BEGIN_LOOP = "SELECT muster_begin_loop(%s, %s, %s)"
+_ADD_ROUND = "SELECT muster_add_round(%s, %s, %s, %s, %s)"
+_OPEN_LOOPS = "SELECT * FROM muster_open_loops(%s)"
+_REASONS = """
+SELECT step, status, status_reason FROM agent_run
+ WHERE run_id = %s AND parent_id = %s AND item_index = %s ORDER BY finished_at
 """
 _OUTCOMES = """
 SELECT step, status, status_reason FROM agent_run WHERE run_id = %s AND parent_id IS NULL
@@ -93,14 +101,15 @@ class _Advance:
             self._call(_STOP, AgentRunStatus.CANCELLED, str(error))
             self._call(_FINISH, RunStatus.FAILED, str(error), None)
             return False
-        if self._end_maps(plan):
+        if self._end_maps(plan) or self._drive_loops(plan):
             return True
         progress = Progress.of(begun["statuses"], begun["unsettled"], self.judged)
         return self._act(plan, ready(plan, progress))
 
     def _act(self, plan: Plan, decision: Decision) -> bool:
+        scope = Scope(plan)
         if decision.judge:
-            self._judge(plan, decision.judge)
+            self._judge(scope, decision.judge)
             return True
         if decision.stop:
             if not self._call_back(AgentRunStatus.SKIPPED, decision.stop):
@@ -113,36 +122,41 @@ class _Advance:
         if decision.is_settled:
             self._finish(plan)
             return False
-        if not all([self._begin(plan, plan.step(name)) for name in decision.wait]):
+        # All of them, whatever comes of the first.
+        goes_on = [self._begin(scope, plan.step(name)) for name in decision.wait]
+        if not all(goes_on):
             return True
         self._dispatch(plan, decision)
         return False
 
-    def _begin(self, plan: Plan, step: PlannedStep) -> bool:
-        """Let a delay, an approval or a map begin; false if it has ended at once."""
+    def _begin(self, scope: Scope, step: PlannedStep) -> bool:
+        """Let what no worker takes begin; false if there is more to do about it at once."""
+        place = scope.place(step.name)
         try:
             if step.map is not None:
-                return self._begin_map(plan, step, step.map)
+                return self._begin_map(scope, step, step.map)
             if step.approval is not None:
+                context = self._context(scope, step.reads, step.previous_reads)
                 approvals.ask(
-                    self.connection,
-                    self.tenant_id,
-                    self.run_id,
-                    step=step,
-                    context=self._context(step.reads),
+                    *(self.connection, self.tenant_id, self.run_id),
+                    step=replace(step, name=place),
+                    context=context,
                 )
                 return True
         except (MapError, TemplateError) as error:
-            self._settle(AgentRunStatus.FAILED, {step.name: str(error)}, code=error.code)
+            self._settle(AgentRunStatus.FAILED, {place: str(error)}, code=error.code)
             return False
-        self._call(_WAIT, step.name, WaitingReason.DELAY, float(step.delay_seconds))
+        if step.loop is not None:
+            self._call(_BEGIN_LOOP, place)
+            return False
+        self._call(_WAIT, place, WaitingReason.DELAY, float(step.delay_seconds))
         return True
 
-    def _begin_map(self, plan: Plan, step: PlannedStep, spec: MapSpec) -> bool:
-        items = items_of(spec, self._context(step.map_reads))
-        most = window_of(plan)
+    def _begin_map(self, scope: Scope, step: PlannedStep, spec: MapSpec) -> bool:
+        items = items_of(spec, self._context(scope, step.map_reads, step.previous_reads))
+        most = window_of(scope.plan)
         parallel = min(spec.parallel or most, most)
-        self.hints += self._call(_BEGIN_MAP, step.name, Json(items), parallel)
+        self.hints += self._call(_BEGIN_MAP, scope.place(step.name), Json(items), parallel)
         return bool(items)
 
     def _end_maps(self, plan: Plan) -> bool:
@@ -168,8 +182,11 @@ class _Advance:
         try:
             outcome = {"status": AgentRunStatus.COMPLETED, "output": gathered(spec, items)}
         except MapError as error:
-            told = {"code": error.code, "message": str(error)}
-            outcome = {"status": AgentRunStatus.FAILED, "reason": str(error), "error": told}
+            outcome = _failed(error.code, str(error))
+        self._end(row, **outcome)
+
+    def _end(self, row: Row, **outcome: Any) -> None:
+        """End an agent run that stands for others."""
         self.hints += finish_within(
             self.connection,
             Finish(
@@ -179,6 +196,75 @@ class _Advance:
                 **outcome,
             ),
         )
+
+    def _drive_loops(self, plan: Plan) -> bool:
+        """Take every loop that is at work a step further; true if more follows at once."""
+        loops = rows(self.connection, _OPEN_LOOPS, [self.run_id])
+        # All of them, whatever comes of the first.
+        changed = [self._drive_loop(plan, row) for row in loops]
+        return any(changed)
+
+    def _drive_loop(self, plan: Plan, row: Row) -> bool:
+        loop = plan.step(row["step"]).loop
+        if loop is None:
+            return False
+        if row["round"] is None:
+            return self._add_round(row, loop, number=0)
+        scope = Scope(loop.body, Surroundings(row["step"], row["round"]))
+        progress = Progress.of(scope.named(row["statuses"] or {}), None, scope.named(self.judged))
+        decision = ready(loop.body, progress)
+        if decision.is_settled and not decision.skip:
+            return self._end_round(row, loop, scope)
+        return self._act_in_round(scope, decision)
+
+    def _act_in_round(self, scope: Scope, decision: Decision) -> bool:
+        if decision.judge:
+            self._judge(scope, decision.judge)
+            return True
+        self._settle(AgentRunStatus.SKIPPED, scope.placed(decision.skip))
+        self._settle(AgentRunStatus.FAILED, scope.placed(decision.fail))
+        goes_on = [self._begin(scope, scope.plan.step(name)) for name in decision.wait]
+        if decision.dispatch:
+            places = [scope.place(name) for name in decision.dispatch]
+            self.hints += self._call(_QUEUE_STEPS, places)
+        return bool(decision.skip or decision.fail) or not all(goes_on)
+
+    def _add_round(self, row: Row, loop: LoopPlan, *, number: int) -> bool:
+        scope = Scope(loop.body, Surroundings(row["step"], number))
+        steps = [scope.row(step) for step in loop.body.steps]
+        self._call(_ADD_ROUND, row["agent_run_id"], number, Json(steps))
+        return True
+
+    def _end_round(self, row: Row, loop: LoopPlan, scope: Scope) -> bool:
+        """The round is over: the loop ends, or goes into its next round."""
+        outcome = self._outcome_of_round(row, loop, scope)
+        if outcome is None:
+            return self._add_round(row, loop, number=row["round"] + 1)
+        self._end(row, **outcome)
+        return True
+
+    def _outcome_of_round(self, row: Row, loop: LoopPlan, scope: Scope) -> dict[str, Any] | None:
+        """How the loop ends with this round, or None if another follows."""
+        number = row["round"] + 1
+        arguments = [self.run_id, row["agent_run_id"], row["round"]]
+        for step in rows(self.connection, _REASONS, arguments):
+            if step["status"] not in {AgentRunStatus.COMPLETED, AgentRunStatus.SKIPPED}:
+                why = f": {step['status_reason']}" if step["status_reason"] else ""
+                name = scope.name(step["step"])
+                return _failed("loop_failed", f"Round {number}: `{name}` {step['status']}{why}")
+        context = self._context(scope, loop.until_reads, loop.until_reads)
+        agreed = _holds(loop.until, context)
+        if isinstance(agreed, str):
+            return _failed(ConditionError.code, agreed)
+        if not agreed and number < loop.max_rounds:
+            return None
+        if not agreed and loop.on_exhausted == "fail":
+            told = f"Its condition `{loop.until}` did not hold within {number} rounds"
+            return _failed("loop_exhausted", told)
+        output = self._output(scope)
+        if output.problem:
+            return _failed(TemplateError.code, output.problem)
+        return {"status": AgentRunStatus.COMPLETED, "output": output.value}
 
     def _dispatch(self, plan: Plan, decision: Decision) -> None:
         if not decision.dispatch:
@@ -200,18 +286,30 @@ class _Advance:
             why = list(reasons.values())
             self.hints += self._call(_SETTLE, status, list(reasons), why, code)
 
-    def _judge(self, plan: Plan, names: Sequence[str]) -> None:
-        """Evaluate the conditions of steps, once: what they give is acted on in this transaction."""
-        steps = [plan.step(name) for name in names]
-        context = self._context({need for step in steps for need in step.when_reads})
+    def _judge(self, scope: Scope, names: Sequence[str]) -> None:
+        """Evaluate the conditions of steps, once: this transaction acts on what they give."""
+        steps = [scope.plan.step(name) for name in names]
+        read = {need for step in steps for need in step.when_reads}
+        context = self._context(scope, read, read)
         for step in steps:
-            self.judged[step.name] = _holds(step.when or "", context)
+            self.judged[scope.place(step.name)] = _holds(step.when or "", context)
 
-    def _context(self, read: Iterable[str]) -> dict[str, Any]:
+    def _context(
+        self, scope: Scope, read: Iterable[str], previous: Iterable[str] = ()
+    ) -> dict[str, Any]:
         """The run's input and the outputs of some steps, as templates and conditions see them."""
-        outputs = rows(self.connection, _OUTPUTS, [self.run_id, list(read)])
-        steps = {row["step"]: {"output": row["output"]} for row in outputs}
-        return {"input": self._input(), "steps": steps}
+        return {
+            "input": self._input(),
+            **scope.around.variables(self._outputs(scope, read, previous)),
+        }
+
+    def _outputs(
+        self, scope: Scope, read: Iterable[str], previous: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """Outputs by the place that they come from."""
+        places = scope.places(read, previous)
+        found = rows(self.connection, _OUTPUTS, [self.run_id, places])
+        return {row["step"]: row["output"] for row in found}
 
     def _stop(self, begun: Row) -> bool:
         if not self._call_back(AgentRunStatus.CANCELLED, begun["stop_reason"]):
@@ -224,7 +322,7 @@ class _Advance:
 
     def _finish(self, plan: Plan) -> None:
         ended = self._verdict(plan)
-        output = self._output(plan)
+        output = self._output(Scope(plan))
         reason = f"{ended.reason}. {output.problem}" if output.problem else ended.reason
         self._call(_FINISH, ended.status, reason, Json(output.value))
 
@@ -241,16 +339,21 @@ class _Advance:
         ]
         return verdict(outcomes, plan.failure)
 
-    def _output(self, plan: Plan) -> Output:
-        given = rows(self.connection, _OUTPUTS, [self.run_id, list(plan.output_reads)])
-        outputs = {row["step"]: row["output"] for row in given}
-        return assemble(plan, input=self._input(), outputs=outputs)
+    def _output(self, scope: Scope) -> Output:
+        outputs = self._outputs(scope, scope.plan.output_reads)
+        by_name = {scope.name(place): output for place, output in outputs.items()}
+        return assemble(scope.plan, input=self._input(), outputs=by_name)
 
     def _input(self) -> Any:
         return rows(self.connection, _INPUT, [self.run_id])[0]["input"]
 
     def _call(self, query: str, *arguments: Any) -> list[Row]:
         return rows(self.connection, query, [self.tenant_id, self.run_id, *arguments])
+
+
+def _failed(code: str, reason: str) -> dict[str, Any]:
+    told = {"code": code, "message": reason}
+    return {"status": AgentRunStatus.FAILED, "reason": reason, "error": told}
 
 
 def _holds(condition: str, context: Mapping[str, Any]) -> bool | str:

@@ -1,7 +1,6 @@
 """Checking, publishing and deleting workflows. Drafts are kept in `drafts`."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from agents_app.models import Agent
@@ -80,14 +79,15 @@ def _make_current(workflow: Workflow, version: WorkflowVersion) -> WorkflowVersi
 
 def _plan(spec: WorkflowSpec) -> dict[str, Any]:
     plan = compile_plan(spec, _saved_agents())
-    return plan_to_json(replace(plan, steps=tuple(map(with_platform_model, plan.steps))))
+    return plan_to_json(plan.with_steps(with_platform_model))
 
 
 def _examine(spec: Mapping[str, Any]) -> Report:
-    return examine(spec, _catalog())
+    return examine(spec, tenant_catalog())
 
 
-def _catalog() -> Catalog:
+def tenant_catalog() -> Catalog:
+    """What the workflows of the open tenant may refer to."""
     tenant = Tenant.objects.get(id=current_tenant_id())
     uses_environment = tenant.uses_environment_credentials
     return Catalog(
