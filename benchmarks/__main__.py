@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("engine",)
+BENCHMARKS = ("engine", "fanout", "critical_path", "trigger", "scale")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
