@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString
 
 from costs.core.money import usd_from_nano
 from orchestrator.models import Run
+from orchestrator.selectors.approvals import open_approvals_of
 from orchestrator.selectors.metrics import run_metrics
 from orchestrator.selectors.run_page import events_of, ledger_of, run_page
 from orchestrator.selectors.runs import runs_of
@@ -37,6 +38,8 @@ from tenants.admin_base import TenantModelAdmin, may, principal_of
 from tenants.errors import TenantSuspendedError
 from tenants.kernel.clock import now
 from tenants.roles import Scope
+
+APPROVALS_SHOWN = 10
 
 
 @admin.register(Run)
@@ -189,6 +192,7 @@ class RunAdmin(TenantModelAdmin):
             "run": run,
             "page": page,
             "actions": possible_actions(run) if may(request, Scope.RUNS_WRITE) else (),
+            "approvals": open_approvals_of(run)[:APPROVALS_SHOWN],
             "events": events_of(run),
             "ledger": ledger_of(run)[:200],
             "status_filter": request.GET.get("status", ""),

@@ -152,6 +152,16 @@ def test_member_of_two_tenants_sees_the_open_one_alone(acme: World, globex: Worl
     assert client.post(url, {"decision": "approve"}).status_code == 404
 
 
+def test_page_of_the_run_leads_to_its_question(acme: World) -> None:
+    approval = asked(acme, question="Publish <b>it</b>?")
+    run_page = reverse("admin:orchestrator_run_change", args=[approval.run_id])
+
+    shown = acme.browser().get(run_page).content.decode()
+
+    assert "Publish &lt;b&gt;it&lt;/b&gt;?" in shown
+    assert reverse("admin:orchestrator_approval_change", args=[approval.pk]) in shown
+
+
 def test_hostile_texts_are_shown_as_texts(acme: World) -> None:
     asked(acme, question="<script>alert(1)</script>", show={"x": "</pre><script>"})
 
