@@ -1,6 +1,7 @@
 """A run as a live tree in the terminal; plain lines where it is none."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from costs.core.money import format_usd
-from orchestrator.core.state import RunStatus
+from orchestrator.core.state import RunStatus, is_terminal
+from orchestrator.selectors.runs import Wait
 from orchestrator.selectors.summary import StepLine, run_state, step_lines
 from tenants.scope import tenant_scope
 
@@ -20,6 +22,7 @@ STYLES = {
     "queued": ("◦", "dim"),
     "running": ("▶", "blue"),
     "waiting": ("⏸", "yellow"),
+    "paused": ("⏸", "yellow"),
     "completed": ("✔", "green"),
     "partially_completed": ("✔", "yellow"),
     "skipped": ("⤼", "dim"),
@@ -27,36 +30,27 @@ STYLES = {
     "cancelled": ("⊘", "magenta"),
     "budget_exceeded": ("$", "dark_orange"),
 }
-_ENDED = frozenset(
-    {
-        RunStatus.COMPLETED,
-        RunStatus.PARTIALLY_COMPLETED,
-        RunStatus.FAILED,
-        RunStatus.CANCELLED,
-        RunStatus.BUDGET_EXCEEDED,
-    }
-)
 _LOOK_EVERY_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    status: str
+    status: RunStatus
     reason: str
     steps: tuple[StepLine, ...]
 
+    @property
+    def sentence(self) -> Text:
+        return Text.assemble("Run ", _badge(self.status), f" {self.reason}".rstrip())
 
-def watch(tenant_id: UUID, run_id: UUID) -> str:
-    """Show the run until it has ended; its final status. Ctrl-C leaves, the run goes on."""
+
+def watch(tenant_id: UUID, run_id: UUID) -> RunStatus:
+    """Show the run until it has ended; its final status. Ctrl-C raises, and the run goes on."""
     console = Console(stderr=True)
-    try:
-        show = _live if console.is_terminal else _lines
-        look = show(console, tenant_id, run_id)
-    except KeyboardInterrupt:
-        console.print(f"The run goes on. Its id is {run_id}; see it in the admin or over the API.")
-        return RunStatus.COMPLETED
+    show = _live if console.is_terminal else _lines
+    look = show(console, tenant_id, run_id)
     console.print(_table(look))
-    console.print(Text.assemble("Run ", _badge(look.status), f" {look.reason}".rstrip()))
+    console.print(look.sentence)
     return look.status
 
 
@@ -64,8 +58,8 @@ def _live(console: Console, tenant_id: UUID, run_id: UUID) -> _Look:
     with Live(console=console, refresh_per_second=8, transient=True) as live:
         while True:
             look = _look(tenant_id, run_id)
-            live.update(Group(_table(look), _badge(look.status)))
-            if look.status in _ENDED:
+            live.update(Group(_table(look), look.sentence))
+            if is_terminal(look.status):
                 return look
             _pause()
 
@@ -74,13 +68,40 @@ def _lines(console: Console, tenant_id: UUID, run_id: UUID) -> _Look:
     told: dict[str, str] = {}
     while True:
         look = _look(tenant_id, run_id)
-        for step in look.steps:
-            if told.get(step.name) != step.status:
-                told[step.name] = step.status
-                console.print(f"{step.name}: {step.status}")
-        if look.status in _ENDED:
+        for name, line in _news(look):
+            if told.get(name) != line:
+                told[name] = line
+                _print(console, line)
+        if is_terminal(look.status):
             return look
         _pause()
+
+
+def _print(console: Console, line: str) -> None:
+    if line:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _news(look: _Look) -> Iterator[tuple[str, str]]:
+    """A line for each step, and one for a run that stands still."""
+    for step in look.steps:
+        yield step.name, f"{step.name}: {_state(step)}"
+    yield "", f"Run paused: {look.reason}" if look.status == RunStatus.PAUSED else ""
+
+
+def _state(step: StepLine) -> str:
+    state = step.status
+    if step.wait:
+        return f"{state} {_until(step.wait)}: {step.error}".removesuffix(": ")
+    if step.status == "running" and step.attempt > 1:
+        return f"{state}, attempt {step.attempt}"
+    return state
+
+
+def _until(wait: Wait) -> str:
+    if wait.until is None:
+        return f"for {wait.what}"
+    return f"for {wait.what}, until {wait.until:%H:%M:%S} UTC"
 
 
 def _pause() -> None:
@@ -90,7 +111,7 @@ def _pause() -> None:
 def _look(tenant_id: UUID, run_id: UUID) -> _Look:
     with tenant_scope(tenant_id):
         status, reason = run_state(run_id)
-        return _Look(status=status, reason=reason, steps=tuple(step_lines(run_id)))
+        return _Look(status=RunStatus(status), reason=reason, steps=tuple(step_lines(run_id)))
 
 
 def _badge(status: str) -> Text:
@@ -102,23 +123,26 @@ def _table(look: _Look) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("Step", "State", "Model", "Worker"):
         table.add_column(heading)
-    for heading in ("Tokens in", "out", "Cost", "Time"):
+    for heading in ("Tries", "Tokens in", "out", "Cost", "Time"):
         table.add_column(heading, justify="right")
     for step in look.steps:
         table.add_row(
             step.name,
-            _badge(step.status),
+            Text.assemble(_badge(step.status), f" {step.progress}".rstrip()),
             step.model,
             step.worker,
+            str(step.attempt or ""),
             str(step.input_tokens or ""),
             str(step.output_tokens or ""),
             format_usd(step.cost_nano),
             f"{step.seconds:.1f} s" if step.seconds is not None else "",
         )
+        if step.wait:
+            table.add_row("", Text(_until(step.wait), style="yellow"))
         if step.error:
             table.add_row("", Text(step.error, style="red"))
     total_in = sum(step.input_tokens for step in look.steps)
     total_out = sum(step.output_tokens for step in look.steps)
     total = format_usd(sum(step.cost_nano for step in look.steps))
-    table.add_row("total", "", "", "", str(total_in), str(total_out), total, "", style="bold")
+    table.add_row("total", "", "", "", "", str(total_in), str(total_out), total, "", style="bold")
     return table

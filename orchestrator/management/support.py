@@ -1,18 +1,29 @@
-"""What the commands share: the tenant's scope, readable files and readable errors."""
+"""What the commands share: the tenant's scope, readable files and errors, watching a run."""
 
+import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 
+from orchestrator.core.state import RunStatus
 from orchestrator.core.yaml_io import load_text
+from orchestrator.management.live import watch
+from orchestrator.selectors.summary import run_summary
 from tenants.kernel.errors import PlatformError
 from tenants.models import Project, Tenant
 from tenants.scope import Actor, acting_as, tenant_scope
 
-EXIT_USAGE = 2
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_CODES: Final = {
+    RunStatus.COMPLETED: 0,
+    RunStatus.PARTIALLY_COMPLETED: 3,
+    RunStatus.BUDGET_EXCEEDED: 4,
+}
 
 
 @contextmanager
@@ -59,3 +70,18 @@ def readable_errors(subject: str) -> Iterator[None]:
 
 def usage(message: str) -> CommandError:
     return CommandError(message, returncode=EXIT_USAGE)
+
+
+def watch_to_the_end(command: BaseCommand, tenant: Tenant, run_id: UUID, *, as_json: bool) -> None:
+    """Show the run until it has ended, and exit as it did. Ctrl-C leaves; the run goes on."""
+    try:
+        status = watch(tenant.id, run_id)
+    except KeyboardInterrupt:
+        again = f"manage.py watch {run_id} --tenant {tenant.slug}"
+        command.stderr.write(f"The run goes on. Watch it again with: {again}", style_func=str)
+        sys.exit(EXIT_INTERRUPTED)
+    if as_json:
+        with tenant_scope(tenant.id):
+            command.stdout.write(json.dumps(run_summary(run_id)))
+    if code := EXIT_CODES.get(status, EXIT_FAILED):
+        sys.exit(code)

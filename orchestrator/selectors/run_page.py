@@ -16,7 +16,7 @@ from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
 from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
-from orchestrator.selectors.runs import Wait, reason_of, wait_of
+from orchestrator.selectors.runs import Wait, step_summaries, wait_of, with_reasons
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -96,15 +96,16 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     span = _span(run, clock)
     agent_runs = AgentRun.objects.filter(run=run)
     listed = agent_runs.filter(status=status) if status in set(AgentRunStatus) else agent_runs
-    listed = listed.order_by("position").defer(*_HEAVY).prefetch_related("attempts")
+    listed = listed.order_by("position", "id").defer(*_HEAVY).prefetch_related("attempts")
     rows = Paginator(listed, AGENT_RUNS_PAGE).get_page(page)
     shown = _select(agent_runs, step)
     totals = _totals(run, agent_runs)
     spec = parse(run.version.spec).spec
-    states = dict(agent_runs.values_list("step", "status"))
+    states = {each.name: each.status for each in step_summaries(run.pk)}
+    with_reasons([run])
     return RunPage(
         run=run,
-        reason=reason_of(run, totals.by_status),
+        reason=run.reason,
         is_live=run.status not in TERMINAL_RUN,
         elapsed_seconds=(span[1] - span[0]).total_seconds() if run.started_at else None,
         totals=totals,

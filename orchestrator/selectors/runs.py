@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from django.db.models import Case, Count, F, Min, OuterRef, QuerySet, Subquery, Sum, When
+from django.db.models import Case, Count, F, Min, OuterRef, Q, QuerySet, Subquery, Sum, When
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 
@@ -21,19 +21,8 @@ from tenants.principals import Principal
 from tenants.selectors.projects import named
 
 _A = AgentRunStatus
-# What a step with several agent runs is said to be: what still moves comes first.
-_TELLING = (
-    _A.RUNNING,
-    _A.WAITING,
-    _A.QUEUED,
-    _A.READY,
-    _A.PENDING,
-    _A.FAILED,
-    _A.BUDGET_EXCEEDED,
-    _A.CANCELLED,
-    _A.COMPLETED,
-    _A.SKIPPED,
-)
+# What a map at work is said to be: what moves comes first.
+_MOVING = (_A.RUNNING, _A.WAITING, _A.QUEUED, _A.READY)
 # What an agent run that waits for one of these waits for, in words.
 WAITS_FOR: Final[Mapping[str, str]] = {
     WaitingReason.RATE_LIMITED: "a rate limit",
@@ -73,16 +62,31 @@ class Wait:
 
 @dataclass(slots=True, kw_only=True)
 class StepSummary:
-    """`waiting` is the wait that is over first."""
+    """A step with its agent runs: its own, or those of a map's items.
+
+    `waiting` is the wait that is over first.
+    """
 
     name: str
+    own_status: str
     counts: dict[str, int] = field(default_factory=dict)
     waiting: Wait | None = None
     cost_nano: int = 0
 
     @property
     def status(self) -> str:
-        return next(status for status in _TELLING if status in self.counts)
+        """That of its agent run; while a map is at work, what its items tell."""
+        if self.own_status != _A.RUNNING:
+            return self.own_status
+        return next((status for status in _MOVING if status in self.counts), self.own_status)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        status, until = row["status"], row["until"]
+        self.counts[status] = self.counts.get(status, 0) + row["count"]
+        self.cost_nano += row["cost"]
+        is_first = self.waiting is None or self.waiting.until is None
+        if status == _A.WAITING and (is_first or (until and until < self.waiting.until)):
+            self.waiting = Wait(reason=row["waiting_for"], until=until)
 
 
 def runs_of(principal: Principal) -> QuerySet[Run]:
@@ -162,22 +166,20 @@ def _cost_so_far() -> Any:
 
 def step_summaries(run_id: UUID) -> list[StepSummary]:
     """The run's steps in their order, each with what its agent runs came to."""
-    rows = (
-        AgentRun.objects.filter(run_id=run_id)
-        .values("step", "status", "waiting_for")
-        .annotate(
-            count=Count("id"), cost=Sum("cost_nano"), place=Min("position"), until=Min("due_at")
-        )
-        # Of a step's waits the last to be met here is the first to be over.
-        .order_by("place", F("until").desc(nulls_first=True))
-    )
-    steps: dict[str, StepSummary] = {}
-    for row in rows:
-        step = steps.setdefault(row["step"], StepSummary(name=row["step"]))
-        step.counts[row["status"]] = step.counts.get(row["status"], 0) + row["count"]
-        step.cost_nano += row["cost"]
-        if row["status"] == _A.WAITING:
-            step.waiting = Wait(reason=row["waiting_for"], until=row["until"])
+    own = AgentRun.objects.filter(run_id=run_id, parent_id=None).order_by("position")
+    steps: dict[UUID, StepSummary] = {}
+    for row in own.values(
+        "id", "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
+    ):
+        step = StepSummary(name=row["step"], own_status=row["status"])
+        if row["kind"] != "map":
+            step.add({**row, "count": 1})
+        steps[row["id"]] = step
+    items = AgentRun.objects.filter(run_id=run_id, parent_id__isnull=False).order_by()
+    for row in items.values("parent_id", "status", "waiting_for").annotate(
+        count=Count("id"), cost=Sum("cost_nano"), until=Min("due_at")
+    ):
+        steps[row["parent_id"]].add(row)
     return list(steps.values())
 
 
@@ -236,10 +238,18 @@ def _counted(steps: int) -> str:
 def _steps_by_status(run_ids: Collection[UUID]) -> dict[UUID, dict[str, int]]:
     if not run_ids:
         return {}
-    rows = AgentRun.objects.filter(run_id__in=run_ids).order_by().values_list("run_id", "status")
+    rows = AgentRun.objects.filter(run_id__in=run_ids).order_by()
     counts: dict[UUID, dict[str, int]] = {}
-    for run_id, status, count in rows.annotate(Count("id")):
+    steps = rows.filter(parent_id=None).values_list("run_id", "status")
+    for run_id, status, count in steps.annotate(Count("id")):
         counts.setdefault(run_id, {})[status] = count
+    # A map is at work as a whole, but waits if that is all that its items do.
+    maps = rows.filter(parent_id__isnull=False, status__in=_MOVING).values("run_id", "parent_id")
+    waits = Count("id", filter=Q(status=_A.WAITING))
+    for row in maps.annotate(moving=Count("id"), waits=waits).filter(moving=F("waits")):
+        of_run = counts[row["run_id"]]
+        of_run[_A.RUNNING] -= 1
+        of_run[_A.WAITING] = of_run.get(_A.WAITING, 0) + 1
     return counts
 
 
@@ -264,5 +274,5 @@ def agent_runs_of(
 
 def graph_of(run: Run) -> str:
     """The run's graph as Mermaid text, coloured by state."""
-    states = dict(AgentRun.objects.filter(run=run).values_list("step", "status"))
+    states = {step.name: step.status for step in step_summaries(run.pk)}
     return to_mermaid(spec_from_mapping(run.version.spec), states=states)

@@ -1,21 +1,31 @@
 """A run in short: for the terminal, and as the one JSON object that scripts read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from costs.core.money import format_usd
+from orchestrator.core.state import TERMINAL_AGENT_RUN
 from orchestrator.models import AgentRun, Run
+from orchestrator.selectors.runs import StepSummary, Wait, step_summaries, with_reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLine:
-    """`seconds` runs on while the step does; None before it has begun."""
+    """`seconds` runs on while the step does; None before it has begun.
+
+    `progress` is how many of a map's items have ended, such as 3/5.
+    """
 
     name: str
     status: str
+    progress: str
+    attempt: int
+    wait: Wait | None
     model: str
     worker: str
     input_tokens: int
@@ -27,12 +37,23 @@ class StepLine:
 
 def run_state(run_id: UUID) -> tuple[str, str]:
     """Status, and the sentence why."""
-    return Run.objects.values_list("status", "status_reason").get(id=run_id)
+    fields = ("status", "status_reason", "stop_wanted", "stop_reason")
+    (run,) = with_reasons([Run.objects.only(*fields).get(id=run_id)])
+    return run.status, run.reason  # type: ignore[attr-defined]  # put there just now
 
 
 def step_lines(run_id: UUID) -> list[StepLine]:
-    rows = AgentRun.objects.filter(run_id=run_id).order_by("position")
-    return [_line(row) for row in rows.defer("prompt", "output")]
+    """One for each step; a map's items are counted together."""
+    summaries = step_summaries(run_id)
+    rows = AgentRun.objects.filter(run_id=run_id)
+    own = {row.step: row for row in rows.filter(parent_id=None).defer("prompt", "output")}
+    items = {row["parent_id"]: row for row in _of_items(rows)}
+    return [_line(step, own[step.name], items.get(own[step.name].id)) for step in summaries]
+
+
+def _of_items(rows: QuerySet[AgentRun]) -> QuerySet[AgentRun, dict[str, Any]]:
+    sums = {name: Sum(name) for name in ("input_tokens", "output_tokens")}
+    return rows.filter(parent_id__isnull=False).order_by().values("parent_id").annotate(**sums)
 
 
 def run_summary(run_id: UUID) -> dict[str, Any]:
@@ -43,7 +64,7 @@ def run_summary(run_id: UUID) -> dict[str, Any]:
     return {
         "run_id": str(run.id),
         "status": run.status,
-        "steps": {agent.step: agent.status for agent in agents},
+        "steps": {agent.step: agent.status for agent in agents if agent.parent_id is None},
         "llm_calls": sum(agent.llm_calls for agent in agents),
         "input_tokens": sum(agent.input_tokens for agent in agents),
         "output_tokens": sum(agent.output_tokens for agent in agents),
@@ -55,15 +76,20 @@ def run_summary(run_id: UUID) -> dict[str, Any]:
     }
 
 
-def _line(row: AgentRun) -> StepLine:
+def _line(step: StepSummary, row: AgentRun, items: Mapping[str, Any] | None) -> StepLine:
+    ended = sum(count for status, count in step.counts.items() if status in TERMINAL_AGENT_RUN)
+    tokens = items or {"input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
     return StepLine(
         name=row.step,
-        status=row.status,
+        status=step.status,
+        progress=f"{ended}/{sum(step.counts.values())}" if items else "",
+        attempt=row.attempt,
+        wait=step.waiting,
         model=row.model,
         worker=row.worker.partition("@")[0],
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        cost_nano=row.cost_nano,
+        input_tokens=tokens["input_tokens"],
+        output_tokens=tokens["output_tokens"],
+        cost_nano=step.cost_nano,
         seconds=_seconds(row.started_at, row.finished_at or timezone.now()),
         error=(row.error or {}).get("message", ""),
     )

@@ -1,24 +1,19 @@
 import json
 from argparse import ArgumentParser
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import BaseCommand
 
-from orchestrator.management.live import watch
 from orchestrator.management.support import (
     command_scope,
     project_by_slug,
     read_spec_file,
     readable_errors,
     usage,
+    watch_to_the_end,
 )
-from orchestrator.selectors.summary import run_summary
 from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import publish_spec
-from tenants.scope import tenant_scope
-
-EXIT_CODES = {"completed": 0, "partially_completed": 3, "budget_exceeded": 4}
 
 
 class Command(BaseCommand):
@@ -46,16 +41,7 @@ class Command(BaseCommand):
         if options["detach"]:
             self.stdout.write(str(run.id))
             return
-        self._watch(tenant.id, run.id, as_json=options["json"])
-
-    def _watch(self, tenant_id: UUID, run_id: UUID, *, as_json: bool) -> None:
-        status = watch(tenant_id, run_id)
-        if as_json:
-            with tenant_scope(tenant_id):
-                self.stdout.write(json.dumps(run_summary(run_id)))
-        code = EXIT_CODES.get(status, 1)
-        if code:
-            raise SystemExit(code)
+        watch_to_the_end(self, tenant, run.id, as_json=options["json"])
 
 
 def _input(options: dict[str, Any]) -> dict[str, Any]:
