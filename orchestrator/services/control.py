@@ -24,6 +24,7 @@ _PAST: Final = {
     "resume": "resumed",
     "cancel": "cancelled",
     "retry": "retried",
+    "replay": "replayed",
 }
 _STOP = "SELECT muster_stop_run(%s, %s, %s, %s)"
 _PAUSE = "SELECT muster_pause_run(%s, %s, %s)"
@@ -86,14 +87,14 @@ def _change(run: Run, action: str, query: str, *arguments: Any) -> None:
         found = Run.objects.select_for_update(no_key=True).only("status", "stop_wanted")
         fresh = found.get(id=run.id)
         if action not in possible_actions(fresh):
-            raise RunStateError(action, _state_of(fresh))
+            raise RunStateError(action, state_of(fresh))
         with connection.cursor() as cursor:
             cursor.execute(query, [tenant_id, run.id, *arguments])
         note(f"run.{_PAST[action]}", object_type="run", object_id=run.id)
         transaction.on_commit(lambda: publish_advance(tenant_id, run.id))
 
 
-def _state_of(run: Run) -> str:
+def state_of(run: Run) -> str:
     if not run.stop_wanted:
         return run.status.replace("_", " ")
     return "being cancelled" if run.stop_wanted == RunStatus.CANCELLED else "being stopped"
