@@ -20,11 +20,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from costs.core.money import usd_from_nano
+from orchestrator.core.state import RunStatus
 from orchestrator.models import Run
 from orchestrator.selectors.approvals import open_approvals_of
 from orchestrator.selectors.metrics import run_metrics
 from orchestrator.selectors.run_page import events_of, ledger_of, run_page
-from orchestrator.selectors.runs import runs_of
+from orchestrator.selectors.runs import reason_of, runs_of
 from orchestrator.services.control import (
     RunStateError,
     cancel_run,
@@ -209,7 +210,9 @@ class RunAdmin(TenantModelAdmin):
 
     @admin.display(description="Why")
     def why(self, run: Run) -> SafeString:
-        return quoted(run.status_reason[:120])
+        # How far a run is stands on its page; here it would be counted for every line.
+        is_plainly_running = run.status == RunStatus.RUNNING and not run.stop_wanted
+        return quoted("" if is_plainly_running else reason_of(run, {})[:120])
 
     @admin.display(description="Cost")
     def cost_shown(self, run: Run) -> str:

@@ -142,9 +142,9 @@ def test_interrupt_leaves_and_says_how_to_watch_again(acme: World, tmp_path: Pat
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
 
+    assert first.startswith("a: "), first + rest
     with acme.scope():
         run = Run.objects.get()
-    assert first.startswith("a: ")
     assert process.returncode == 130
     assert f"manage.py watch {run.id} --tenant {slug}" in rest
     assert "Traceback" not in rest
