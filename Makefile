@@ -8,7 +8,8 @@ ON_TEST_SERVERS := DJANGO_SETTINGS_MODULE=orchestrator.settings.test $(EMBEDDED)
 
 .DEFAULT_GOAL := help
 .PHONY: help install setup demo up down status worker control web flower migrate \
-        test test-all unit e2e browser load check lint format types imports migrations schema bench
+        test test-all unit e2e browser load check lint format types imports migrations schema bench \
+        chaos
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -74,6 +75,9 @@ load: setup ## Prints figures
 bench: setup ## All benchmarks (BENCH=name: one)
 	@$(PY) -m benchmarks $(BENCH)
 
+chaos: setup ## A storm of faults over everything, and a verdict (ARGS="--short --seed 7")
+	@$(PY) manage.py chaos $(ARGS)
+
 # --- check ---
 
 check: lint types imports migrations schema ## What every change has to pass
@@ -87,7 +91,7 @@ format: setup ## Format the code and mend what can be mended
 	@$(PY) -m ruff format .
 
 types: setup ## Static types
-	@$(PY) -m mypy $(PACKAGES)
+	@$(PY) -m mypy $(PACKAGES) chaos
 
 imports: setup ## Who may import whom
 	@$(PY) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"

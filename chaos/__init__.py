@@ -1,0 +1,1 @@
+"""A storm over real processes, and a verdict on what is left: see CONTRIBUTING.md."""

@@ -1,0 +1,116 @@
+"""What is left after the storm: the rows, the provider's log, who died when, what Redis keeps."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+import redis
+from psycopg.rows import dict_row
+
+from chaos.crew import Member
+from chaos.provider import Entry
+from chaos.traffic import Started
+
+Row = dict[str, Any]
+
+_RUNS: Final = "SELECT *, extract(epoch FROM finished_at)::float AS ended FROM run"
+_AGENT_RUNS: Final = "SELECT * FROM agent_run ORDER BY run_id, position"
+_ATTEMPTS: Final = """
+SELECT *, extract(epoch FROM started_at)::float AS began,
+       extract(epoch FROM finished_at)::float AS ended
+  FROM attempt ORDER BY agent_run_id, number
+"""
+_CALLS: Final = """
+SELECT *, extract(epoch FROM created_at)::float AS began,
+       extract(epoch FROM ended_at)::float AS ended
+  FROM llm_call ORDER BY agent_run_id, created_at
+"""
+_ENTRIES: Final = "SELECT call_id, kind, amount_nano FROM cost_entry ORDER BY at"
+_EVENTS: Final = """
+SELECT id, run_id, agent_run_id, type, data, extract(epoch FROM at)::float AS at
+  FROM run_event ORDER BY id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """Keys of Redis that never expire, by type, and channels that somebody listens to."""
+
+    keys: Mapping[str, str]
+    channels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    started: Sequence[Started]
+    accepted: Mapping[tuple[UUID, str], int]
+    runs: Mapping[UUID, Row]
+    agent_runs: Mapping[UUID, Sequence[Row]]  # by run
+    attempts: Mapping[UUID, Sequence[Row]]  # by agent run, in order
+    calls: Mapping[UUID, Sequence[Row]]  # by agent run, in order
+    entries: Mapping[UUID, Sequence[Row]]  # by call
+    events: Mapping[UUID, Sequence[Row]]  # by run, in order
+    log: Sequence[Entry]
+    members: Mapping[str, Member]  # by the name that rows have
+    outages: Sequence[tuple[float, float]]  # of PostgreSQL
+    leftovers: Leftovers
+
+    def of(self, run: Started, step: str) -> Row:
+        return next(row for row in self.agent_runs[run.id] if row["step"] == step)
+
+    def retried(self, run: UUID) -> list[float]:
+        return [row["at"] for row in self.events[run] if row["type"] == "run.retried"]
+
+
+def rows(url: str) -> dict[str, Any]:
+    """The parts of Evidence that lie in PostgreSQL, read past every wall."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+
+        def grouped(query: str, by: str) -> dict[UUID, list[Row]]:
+            found: dict[UUID, list[Row]] = defaultdict(list)
+            for row in connection.execute(query):
+                found[row[by]].append(row)
+            return found
+
+        return {
+            "runs": {row["id"]: row for row in connection.execute(_RUNS)},
+            "agent_runs": grouped(_AGENT_RUNS, "run_id"),
+            "attempts": grouped(_ATTEMPTS, "agent_run_id"),
+            "calls": grouped(_CALLS, "agent_run_id"),
+            "entries": grouped(_ENTRIES, "call_id"),
+            "events": grouped(_EVENTS, "run_id"),
+        }
+
+
+def as_json(evidence: Evidence) -> str:
+    """The rows, for whoever looks into a verdict."""
+    names = ("runs", "agent_runs", "attempts", "calls", "entries", "events")
+    tables = {name: getattr(evidence, name) for name in names}
+    written = {
+        name: {str(key): rows_ for key, rows_ in table.items()} for name, table in tables.items()
+    }
+    faults = {
+        name: {"cause": m.cause, "ended_at": m.ended_at, "frozen": m.frozen}
+        for name, m in evidence.members.items()
+    }
+    return json.dumps(
+        {**written, "members": faults, "outages": evidence.outages}, default=str, indent=1
+    )
+
+
+def leftovers(client: redis.Redis) -> Leftovers:
+    keys = [key for key in client.scan_iter(count=1000) if client.ttl(key) < 0]
+    return Leftovers(
+        keys={_text(key): _text(client.type(key)) for key in keys},
+        channels=[_text(channel) for channel in client.pubsub_channels()],
+    )
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,102 @@
+"""What happens when: drawn from the seed before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large a storm is: over how many seconds, how many runs, how many faults of each kind."""
+
+    seconds: float
+    runs: int
+    flows: int
+    workers: int
+    faults: Mapping[str, int]
+    # How often each crash point has to be hit, at least.
+    crashes: int = 0
+
+
+SHORT: Final = Size(
+    seconds=30,
+    runs=30,
+    flows=10,
+    workers=2,
+    faults={
+        "kill_agents": 4,
+        "kill_control": 1,
+        "freeze": 1,
+        "wipe": 1,
+        "stale": 1,
+        "postgres": 1,
+        "no_control": 1,
+        "duplicate": 10,
+        "drop": 6,
+    },
+)
+LONG: Final = Size(
+    seconds=420,
+    runs=320,
+    flows=40,
+    workers=4,
+    faults={
+        "kill_agents": 50,
+        "kill_control": 12,
+        "freeze": 8,
+        "wipe": 6,
+        "stale": 4,
+        "postgres": 4,
+        "no_control": 4,
+        "duplicate": 120,
+        "drop": 60,
+    },
+    crashes=5,
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """`pick` in [0, 1) chooses among what the fault may hit."""
+
+    at: float
+    kind: str
+    pick: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deed:
+    """What a person does with a run: start, cancel, pause, resume or retry it."""
+
+    at: float
+    what: str
+    run: int
+
+
+def faults(rng: Random, size: Size) -> list[Fault]:
+    """Each kind spread over the whole time."""
+    return sorted(
+        Fault(round((number + rng.random()) / count * size.seconds, 3), kind, rng.random())
+        for kind, count in size.faults.items()
+        for number in range(count)
+    )
+
+
+def deeds(rng: Random, size: Size) -> list[Deed]:
+    return sorted(deed for run in range(size.runs) for deed in _of_run(rng, run, size))
+
+
+def _of_run(rng: Random, run: int, size: Size) -> Iterator[Deed]:
+    began = rng.uniform(0, size.seconds * 0.95)
+    yield Deed(began, "start", run)
+    if rng.random() < 0.15:
+        yield Deed(began + rng.uniform(0.1, 6), "cancel", run)
+    if rng.random() < 0.2:
+        paused = began + rng.uniform(0.1, 4)
+        yield Deed(paused, "pause", run)
+        yield Deed(paused + rng.uniform(0.5, 5), "resume", run)
+    if rng.random() < 0.25:
+        yield Deed(began + rng.uniform(5, 20), "retry", run)

@@ -1,0 +1,155 @@
+"""People and programs that start runs and interfere with them, through the services."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from random import Random
+from typing import Final, TypeVar
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, connections
+
+from chaos.flows import MODEL, PROVIDER, Flow, spec_of
+from chaos.schedule import Deed
+from costs.models import PlatformPrice
+from orchestrator.models import Run, Workflow
+from orchestrator.services import control
+from orchestrator.services.runs import start_run
+from orchestrator.services.workflows import publish_spec
+from tenants.models import Project, Tenant
+from tenants.scope import tenant_scope
+
+T = TypeVar("T")
+TENANTS: Final = ("acme", "globex")
+_AWAY: Final = (OperationalError, InterfaceError)
+_PAUSE_SECONDS: Final = 0.2
+_ACTIONS: Final[dict[str, Callable[[Run], None]]] = {
+    "cancel": control.cancel_run,
+    "pause": control.pause_run,
+    "resume": control.resume_run,
+    "retry": control.retry_run,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A run with what it is of. Its marker stands in every prompt."""
+
+    id: UUID
+    tenant_id: UUID
+    marker: str
+    flow: Flow
+
+
+@dataclass(slots=True)
+class Traffic:
+    """`accepted` counts the deeds that a service has confirmed, by run and kind."""
+
+    rng: Random
+    flows: Sequence[Flow]
+    runs: dict[int, Started] = field(default_factory=dict)
+    accepted: Counter[tuple[int, str]] = field(default_factory=Counter)
+    _tenants: list[Tenant] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def prepare(self) -> None:
+        """Two tenants that have every workflow."""
+        PlatformPrice.objects.using("system").create(
+            provider=PROVIDER,
+            model=MODEL,
+            valid_from=date(2020, 1, 1),
+            input_usd=Decimal(1),
+            output_usd=Decimal(2),
+        )
+        for slug in TENANTS:
+            tenant = Tenant.objects.using("system").create(
+                slug=slug, name=slug.title(), uses_environment_credentials=True
+            )
+            self._tenants.append(tenant)
+            with tenant_scope(tenant.id):
+                project = Project.objects.create(slug="main", name="Main")
+                for flow in self.flows:
+                    publish_spec(project=project, spec=spec_of(flow))
+
+    def do(self, deed: Deed) -> None:
+        if deed.what == "start":
+            self.start(deed.run)
+        elif deed.run in self.runs:
+            self.act(deed.run, deed.what)
+
+    def start(self, number: int) -> None:
+        marker = f"r{number}"
+        flow = self.flows[number % len(self.flows)]
+        tenant = self._tenants[number // len(self.flows) % len(self._tenants)]
+
+        def begin() -> UUID:
+            with tenant_scope(tenant.id):
+                # An answer that was lost on its way may have been a yes.
+                known = Run.objects.filter(metadata__marker=marker).first()
+                if known:
+                    return known.id
+                workflow = Workflow.objects.get(name=flow.name)
+                return start_run(
+                    workflow=workflow,
+                    input={"marker": marker},
+                    metadata={"marker": marker},
+                    priority=self.rng.choice((3, 5, 5, 8)),
+                ).id
+
+        run_id = _persistently(begin)
+        self.runs[number] = Started(id=run_id, tenant_id=tenant.id, marker=marker, flow=flow)
+
+    def act(self, number: int, what: str) -> bool:
+        """Whether the state of the run allowed it."""
+        started = self.runs[number]
+
+        def ask() -> bool:
+            with tenant_scope(started.tenant_id):
+                try:
+                    _ACTIONS[what](Run.objects.get(id=started.id))
+                except control.RunStateError:
+                    return False
+            return True
+
+        is_accepted = _persistently(ask)
+        self.accepted[number, what] += is_accepted
+        return is_accepted
+
+    def wait_for_all(self, *, seconds: float) -> list[Started]:
+        """Those that have not ended by then. Paused ones are resumed."""
+        for _ in range(int(seconds / _PAUSE_SECONDS)):
+            open_runs = self._open()
+            if not open_runs:
+                return []
+            self._stop.wait(_PAUSE_SECONDS)
+        return [self.runs[number] for number in self._open()]
+
+    def _open(self) -> list[int]:
+        statuses = _persistently(
+            lambda: dict(
+                Run.objects.db_manager("system")
+                .filter(finished_at=None)
+                .values_list("id", "status")
+            )
+        )
+        found = [number for number, run in self.runs.items() if run.id in statuses]
+        for number in found:
+            if statuses[self.runs[number].id] == "paused":
+                self.act(number, "resume")
+        return found
+
+
+def _persistently(work: Callable[[], T]) -> T:
+    """Through restarts of the database, as a client that tries again."""
+    while True:
+        try:
+            return work()
+        except _AWAY:
+            for connection in connections.all():
+                connection.close()
+            threading.Event().wait(_PAUSE_SECONDS)

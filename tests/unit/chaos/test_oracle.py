@@ -1,0 +1,84 @@
+"""What the storm's verdict rests on: how a flow has to end."""
+
+from random import Random
+
+import pytest
+
+from chaos.flows import Flow, Vertex, flows, spec_of
+from chaos.oracle import ending
+from orchestrator.core.validation import Catalog, examine
+
+CATALOG = Catalog(
+    agents={},
+    tools={"echo": {"properties": {"value": {}}}},
+    providers={"compatible": True},
+)
+
+
+def flow(*vertices: Vertex, **fields: object) -> Flow:
+    return Flow(name="f", vertices=vertices, strategy="adaptive", **fields)
+
+
+def statuses(*vertices: Vertex) -> list[str]:
+    return list(ending(flow(*vertices), "r1").steps.values())
+
+
+def test_failed_need_bars_those_that_need_all() -> None:
+    bad, good = Vertex(name="bad", failing=True), Vertex(name="good")
+
+    after = Vertex(name="after", needs=("bad", "good"))
+
+    assert statuses(bad, good, after) == ["failed", "completed", "skipped"]
+
+
+def test_one_completed_need_is_enough_for_any() -> None:
+    bad, good = Vertex(name="bad", failing=True), Vertex(name="good")
+
+    after = Vertex(name="after", needs=("bad", "good"), join="any")
+
+    assert statuses(bad, good, after) == ["failed", "completed", "completed"]
+
+
+def test_branch_not_taken_is_no_failure_for_what_joins_it() -> None:
+    choose = Vertex(name="choose", route="left")
+    left = Vertex(name="left", needs=("choose",), runs_if="left")
+    right = Vertex(name="right", needs=("choose",), runs_if="right")
+
+    both = Vertex(name="both", needs=("left", "right"), kind="gather")
+
+    assert statuses(choose, left, right, both) == [
+        *("completed", "completed", "skipped", "completed")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "status"),
+    [(0.5, "partially_completed"), (0.2, "failed"), (1.0, "partially_completed")],
+)
+def test_share_of_failed_steps_decides_over_the_run(ratio: float, status: str) -> None:
+    some = flow(Vertex(name="a", failing=True), Vertex(name="b"), max_failed_ratio=ratio)
+
+    assert ending(some, "r1").status == status
+
+
+def test_outputs_are_handed_on() -> None:
+    one, echo = Vertex(name="one", route="left"), Vertex(name="two", kind="echo", needs=("one",))
+
+    outputs = ending(flow(one, echo), "r7").outputs
+
+    assert outputs["two"] == {"route": "left", "said": "one of r7"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_flow_can_be_published(seed: int) -> None:
+    for made in flows(Random(seed), 10):
+        report = examine(spec_of(made), CATALOG)
+        assert [*report.problems, *report.unsupported] == []
+
+
+def test_all_strategies_and_shapes_are_among_the_flows() -> None:
+    made = flows(Random(1), 40)
+
+    assert {one.strategy for one in made} == {"sequential", "levels", "adaptive"}
+    assert {one.mode for one in made} == {"partial", "fail_fast"}
+    assert len({one.name.rpartition("-")[0] for one in made}) == 10
