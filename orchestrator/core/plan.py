@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal
@@ -15,6 +15,7 @@ from orchestrator.core.conditions import compile_condition
 from orchestrator.core.config import AgentConfig, agent_of, step_config
 from orchestrator.core.errors import CyclicWorkflowError
 from orchestrator.core.jsonvalue import Json
+from orchestrator.core.problems import pointer
 from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
     ApprovalSpec,
@@ -30,6 +31,8 @@ from orchestrator.core.template import references
 from orchestrator.core.values import AnyJson, JsonObject
 
 DEFAULT_TIMEOUT_SECONDS = 30
+# At most so many agent runs of a run are in flight; wider levels follow as places come free.
+MAX_WINDOW: Final = 1000
 _WITHOUT_MODEL: Final = frozenset({"tool", "aggregator"})
 _TEMPLATED: Final = ("prompt", "arguments")
 
@@ -65,6 +68,7 @@ class PlannedStep:
     map: MapSpec | None = None
     map_reads: tuple[str, ...] = ()  # steps whose outputs the list is made of
     loop: LoopPlan | None = None
+    call: WorkflowCall | None = None
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
@@ -90,6 +94,16 @@ class Gate:
     needs: int  # how many have to complete
     steps: tuple[str, ...]  # start then
     tells: bool = False  # ask `advance` then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCall:
+    """The version of a workflow that a step runs as a run of its own, and what it gets."""
+
+    workflow: str
+    version: int
+    version_id: str
+    input: AnyJson = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +140,20 @@ class Plan:
         return replace(self, steps=tuple(change(_inside(step, change)) for step in self.steps))
 
     @property
+    def window(self) -> int:
+        """How many agent runs of a run may be in flight."""
+        return min(self.max_parallel or MAX_WINDOW, MAX_WINDOW)
+
+    @property
     def fixed_window(self) -> int | None:
         """What bounds the agent runs in flight where their number is not known beforehand."""
         is_open = any(step.map or step.loop for step in self.steps)
         return self.max_parallel if is_open else None
+
+    @cached_property
+    def has_calls(self) -> bool:
+        """Whether sub-workflows are among its steps, or in their loops."""
+        return any(step.call or (step.loop and step.loop.body.has_calls) for step in self.steps)
 
     @cached_property
     def levels(self) -> tuple[tuple[PlannedStep, ...], ...]:
@@ -158,8 +182,27 @@ def _inside(step: PlannedStep, change: Callable[[PlannedStep], PlannedStep]) -> 
     return replace(step, loop=replace(step.loop, body=step.loop.body.with_steps(change)))
 
 
-def compile_plan(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
-    """The plan of a spec that was found valid. Saved agents are copied into it."""
+def compile_plan(
+    spec: WorkflowSpec,
+    agents: Mapping[str, AgentConfig],
+    workflows: Mapping[str, WorkflowCall] | None = None,
+) -> Plan:
+    """The plan of a spec that was found valid.
+
+    Saved agents are copied into it, and sub-workflows pinned: `workflows` has the version for
+    each reference as it is written.
+    """
+    plan = _compiled(spec, agents)
+    return plan.with_steps(lambda step: _pinned(step, workflows or {}))
+
+
+def _pinned(step: PlannedStep, workflows: Mapping[str, WorkflowCall]) -> PlannedStep:
+    if step.call is None:
+        return step
+    return replace(step, call=replace(workflows[step.call.workflow], input=step.call.input))
+
+
+def _compiled(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
     needs = {step.name: step.needs for step in spec.steps}
     level_of = _levels(needs, strategy=spec.strategy)
     exits = tuple(graph.exit_steps(needs))
@@ -193,7 +236,7 @@ def _planned(
     kind = str(config.get("type", step.kind))
     timeout = step.timeout or spec.defaults.timeout
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
-    given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval)]
+    given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval), step.input]
     reads, reads_input = _reads(given, config, needs=step.needs)
     return PlannedStep(
         name=step.name,
@@ -220,7 +263,8 @@ def _planned(
         map=step.map,
         map_reads=_steps_read([step.map.over], order=()) if step.map else (),
         loop=_looped(step.loop, spec=spec, agents=agents) if step.loop else None,
-        previous_reads=_previous_read([config.get(name) for name in _TEMPLATED]),
+        call=_called(step),
+        previous_reads=_previous_read(given),
     )
 
 
@@ -268,7 +312,9 @@ def with_config(step: PlannedStep, config: JsonObject) -> PlannedStep:
 def templates_of(step: PlannedStep) -> list[Json]:
     """Whatever in the step may hold variables, conditions aside."""
     over: list[Json] = [step.map.over] if step.map else []
-    return [*(step.config.get(name) for name in _TEMPLATED), *_asked(step.approval), *over]
+    handed_on = [step.call.input] if step.call else []
+    templated = [step.config.get(name) for name in _TEMPLATED]
+    return [*templated, *_asked(step.approval), *over, *handed_on]
 
 
 def _reads(
@@ -347,6 +393,26 @@ def _steps_read(values: list[Json], *, order: Iterable[str]) -> tuple[str, ...]:
     names = {path[1] for path in paths if path[0] == "steps"}
     ordered = [name for name in order if name in names]
     return tuple(ordered or sorted(names))
+
+
+def workflow_references(spec: WorkflowSpec) -> Iterator[tuple[str, str]]:
+    """Every place where another workflow is named, and the name."""
+    waiting = [("/steps", spec.steps)]
+    while waiting:
+        at, steps = waiting.pop()
+        for step in steps:
+            here = at + pointer(step.name)
+            if step.workflow is not None:
+                yield here + "/workflow", step.workflow
+            if step.loop is not None:
+                waiting.append((here + "/loop/steps", step.loop.steps))
+
+
+def _called(step: StepSpec) -> WorkflowCall | None:
+    """Not pinned yet: under the name that its author wrote."""
+    if step.workflow is None:
+        return None
+    return WorkflowCall(workflow=step.workflow, version=0, version_id="", input=step.input)
 
 
 def _previous_read(values: list[Json]) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     ),
     "defaults": (("fallback", _ANY), ("max_cost_usd", _ANY)),
     "step": (
-        ("workflow", _ANY),
         ("optional", True),
         ("fallback", _ANY),
         ("max_cost_usd", _ANY),
@@ -46,6 +45,9 @@ def not_yet(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> list[Probl
     for step in spec.steps:
         at = pointer("steps", step.name)
         problems += _refused("step", step, at=at)
+        if step.map and step.kind != "agent":
+            message = f"`map` over a step of kind {step.kind} is not supported yet; map an agent"
+            problems.append(Problem(at + "/map", "not_supported_yet", message))
         if isinstance(step.agent, AgentSpec):
             problems += _refused("agent", step.agent, at=at + "/agent")
         elif step.agent is not None and step.agent in agents:

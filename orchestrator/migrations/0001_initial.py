@@ -41,6 +41,8 @@ class Migration(migrations.Migration):
                 ('window', models.IntegerField(null=True)),
                 ('in_flight', models.IntegerField(db_default=0, default=0)),
                 ('deadline_at', models.DateTimeField(null=True)),
+                ('parent_agent_run_id', models.UUIDField(null=True)),
+                ('depth', models.PositiveSmallIntegerField(db_default=0, default=0)),
                 ('stop_wanted', models.CharField(blank=True, db_default='', default='', max_length=24)),
                 ('stop_reason', models.TextField(blank=True, db_default='', default='')),
                 ('cost_nano', models.BigIntegerField(db_default=0, default=0)),
@@ -352,5 +354,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='run',
             constraint=models.CheckConstraint(condition=models.Q(('priority__lte', 10)), name='run_priority_0_to_10'),
+        ),
+        migrations.AddConstraint(
+            model_name='run',
+            constraint=models.UniqueConstraint(condition=models.Q(('parent_agent_run_id__isnull', False)), fields=('parent_agent_run_id',), name='run_once_per_calling_step'),
         ),
     ]

@@ -60,6 +60,9 @@ class Run(TenantOwned):
     in_flight = models.IntegerField(default=0, db_default=0)
     # The time it may take, its own or the workflow's; one that is retried has it once more.
     deadline_seconds = models.PositiveIntegerField(null=True)
+    # The step of another run that this one is the sub-workflow of, and how deep that is.
+    parent_agent_run_id = models.UUIDField(null=True)
+    depth = models.PositiveSmallIntegerField(default=0, db_default=0)
     deadline_at = models.DateTimeField(null=True)
     # How the run is to end once nothing is at work any more, and the sentence why.
     stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")
@@ -89,6 +92,11 @@ class Run(TenantOwned):
                 condition=Q(status__in=list(RunStatus)), name="run_status_known"
             ),
             models.CheckConstraint(condition=Q(priority__lte=10), name="run_priority_0_to_10"),
+            models.UniqueConstraint(
+                fields=["parent_agent_run_id"],
+                condition=Q(parent_agent_run_id__isnull=False),
+                name="run_once_per_calling_step",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["tenant", "-id"], name="run_latest"),

@@ -27,9 +27,7 @@ from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.finishes import Finish, finish_within
 from orchestrator.execution.versions import plan_of
-
-# At most so many agent runs of a run are in flight; wider levels follow as places come free.
-MAX_WINDOW = 1000
+from orchestrator.services.children import start_children
 
 _BEGIN = "SELECT * FROM muster_begin_advance(%s, %s)"
 _SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
@@ -51,6 +49,11 @@ _REASONS = """
 SELECT step, status, status_reason FROM agent_run
  WHERE run_id = %s AND parent_id = %s AND item_index = %s ORDER BY finished_at
 """
+_BEGIN_CALL = "SELECT * FROM muster_begin_call(%s, %s, %s)"
+_ENDED_CALLS = "SELECT * FROM muster_ended_calls(%s)"
+_STOP_CALLS = "SELECT * FROM muster_stop_calls(%s, %s, %s)"
+_TELL_PARENT = "SELECT * FROM muster_tell_parent(%s, %s)"
+_COST = "UPDATE agent_run SET cost_nano = %s WHERE id = %s RETURNING id"
 _OUTCOMES = """
 SELECT step, status, status_reason FROM agent_run WHERE run_id = %s AND parent_id IS NULL
 """
@@ -62,16 +65,16 @@ _FINISH = "SELECT muster_finish_run(%s, %s, %s, %s, %s)"
 def advance(tenant_id: UUID, run_id: UUID) -> None:
     """Hand out what is due, from the rows alone. Twice, early or never is harmless."""
     with engine_db.transaction() as connection:
-        hints = _Advance(connection, tenant_id, run_id).work()
+        pass_ = _Advance(connection, tenant_id, run_id)
+        pass_.work()
         crash_here("in_advance")
     crash_here("in_advance")
-    publish(hints_of(tenant_id, hints))
+    publish(hints_of(tenant_id, pass_.hints))
+    if pass_.has_calls:
+        start_children(tenant_id, run_id)
+    if pass_.has_ended:
+        publish(hints_of(tenant_id, engine_db.many(_TELL_PARENT, tenant_id, run_id)))
     nudge(run_id)
-
-
-def window_of(plan: Plan) -> int:
-    """How many agent runs of a run may be in flight."""
-    return min(plan.max_parallel or MAX_WINDOW, MAX_WINDOW)
 
 
 @dataclass(slots=True)
@@ -83,25 +86,26 @@ class _Advance:
     run_id: UUID
     judged: dict[str, bool | str] = field(default_factory=dict)
     hints: list[Row] = field(default_factory=list)
+    has_calls: bool = False  # there may be sub-workflows to be started
+    has_ended: bool = False
 
-    def work(self) -> Sequence[Row]:
-        """What is to be published."""
+    def work(self) -> None:
         begun = self._call(_BEGIN)
         while begun and self._step(begun[0]):
             begun = self._call(_BEGIN)
-        return self.hints
 
     def _step(self, begun: Row) -> bool:
         """Act on one decision; true if another follows at once."""
         if begun["stop_wanted"]:
-            return self._stop(begun)
+            return self._end_calls() or self._stop(begun)
         try:
             plan = plan_of(self.tenant_id, begun["version_id"], connection=self.connection)
         except PlanUnreadableError as error:
             self._call(_STOP, AgentRunStatus.CANCELLED, str(error))
-            self._call(_FINISH, RunStatus.FAILED, str(error), None)
+            self._end_run(RunStatus.FAILED, str(error))
             return False
-        if self._end_maps(plan) or self._drive_loops(plan):
+        self.has_calls = plan.has_calls
+        if self._end_calls() or self._end_maps(plan) or self._drive_loops(plan):
             return True
         progress = Progress.of(begun["statuses"], begun["unsettled"], self.judged)
         return self._act(plan, ready(plan, progress))
@@ -149,12 +153,15 @@ class _Advance:
         if step.loop is not None:
             self._call(_BEGIN_LOOP, place)
             return False
+        if step.call is not None:
+            self.hints += self._call(_BEGIN_CALL, place)
+            return True
         self._call(_WAIT, place, WaitingReason.DELAY, float(step.delay_seconds))
         return True
 
     def _begin_map(self, scope: Scope, step: PlannedStep, spec: MapSpec) -> bool:
         items = items_of(spec, self._context(scope, step.map_reads, step.previous_reads))
-        most = window_of(scope.plan)
+        most = scope.plan.window
         parallel = min(spec.parallel or most, most)
         self.hints += self._call(_BEGIN_MAP, scope.place(step.name), Json(items), parallel)
         return bool(items)
@@ -196,6 +203,18 @@ class _Advance:
                 **outcome,
             ),
         )
+
+    def _end_calls(self) -> bool:
+        """End the steps whose sub-workflows have ended; true if there were any."""
+        ended = rows(self.connection, _ENDED_CALLS, [self.run_id])
+        for row in ended:
+            rows(self.connection, _COST, [row["cost_nano"], row["agent_run_id"]])
+            if row["status"] in {RunStatus.COMPLETED, RunStatus.PARTIALLY_COMPLETED}:
+                self._end(row, status=AgentRunStatus.COMPLETED, output=row["output"])
+            else:
+                told = f"Its run ended {row['status'].replace('_', ' ')}: {row['reason']}"
+                self._end(row, **_failed("sub_workflow_failed", told))
+        return bool(ended)
 
     def _drive_loops(self, plan: Plan) -> bool:
         """Take every loop that is at work a step further; true if more follows at once."""
@@ -273,7 +292,7 @@ class _Advance:
             self.hints += self._call(_QUEUE_STEPS, list(decision.dispatch))
         else:
             is_fixed = plan.fixed_window is not None
-            self.hints += self._call(_QUEUE_LEVEL, decision.level, window_of(plan), is_fixed)
+            self.hints += self._call(_QUEUE_LEVEL, decision.level, plan.window, is_fixed)
 
     def _settle(
         self,
@@ -313,18 +332,23 @@ class _Advance:
 
     def _stop(self, begun: Row) -> bool:
         if not self._call_back(AgentRunStatus.CANCELLED, begun["stop_reason"]):
-            self._call(_FINISH, begun["stop_wanted"], begun["stop_reason"], None)
+            self._end_run(begun["stop_wanted"], begun["stop_reason"])
         return False
 
     def _call_back(self, pending: AgentRunStatus, reason: str) -> int:
         """Call back what no worker has begun; the number of those that are still at work."""
+        self.hints += self._call(_STOP_CALLS, reason)
         return int(self._call(_STOP, pending, reason)[0]["running"])
 
     def _finish(self, plan: Plan) -> None:
         ended = self._verdict(plan)
         output = self._output(Scope(plan))
         reason = f"{ended.reason}. {output.problem}" if output.problem else ended.reason
-        self._call(_FINISH, ended.status, reason, Json(output.value))
+        self._end_run(ended.status, reason, output.value)
+
+    def _end_run(self, status: str, reason: str, output: Any = None) -> None:
+        self._call(_FINISH, status, reason, Json(output))
+        self.has_ended = True
 
     def _verdict(self, plan: Plan) -> Verdict:
         outcomes = [

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from orchestrator.core.plan import MAX_WINDOW
 from orchestrator.core.schema import value_problems, with_defaults
 from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.models import Run, RunEvent, Workflow, WorkflowVersion
-from orchestrator.services.advance import MAX_WINDOW
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from tenants.errors import TenantSuspendedError
 from tenants.models import Tenant, TenantStatus
@@ -142,10 +142,11 @@ def create_runs(runs: Sequence[Run]) -> None:
 
 def store_runs(runs: Sequence[Run]) -> None:
     """Rows of the runs alone, and the first event of each."""
+    tenant_id = current_tenant_id()
     Run.objects.bulk_create(runs)
     RunEvent.objects.bulk_create(
         RunEvent(
-            tenant_id=run.tenant_id,
+            tenant_id=tenant_id,
             run=run,
             type="run.created",
             data={"workflow": run.workflow.name, "version": run.version.number},

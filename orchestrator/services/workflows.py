@@ -8,7 +8,7 @@ from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.parsing import spec_to_mapping
-from orchestrator.core.plan import compile_plan, plan_to_json
+from orchestrator.core.plan import WorkflowCall, compile_plan, plan_to_json, workflow_references
 from orchestrator.core.problems import Problem
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.validation import Catalog, Report, examine
@@ -52,7 +52,7 @@ def publish(workflow: Workflow) -> WorkflowVersion:
     report = _examine(written)
     if report.spec is None or not report.can_publish:
         raise WorkflowInvalidError([*report.problems, *report.unsupported])
-    plan = _plan(report.spec)
+    plan = _plan(report.spec, workflow.project)
     latest = workflow.versions.first()
     if latest and (latest.spec, latest.plan) == (spec_to_mapping(report.spec), plan):
         return _make_current(workflow, latest)
@@ -77,9 +77,24 @@ def _make_current(workflow: Workflow, version: WorkflowVersion) -> WorkflowVersi
     return version
 
 
-def _plan(spec: WorkflowSpec) -> dict[str, Any]:
-    plan = compile_plan(spec, _saved_agents())
+def _plan(spec: WorkflowSpec, project: Project) -> dict[str, Any]:
+    plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
     return plan_to_json(plan.with_steps(with_platform_model))
+
+
+def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, WorkflowCall]:
+    """The version behind each reference to a workflow; without a number, the current one."""
+    pinned: dict[str, WorkflowCall] = {}
+    for at, reference in workflow_references(spec):
+        name, _, number = reference.partition("@")
+        found = _version_of(project, name, int(number) if number else None)
+        if found is None:
+            message = f"There is no published workflow `{reference}` in this project"
+            raise WorkflowInvalidError([Problem(at, "unknown_workflow", message)])
+        pinned[reference] = WorkflowCall(
+            workflow=name, version=found.number, version_id=str(found.id)
+        )
+    return pinned
 
 
 def _examine(spec: Mapping[str, Any]) -> Report:
@@ -98,8 +113,23 @@ def tenant_catalog() -> Catalog:
             for name in provider_settings()
         },
         knows_model=lambda provider, model: knows_price(tenant.id, provider, model),
-        workflows={},
+        workflows=_published_workflows(),
     )
+
+
+def _version_of(project: Project, name: str, number: int | None) -> WorkflowVersion | None:
+    workflow = Workflow.objects.filter(project=project, name=name).first()
+    if workflow is None or number is None:
+        return workflow.current_version if workflow else None
+    return workflow.versions.filter(number=number).first()
+
+
+def _published_workflows() -> dict[str, frozenset[int]]:
+    found: dict[str, set[int]] = {}
+    versions = WorkflowVersion.objects.order_by()
+    for name, number in versions.values_list("workflow__name", "number"):
+        found.setdefault(name, set()).add(number)
+    return {name: frozenset(numbers) for name, numbers in found.items()}
 
 
 def _saved_agents() -> dict[str, AgentConfig]:

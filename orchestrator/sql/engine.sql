@@ -678,6 +678,70 @@ LANGUAGE sql AS $$
      ORDER BY l.position
 $$;
 
+-- Begins a step that another run stands for, which `services.children` starts after the commit;
+-- taken up again, the step has its run taken up.
+CREATE FUNCTION muster_begin_call(p_tenant uuid, p_run uuid, p_step text)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_step record;
+    v_child record;
+BEGIN
+    UPDATE agent_run a
+       SET status = 'running', attempt = a.attempt + 1, updated_at = clock_timestamp(),
+           attempt_started_at = clock_timestamp(), started_at = COALESCE(a.started_at, clock_timestamp())
+     WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending' AND a.kind = 'workflow'
+    RETURNING a.id, a.attempt INTO v_step;
+    IF v_step.id IS NULL THEN RETURN; END IF;
+    PERFORM muster_event(p_tenant, p_run, v_step.id, 'agent.running',
+        jsonb_build_object('step', p_step, 'attempt', v_step.attempt));
+    SELECT c.id, c.deadline_seconds INTO v_child FROM run c WHERE c.parent_agent_run_id = v_step.id;
+    IF muster_retry_run(p_tenant, v_child.id, v_child.deadline_seconds, 'Its parent run was retried') THEN
+        RETURN QUERY SELECT 'advance', v_child.id, NULL::uuid, NULL::integer;
+    END IF;
+END $$;
+
+-- The sub-workflows of a run that have ended while their steps have not.
+CREATE FUNCTION muster_ended_calls(p_run uuid)
+RETURNS TABLE (agent_run_id uuid, step text, attempt integer, status text, reason text, output json,
+               cost_nano bigint)
+LANGUAGE sql AS $$
+    SELECT a.id, a.step, a.attempt, c.status, c.status_reason, c.output, c.cost_nano
+      FROM agent_run a JOIN run c ON c.parent_agent_run_id = a.id
+     WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
+       AND c.status NOT IN ('pending', 'running', 'paused')
+     ORDER BY a.position
+$$;
+
+-- Has the sub-workflows of a run end with it.
+CREATE FUNCTION muster_stop_calls(p_tenant uuid, p_run uuid, p_reason text)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_child uuid;
+BEGIN
+    FOR v_child IN SELECT c.id FROM agent_run a JOIN run c ON c.parent_agent_run_id = a.id
+                    WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
+                      AND c.status IN ('pending', 'running', 'paused') ORDER BY c.id LOOP
+        IF muster_stop_run(p_tenant, v_child, 'cancelled', p_reason) THEN
+            RETURN QUERY SELECT 'advance', v_child, NULL::uuid, NULL::integer;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Asks `advance` for the run whose step p_run stands for, if p_run has ended. Not in the
+-- transaction that ends it: runs are locked from the outside in.
+CREATE FUNCTION muster_tell_parent(p_tenant uuid, p_run uuid)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_parent uuid;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    SELECT a.run_id INTO v_parent FROM run c JOIN agent_run a ON a.id = c.parent_agent_run_id
+     WHERE c.id = p_run AND c.status NOT IN ('pending', 'running', 'paused');
+    IF v_parent IS NOT NULL AND muster_want_advance(v_parent) THEN
+        RETURN QUERY SELECT 'advance', v_parent, NULL::uuid, NULL::integer;
+    END IF;
+END $$;
+
 -- Ends a run whose steps are all settled: its cost is summed up.
 CREATE FUNCTION muster_finish_run(p_tenant uuid, p_run uuid, p_status text, p_reason text, p_output json)
 RETURNS void LANGUAGE plpgsql AS $$

@@ -59,7 +59,9 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
            AND COALESCE(x.advance_wanted_at, x.created_at) < clock_timestamp() - interval '5 seconds'
            AND (x.advance_wanted OR x.stop_wanted <> '' OR NOT EXISTS (
                 SELECT FROM agent_run a WHERE a.run_id = x.id
-                   AND (a.status IN ('queued', 'waiting') OR a.lease_until IS NOT NULL)))
+                   AND (a.status IN ('queued', 'waiting') OR a.lease_until IS NOT NULL
+                        OR EXISTS (SELECT FROM run c WHERE c.parent_agent_run_id = a.id
+                                      AND c.status IN ('pending', 'running', 'paused')))))
          ORDER BY x.created_at LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED))
     RETURNING r.tenant_id, r.id
 $$;
