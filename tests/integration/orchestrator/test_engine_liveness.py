@@ -93,30 +93,3 @@ def test_retried_adaptive_run_keeps_to_its_window(acme: World) -> None:
 
     assert len(queued(acme, run_id)) == 1
     assert drain(acme, run_id).status == "completed"
-
-
-@pytest.mark.parametrize("strategy", ["levels", "adaptive"])
-def test_condition_of_a_step_that_completed_is_not_looked_at_again_by_a_retry(
-    acme: World, strategy: str
-) -> None:
-    """It could give something else by now: `bad` had no output when it was true."""
-    steps = {
-        "ok": echo(value=1),
-        "bad": broken(),
-        "asked": {
-            **echo(value=2, needs=["ok", "bad"]),
-            "join": "any",
-            "when": "steps.bad.output == null",
-        },
-        "again": broken(needs=["ok"]),
-    }
-    run_id = start(acme, steps, strategy=strategy, failure={"mode": "partial"})
-    assert drain(acme, run_id).status != "completed"
-    before = step_of(acme, run_id, "asked")
-
-    act(acme, run_id, retry_run)
-    drain(acme, run_id)
-
-    assert before.status == "completed"
-    assert step_of(acme, run_id, "asked").finished_at == before.finished_at
-    assert statuses(acme, run_id)["again"] == "failed"
