@@ -417,3 +417,21 @@ def test_stranger_sees_and_decides_nothing(acme: World, globex: World) -> None:
 
     assert closed == []
     assert the_approval(acme, run_id).status == "open"
+
+
+@pytest.mark.parametrize("strategy", ["adaptive", "levels"])
+def test_each_round_of_a_loop_asks_anew(acme: World, strategy: str) -> None:
+    loop = {
+        "steps": {"ok": approval(on_reject="continue")},
+        "until": 'steps.ok.output.decision == "approve"',
+        "max_rounds": 2,
+        "output": "${steps.ok.output.decision}",
+    }
+    run_id = start(acme, {"agree": {"loop": loop}}, strategy=strategy)
+    advance(acme.tenant.id, run_id)
+
+    answer(acme, run_id, "reject")
+    answer(acme, run_id, "approve")
+
+    run = the_run(acme, run_id)
+    assert (run.status, run.output) == ("completed", "approve")
