@@ -16,7 +16,7 @@ from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
 from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
-from orchestrator.selectors.runs import Wait, step_summaries, wait_of, with_reasons
+from orchestrator.selectors.runs import Wait, reason_now, step_summaries, wait_of
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -102,10 +102,9 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     totals = _totals(run, agent_runs)
     spec = parse(run.version.spec).spec
     states = {each.name: each.status for each in step_summaries(run.pk)}
-    with_reasons([run])
     return RunPage(
         run=run,
-        reason=run.reason,
+        reason=reason_now(run),
         is_live=run.status not in TERMINAL_RUN,
         elapsed_seconds=(span[1] - span[0]).total_seconds() if run.started_at else None,
         totals=totals,

@@ -210,6 +210,11 @@ def with_reasons(runs: Iterable[Run]) -> list[Run]:
     return listed
 
 
+def reason_now(run: Run) -> str:
+    """The same for one run."""
+    return reason_of(run, _steps_by_status([run.id]).get(run.id, {}))
+
+
 def reason_of(run: Run, steps: Mapping[str, int]) -> str:
     """Why the run is as it is, in one sentence; `steps` counts a live run's steps by status."""
     if run.stop_wanted:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from costs.core.money import format_usd
 from orchestrator.core.state import TERMINAL_AGENT_RUN
 from orchestrator.models import AgentRun, Run
-from orchestrator.selectors.runs import StepSummary, Wait, step_summaries, with_reasons
+from orchestrator.selectors.runs import StepSummary, Wait, reason_now, step_summaries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,8 @@ class StepLine:
 def run_state(run_id: UUID) -> tuple[str, str]:
     """Status, and the sentence why."""
     fields = ("status", "status_reason", "stop_wanted", "stop_reason")
-    (run,) = with_reasons([Run.objects.only(*fields).get(id=run_id)])
-    return run.status, run.reason  # type: ignore[attr-defined]  # put there just now
+    run = Run.objects.only(*fields).get(id=run_id)
+    return run.status, reason_now(run)
 
 
 def step_lines(run_id: UUID) -> list[StepLine]:
