@@ -23,12 +23,13 @@ from costs.core.usage import Usage
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.crashpoints import crash_here
+from orchestrator.execution.engine_db import Row
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import client_for_tenant
 
-_OPEN = "SELECT muster_open_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS opened"
+_OPEN = "SELECT * FROM muster_open_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _END = "SELECT muster_end_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS ended"
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
 
@@ -56,8 +57,10 @@ class GuardedClient:
         self._turn = 0
 
     def complete(self, request: ModelRequest) -> ModelReply:
-        """Answer from memory or from the provider. Raises ProviderError, UnknownPriceError,
-        and LeaseLostError or RunStoppingError when the attempt has to end.
+        """Answer from memory or from the provider.
+
+        Raises ProviderError, UnknownPriceError, and LeaseLostError or RunStoppingError when the
+        attempt has to end.
         """
         self._turn += 1
         remembered = self._claim.replies.get(str(self._turn))
@@ -67,21 +70,25 @@ class GuardedClient:
             request.provider, uses_environment=self._claim.environment_credentials
         )
         call = self._open(request)
-        return self._send(client, request, call)
+        return call if isinstance(call, ModelReply) else self._send(client, request, call)
 
-    def _open(self, request: ModelRequest) -> _Call:
+    def _open(self, request: ModelRequest) -> _Call | ModelReply:
+        """Set the call down. The answer, if a worker that was given up has brought it in since."""
         price = price_for(self._claim.tenant_id, request.provider, request.model)
         call = _Call(id=uuid7(), price=price, hold_nano=_hold(request, price))
         if self._lease.stopping.is_set():
             raise RunStoppingError
-        opened = "lost" if self._lease.lost.is_set() else self._record(request, call)
-        if opened == "stopping":
-            raise RunStoppingError
-        if opened != "opened":
-            raise LeaseLostError(self._claim.step, self._claim.attempt)
-        return call
+        row = None if self._lease.lost.is_set() else self._record(request, call)
+        match row and row["opened"]:
+            case "opened":
+                return call
+            case "answered" if row:
+                return _reply_from_json(row["reply"])
+            case "stopping":
+                raise RunStoppingError
+        raise LeaseLostError(self._claim.step, self._claim.attempt)
 
-    def _record(self, request: ModelRequest, call: _Call) -> str:
+    def _record(self, request: ModelRequest, call: _Call) -> Row | None:
         arguments = (
             self._claim.tenant_id,
             self._claim.agent_run_id,
@@ -95,10 +102,9 @@ class GuardedClient:
             call.hold_nano,
             Jsonb(_prices_to_json(call.price)),
         )
-        row = engine_db.persistently(
+        return engine_db.persistently(
             lambda: engine_db.one(_OPEN, *arguments), give_up=self._lease.lost.is_set
         )
-        return row["opened"] if row else "lost"
 
     def _send(self, client: ModelClient, request: ModelRequest, call: _Call) -> ModelReply:
         crash_here("before_send")

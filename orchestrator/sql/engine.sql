@@ -52,30 +52,39 @@ BEGIN
 END $$;
 
 -- Records a call before it is sent: `opened`. It must not be sent if the attempt lost its lease
--- (`lost`) or its run is to end (`stopping`).
+-- (`lost`), if its run is to end (`stopping`), or if a worker that was given up has brought in
+-- the answer since the claim (`answered`, with the reply).
 CREATE FUNCTION muster_open_call(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer,
-    p_provider text, p_model text, p_role text, p_request jsonb, p_hold bigint, p_prices jsonb)
-RETURNS text LANGUAGE plpgsql AS $$
+    p_provider text, p_model text, p_role text, p_request jsonb, p_hold bigint, p_prices jsonb,
+    OUT opened text, OUT reply jsonb)
+LANGUAGE plpgsql AS $$
 DECLARE
     v_run uuid;
+    v_forgiven integer;
     v_stopping boolean;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    SELECT a.run_id, r.stop_wanted <> '' INTO v_run, v_stopping
+    SELECT a.run_id, a.forgiven, r.stop_wanted <> '' INTO v_run, v_forgiven, v_stopping
       FROM agent_run a JOIN run r ON r.id = a.run_id
      WHERE a.id = p_agent_run AND a.attempt = p_attempt AND a.status = 'running'
        AND a.lease_until > clock_timestamp()
        FOR NO KEY UPDATE OF a;
-    IF NOT FOUND THEN RETURN 'lost'; END IF;
-    IF v_stopping THEN RETURN 'stopping'; END IF;
+    IF NOT FOUND THEN opened := 'lost'; RETURN; END IF;
+    IF v_stopping THEN opened := 'stopping'; RETURN; END IF;
+    IF p_attempt > 1 THEN
+        SELECT c.reply INTO reply FROM llm_call c
+         WHERE c.agent_run_id = p_agent_run AND c.turn = p_turn AND c.status = 'closed'
+           AND c.attempt > v_forgiven LIMIT 1;
+        IF FOUND THEN opened := 'answered'; RETURN; END IF;
+    END IF;
     INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
                           model, role, request, hold_nano, unit_prices)
     VALUES (p_call, p_tenant, v_run, p_agent_run, p_attempt, p_turn, 'open', p_provider,
             p_model, p_role, p_request, p_hold, p_prices)
     -- The same call again, after a connection broke between its commit and the answer.
     ON CONFLICT (id) DO NOTHING;
-    RETURN 'opened';
+    opened := 'opened';
 END $$;
 
 -- Writes the ledger line of a call. An answer to a call in doubt corrects what was charged.
@@ -112,6 +121,11 @@ BEGIN
     IF was.status = 'in_doubt' AND p_status <> 'closed' OR was.status NOT IN ('open', 'in_doubt') THEN
         RETURN false;
     END IF;
+    IF was.status = 'in_doubt' THEN
+        -- Against whoever opens the same turn again, or sums up what is corrected here.
+        PERFORM 1 FROM run r WHERE r.id = was.run_id FOR NO KEY UPDATE;
+        PERFORM 1 FROM agent_run a WHERE a.id = was.agent_run_id FOR NO KEY UPDATE;
+    END IF;
     UPDATE llm_call
        SET status = p_status, cost_nano = p_cost, reply = p_reply, error = p_error,
            answered_model = p_answered_model, input_tokens = p_input, output_tokens = p_output,
@@ -127,8 +141,7 @@ BEGIN
             'model', c.model, 'input_tokens', c.input_tokens, 'output_tokens', c.output_tokens,
             'cost_nano', c.cost_nano));
     IF was.status = 'in_doubt' THEN
-        -- Its agent run has been summed up already.
-        UPDATE agent_run SET cost_nano = cost_nano + p_cost - was.cost_nano WHERE id = c.agent_run_id AND finished_at IS NOT NULL;
+        PERFORM muster_sum_calls(ARRAY[c.agent_run_id]);
         UPDATE run SET cost_nano = cost_nano + p_cost - was.cost_nano WHERE id = c.run_id AND finished_at IS NOT NULL;
     END IF;
     RETURN true;
