@@ -52,7 +52,7 @@ def _storm(home: Path, *, seed: int, is_short: bool) -> dict[str, Any]:
     with running_servers(home) as servers:
         # From here on this process knows no servers but these.
         os.environ.clear()
-        os.environ.update(servers.environment)
+        os.environ.update(servers.environment | {"LOG_LEVEL": "ERROR"})
         django.setup()
         # Models and services want their settings first.
         from chaos.storm import Storm

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
+from chaos.schedule import Size
 from orchestrator.embedded import commands
 
 Role = Literal["agents", "control"]
@@ -61,18 +62,19 @@ class Crew:
     """Keeps so many workers of each role alive, whatever they die of."""
 
     def __init__(
-        self, *, home: Path, environment: Mapping[str, str], rng: Random, agents: int
+        self, *, home: Path, environment: Mapping[str, str], rng: Random, size: Size
     ) -> None:
         self._home = home
         self._environment = environment
         self._rng = rng
-        self._wanted: dict[Role, int] = {"agents": agents, "control": CONTROL_WORKERS}
+        self._wanted: dict[Role, int] = {"agents": size.workers, "control": CONTROL_WORKERS}
         self._numbers = count(1)
         # Every third worker is to die by other hands.
         self._fates = {
             role: cycle(fate for point in points for fate in (point, point, ""))
             for role, points in POINTS.items()
         }
+        self._eagerness = size.eagerness
         self._is_calm = False
         self._guard = threading.Lock()
         self._closing = threading.Event()
@@ -171,7 +173,7 @@ class Crew:
     def _hire(self, role: Role) -> None:
         name = f"{role}{next(self._numbers)}"
         fate = "" if self._is_calm else next(self._fates[role])
-        points = f"{fate}={POINTS[role][fate]},seed={self._rng.random()}" if fate else ""
+        points = self._points(role, fate) if fate else ""
         command = commands.control if role == "control" else commands.worker
         options = () if role == "control" else ("-c", str(AGENT_THREADS))
         log = self._home / "logs" / f"{name}.log"
@@ -189,3 +191,7 @@ class Crew:
         member = Member(name=name, role=role, process=process, log=log)
         with self._guard:
             self.living.append(member)
+
+    def _points(self, role: Role, fate: str) -> str:
+        chance = min(POINTS[role][fate] * self._eagerness, 1.0)
+        return f"{fate}={chance},seed={self._rng.random()}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -130,14 +131,23 @@ class _Handler(BaseHTTPRequestHandler):
         """The log above is enough."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # Those who ask are killed all the time.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path, required=True)
     arguments = parser.parse_args()
     _Handler.provider = Provider(arguments.log)
-    ThreadingHTTPServer.request_queue_size = 128
-    ThreadingHTTPServer((ADDRESS, arguments.port), _Handler).serve_forever()
+    _Server((ADDRESS, arguments.port), _Handler).serve_forever()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ class Size:
     flows: int
     workers: int
     faults: Mapping[str, int]
-    # How often each crash point has to be hit, at least.
+    # How likely workers die at their crash points, against `crew.POINTS`, and how often each of
+    # the points has to be hit, at least.
+    eagerness: float = 1.0
     crashes: int = 0
 
 
@@ -26,6 +28,7 @@ SHORT: Final = Size(
     runs=30,
     flows=10,
     workers=2,
+    eagerness=3.0,
     faults={
         "kill_agents": 4,
         "kill_control": 1,
@@ -43,6 +46,7 @@ LONG: Final = Size(
     runs=320,
     flows=40,
     workers=4,
+    eagerness=0.6,
     faults={
         "kill_agents": 50,
         "kill_control": 12,

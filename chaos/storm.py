@@ -55,7 +55,7 @@ class Storm:
             home=self.home,
             environment=self.servers.environment,
             rng=self._rng("crew"),
-            agents=self.size.workers,
+            size=self.size,
         )
         with self._provider():
             crew.start()
