@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def main() -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"No benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}.")
+    # Ends the processes and servers too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     for name in names:
         figures = importlib.import_module(f"benchmarks.{name}").measure()
         line = json.dumps({"benchmark": name, "figures": figures, "machine": machine()})

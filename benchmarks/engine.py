@@ -9,6 +9,7 @@ levels, and once as `adaptive`, with a join step between the levels in the place
 import os
 import statistics
 import sys
+from functools import partial
 from typing import Any
 
 import redis
@@ -60,7 +61,7 @@ def _turns(site: Installation) -> list[Turn]:
     def turn() -> Turn:
         raw = {"raw": sample(site, RAW, _run_raw)}
         ours = {
-            name: sample(site, OURS, lambda workflow=workflow: site.run(workflow))  # type: ignore[misc]
+            name: sample(site, OURS, partial(site.run, workflow))
             for name, workflow in workflows.items()
         }
         return raw | ours

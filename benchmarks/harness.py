@@ -37,6 +37,11 @@ _LIVE = ("pending", "running")
 Spec: TypeAlias = Mapping[str, Any]
 
 
+def tell(progress: str) -> None:
+    """To people who wait; results go to standard output."""
+    print(progress, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def installation() -> Iterator["Installation"]:
     """Servers, tables, a tenant and its web process; workers are the benchmark's to start."""

@@ -62,7 +62,8 @@ def median(samples: Sequence[Sample]) -> Sample:
     return Sample(
         wall=middle(lambda one: one.wall),
         cpu_by={
-            kind: middle(lambda one, kind=kind: one.cpu_by[kind]) for kind in samples[0].cpu_by
+            kind: statistics.median(one.cpu_by[kind] for one in samples)
+            for kind in samples[0].cpu_by
         },
         redis_bytes=middle(lambda one: one.redis_bytes),
         redis_commands=middle(lambda one: one.redis_commands),

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from celery import Celery, chord
 from celery.backends.redis import RedisBackend
-from kombu import Queue
+from kombu.entity import Queue
 
 URL = os.environ["RAW_REDIS_URL"]
 DONE = "raw-done"
