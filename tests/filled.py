@@ -6,7 +6,7 @@ from typing import Any
 
 from agents_app.models import Agent
 from costs.models import CostEntry
-from orchestrator.models import AgentRun, Approval, Run
+from orchestrator.models import AgentRun, Approval, Run, RunBatch
 from tenants.kernel.models import uuid7
 from tenants.models import ApiKey, AuditEntry, Membership
 from tests.rest import published, started
@@ -61,6 +61,7 @@ def fill(acme: World) -> Filled:
             "members": Membership.objects.get().id,
             "projects": acme.project.id,
             "runs": run.id,
+            "runs/batches": batched(run).id,
             "status": acme.tenant.id,
             "tenants": acme.tenant.id,
             "workflows": workflow["id"],
@@ -78,6 +79,14 @@ def asked(run: Run, **fields: Any) -> Approval:
         step=agent_run.step,
         **{"question": "Publish it?", **facts, **fields},
     )
+
+
+def batched(run: Run) -> RunBatch:
+    """A batch of this run alone."""
+    facts = {"project_id": run.project_id, "size": 1, "started_by": run.started_by}
+    batch = RunBatch.objects.create(name="nightly", **facts)
+    Run.objects.filter(id=run.id).update(batch=batch)
+    return batch
 
 
 def _finish(run: Run) -> None:

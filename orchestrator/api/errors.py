@@ -24,6 +24,7 @@ from orchestrator.services.approvals import (
     FormInvalidError,
     NotApproverError,
 )
+from orchestrator.services.batches import BatchStateError
 from orchestrator.services.control import RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
@@ -57,6 +58,7 @@ STATUS: Mapping[type[BaseException], int] = {
     NotPublishedError: 409,
     RunNotFinishedError: 409,
     RunStateError: 409,
+    BatchStateError: 409,
     WorkflowBusyError: 409,
     ApprovalClosedError: 409,
     services.KeyEndedError: 409,
@@ -141,6 +143,11 @@ def _refusal(error: Exception) -> Refusal | None:
     if isinstance(error, PlatformError):
         return _of_platform(error, status)
     return _plain(status)
+
+
+def problems_in(error: drf.ValidationError, *at: str | int) -> list[Problem]:
+    """What the framework found wrong with a part of a body that stands at this place."""
+    return list(_flat(error.get_full_details(), at))
 
 
 def _of_platform(error: PlatformError, status: int) -> Refusal:

@@ -16,6 +16,7 @@ from orchestrator.api import serializers as forms
 from orchestrator.api.events import EventStreamRenderer, stream_answer
 from orchestrator.api.metrics import MetricsOut
 from orchestrator.api.renderers import AnyJsonRenderer, MarkdownRenderer, MermaidRenderer
+from orchestrator.api.replay import ReplayAction
 from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.selectors import runs as selectors
 from orchestrator.selectors.events import events_after
@@ -38,7 +39,7 @@ _LAST_EVENT_ID = OpenApiParameter(
 _METADATA = OpenApiParameter("metadata.KEY", str, description="A value of the run's metadata.")
 
 
-class RunView(ApiView):
+class RunView(ReplayAction, ApiView):
     """Executions of published workflows."""
 
     read_scope = Scope.RUNS_READ
@@ -56,7 +57,7 @@ class RunView(ApiView):
         workflow = workflow_for(
             self.principal, asked.pop("workflow"), project=asked.pop("project", None)
         )
-        version = _version(workflow, asked.pop("version", None))
+        version = version_of(workflow, asked.pop("version", None))
         run = start_run(workflow=workflow, version=version, **{"input": {}, **asked})
         return self._accepted(run)
 
@@ -66,6 +67,7 @@ class RunView(ApiView):
         selectors.with_reasons([run])
         run.steps = selectors.step_summaries(run.id)
         run.tokens = selectors.tokens_of(run.id)
+        run.replay = selectors.replay_of(run)
         return Response(self.shown(forms.RunDetail, run))
 
     @extend_schema(request=None, responses={202: forms.RunOut})
@@ -182,7 +184,7 @@ class RunView(ApiView):
         return found
 
 
-def _version(workflow: Workflow, number: int | None) -> WorkflowVersion | None:
+def version_of(workflow: Workflow, number: int | None) -> WorkflowVersion | None:
     if number is None:
         return None
     version = workflow.versions.filter(number=number).first()

@@ -2,6 +2,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
+from uuid import UUID
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -23,6 +24,7 @@ AGENT_RUN_STATUSES = [str(status) for status in AgentRunStatus]
 WAITING_REASONS = [str(reason) for reason in WaitingReason]
 METADATA_PREFIX = "metadata."
 MAX_METADATA_KEYS = 50
+_NANO = "_nano"
 _MAX_BIGINT = 2**63 - 1
 _MAX_INT = 2**31 - 1
 
@@ -130,6 +132,7 @@ class RunQuery(Query):
     project = reference(required=False)
     created_after = serializers.DateTimeField(required=False)
     created_before = serializers.DateTimeField(required=False)
+    batch = serializers.UUIDField(required=False)
 
     def takes(self, name: str) -> bool:
         return name.startswith(METADATA_PREFIX) or super().takes(name)
@@ -164,6 +167,8 @@ class RunLinksOut(serializers.Serializer[Any]):
     events = serializers.URLField()
     output = serializers.URLField()
     page = serializers.URLField()
+    replay_of = serializers.URLField(allow_null=True, help_text="The run that it replays.")
+    batch = serializers.URLField(allow_null=True, help_text="The batch that it was started in.")
 
 
 class StarterOut(serializers.Serializer[Any]):
@@ -191,6 +196,9 @@ class RunOut(serializers.Serializer[Any]):
     started_by = StarterOut()
     cost_usd = serializers.SerializerMethodField()
     max_cost_usd = serializers.SerializerMethodField()
+    saved_usd = Usd(source="saved_nano", help_text="What a replay did not have to pay again.")
+    replay_of = serializers.UUIDField(source="replay_of_id", allow_null=True)
+    batch = serializers.UUIDField(source="batch_id", allow_null=True)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     deadline_at = serializers.DateTimeField(allow_null=True)
@@ -220,7 +228,13 @@ class RunOut(serializers.Serializer[Any]):
             "events": reverse("runs-events", kwargs=ids, request=request),
             "output": reverse("runs-output", kwargs=ids, request=request),
             "page": reverse("admin:orchestrator_run_change", args=[run.id], request=request),
+            "replay_of": _link("runs-detail", run.replay_of_id, request),
+            "batch": _link("batches-detail", run.batch_id, request),
         }
+
+
+def _link(route: str, id: UUID | None, request: Request) -> str | None:
+    return reverse(route, kwargs={"id": id}, request=request) if id else None
 
 
 class WaitOut(serializers.Serializer[Any]):
@@ -240,7 +254,18 @@ class StepSummaryOut(serializers.Serializer[Any]):
     cost_usd = Usd(source="cost_nano")
 
 
+class ReplayOut(serializers.Serializer[Any]):
+    of = serializers.UUIDField(
+        allow_null=True, help_text="The run whose outputs it reuses; null once that is deleted."
+    )
+    from_step = serializers.CharField()
+    overrides = serializers.DictField(help_text="What its steps were set to instead, by step.")
+    reused = serializers.ListField(child=serializers.CharField(), help_text="Names of the steps.")
+    saved_usd = Usd(source="saved_nano", help_text="What their outputs had cost.")
+
+
 class RunDetail(RunOut):
+    replay = ReplayOut(allow_null=True, help_text="Of a run that replays another one.")
     steps = StepSummaryOut(many=True)
     tokens = TokensOut()
     input = serializers.JSONField()
@@ -273,6 +298,10 @@ class AgentRunOut(serializers.Serializer[Any]):
     llm_calls = serializers.IntegerField()
     tokens = serializers.SerializerMethodField()
     cost_usd = Usd(source="cost_nano")
+    reused_from = serializers.UUIDField(
+        allow_null=True, help_text="The agent run of an earlier run whose output this is."
+    )
+    saved_usd = Usd(source="saved_nano", help_text="What that output had cost.")
     prompt = serializers.CharField(allow_null=True)
     output = serializers.JSONField(allow_null=True)
     error = serializers.JSONField(allow_null=True)
@@ -319,9 +348,9 @@ class EventList(serializers.Serializer[Any]):
 def event_data(event: RunEvent) -> dict[str, Any]:
     """What the event tells, with its run and with money in USD."""
     facts: Mapping[str, Any] = event.data
-    told = {key: value for key, value in facts.items() if key != "cost_nano"}
-    if "cost_nano" in facts:
-        told["cost_usd"] = format_usd(facts["cost_nano"])
+    told = {key: value for key, value in facts.items() if not key.endswith(_NANO)}
+    for key in facts.keys() - told.keys():
+        told[key.removesuffix(_NANO) + "_usd"] = format_usd(facts[key])
     ids = {"run_id": str(event.run_id)}
     if event.agent_run_id:
         ids["agent_run_id"] = str(event.agent_run_id)

@@ -3,6 +3,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from orchestrator.api.approvals import ApprovalView
+from orchestrator.api.batches import BatchView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
 from orchestrator.api.workflows import WorkflowView
@@ -10,9 +11,11 @@ from orchestrator.api.workflows import WorkflowView
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("workflows", WorkflowView, basename="workflows")
 router.register("runs", RunView, basename="runs")
+router.register("runs/batches", BatchView, basename="batches")
 router.register("approvals", ApprovalView, basename="approvals")
 
 urlpatterns = [
+    path("runs/batch", BatchView.as_view({"post": "start"}), name="runs-batch"),
     *router.urls,
     path("", include("tenants.api.urls")),
     path("", include("costs.api.urls")),

@@ -21,7 +21,7 @@ from orchestrator.core.values import Duration, JsonObject
 
 OVERRIDABLE: Final = ("prompt", "provider", "model", "parameters", "timeout")
 # Steps of other kinds read in ways of their own; a new input makes them anew.
-_READ_BY_TEMPLATES: Final = frozenset({"agent", "approval", "delay"})
+_READ_BY_TEMPLATES: Final = frozenset({"agent", "approval", "delay", "workflow"})
 _S = AgentRunStatus
 
 

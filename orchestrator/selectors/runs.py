@@ -89,6 +89,17 @@ class StepSummary:
             self.waiting = Wait(reason=row["waiting_for"], until=until)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a run took over from another one; `of` is None once that is deleted."""
+
+    of: UUID | None
+    from_step: str
+    overrides: Mapping[str, Json]
+    reused: list[str]
+    saved_nano: int
+
+
 def runs_of(principal: Principal) -> QuerySet[Run]:
     """The runs that a caller sees, each with `cost` so far in nano-USD, without heavy columns."""
     rows = (
@@ -98,6 +109,7 @@ def runs_of(principal: Principal) -> QuerySet[Run]:
             *("id", "tenant_id", "status", "status_reason", "stop_wanted", "stop_reason"),
             *("metadata", "priority", "started_by", "deadline_at"),
             *("created_at", "started_at", "finished_at"),
+            *("saved_nano", "replay_of_id", "batch_id"),
             *("project__slug", "workflow__name", "version__number"),
         )
     )
@@ -130,6 +142,7 @@ def runs_like(
     project: str | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
+    batch: UUID | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> QuerySet[Run]:
     """Runs that fit all that is given. `created_before` is exclusive."""
@@ -144,6 +157,8 @@ def runs_like(
         rows = rows.filter(created_at__gte=created_after)
     if created_before is not None:
         rows = rows.filter(created_at__lt=created_before)
+    if batch is not None:
+        rows = rows.filter(batch_id=batch)
     for number, (key, value) in enumerate((metadata or {}).items()):
         alias = f"metadata_{number}"
         rows = rows.alias(**{alias: KeyTextTransform(key, "metadata")}).filter(**{alias: value})
@@ -161,6 +176,20 @@ def _cost_so_far() -> Any:
     )
     return Case(
         When(finished_at__isnull=False, then=F("cost_nano")), default=Coalesce(Subquery(spent), 0)
+    )
+
+
+def replay_of(run: Run) -> Replay | None:
+    """What the run reuses of the one that it replays, if it replays one."""
+    if not run.replay_from:
+        return None
+    reused = AgentRun.objects.filter(run=run, reused_from__isnull=False)
+    return Replay(
+        of=run.replay_of_id,
+        from_step=run.replay_from,
+        overrides=run.overrides or {},
+        reused=list(reused.order_by("position").values_list("step", flat=True)),
+        saved_nano=run.saved_nano,
     )
 
 
