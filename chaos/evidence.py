@@ -14,6 +14,7 @@ import redis
 from psycopg.rows import dict_row
 
 from chaos.crew import Member
+from chaos.flows import Flow
 from chaos.provider import Entry
 from chaos.traffic import Started
 
@@ -60,9 +61,19 @@ class Evidence:
     members: Mapping[str, Member]  # by the name that rows have
     outages: Sequence[tuple[float, float]]  # of PostgreSQL
     leftovers: Leftovers
+    leaf: Flow
 
-    def of(self, run: Started, step: str) -> Row:
-        return next(row for row in self.agent_runs[run.id] if row["step"] == step)
+    def steps(self, run: Started) -> list[Row]:
+        """Without items of maps and rounds of loops."""
+        return [row for row in self.agent_runs[run.id] if row["parent_id"] is None]
+
+    def cost_below(self, agent_run: Row) -> int:
+        """What the run of a step that is a workflow cost."""
+        return sum(
+            int(row["cost_nano"])
+            for row in self.runs.values()
+            if agent_run["kind"] == "workflow" and row["parent_agent_run_id"] == agent_run["id"]
+        )
 
     def retried(self, run: UUID) -> list[float]:
         return [row["at"] for row in self.events[run] if row["type"] == "run.retried"]

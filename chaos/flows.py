@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -10,9 +11,11 @@ from typing import Any, Final, Literal
 
 PROVIDER: Final = "compatible"
 MODEL: Final = "storm"
+LEAF: Final = "leaf"
 ROUTES: Final = ("left", "right")
 # Longer than whatever the storm holds up: a step that is late would fail for the storm's sake.
 PATIENT: Final = "10m"
+_IN_LOOP: Final = re.compile(r"(\w+)\[(\d+)\]\.(\w+)")
 _ANSWER: Final = {
     "type": "object",
     "required": ["route", "said"],
@@ -20,7 +23,7 @@ _ANSWER: Final = {
 }
 
 
-Kind = Literal["ask", "echo", "gather", "delay"]
+Kind = Literal["ask", "echo", "gather", "delay", "list", "map", "loop", "call"]
 Strategy = Literal["adaptive", "levels", "sequential"]
 _STRATEGIES: Final[tuple[Strategy, ...]] = ("adaptive", "levels", "sequential")
 
@@ -43,6 +46,10 @@ class Vertex:
     stumbles: tuple[int, ...] = ()
     seconds: float = 0.0
     priority: int = 5
+    # Of a list, and of the map over it: whether each item fails, and what share of them may.
+    items: tuple[bool, ...] = ()
+    allow_failed: float = 0.0
+    rounds: int = 0  # of a loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +68,9 @@ class Flow:
 
 
 def flows(rng: Random, count: int) -> list[Flow]:
-    """So many flows, every shape among them."""
-    return [_flow(rng, number) for number in range(count)]
+    """So many flows, every shape among them. The first is what others call."""
+    leaf = Flow(name=LEAF, vertices=tuple(_diamonds(rng)), strategy="adaptive")
+    return [leaf, *(_flow(rng, number) for number in range(count - 1))]
 
 
 def spec_of(flow: Flow) -> dict[str, Any]:
@@ -88,6 +96,17 @@ def said(marker: str, step: str) -> str:
     return f"{step} of {marker}"
 
 
+def called(marker: str) -> str:
+    """The marker of the run that a step of this one starts."""
+    return f"{marker}/{LEAF}"
+
+
+def asked_as(place: str) -> str:
+    """What the provider is told of an agent run's place: it sees a loop's rounds from 1 on."""
+    found = _IN_LOOP.fullmatch(place)
+    return f"{found[1]}.{int(found[2]) + 1}.{found[3]}" if found else place
+
+
 def _step(vertex: Vertex) -> dict[str, Any]:
     step: dict[str, Any] = {"priority": vertex.priority, **_KINDS[vertex.kind](vertex)}
     if vertex.needs:
@@ -98,6 +117,17 @@ def _step(vertex: Vertex) -> dict[str, Any]:
 
 
 def _ask(vertex: Vertex) -> dict[str, Any]:
+    tries = len(vertex.stumbles) + 1
+    return {
+        "agent": {"type": "prompt", "provider": PROVIDER, "model": MODEL},
+        "prompt": _script(vertex),
+        "output_schema": _ANSWER,
+        "retry": {"strategy": "constant", "attempts": tries, "base": "1s", "jitter": True},
+    }
+
+
+def _script(vertex: Vertex) -> str:
+    """What the provider is to do, as the prompt that tells it so."""
     script = {
         "run": "${input.marker}",
         "step": vertex.name,
@@ -106,13 +136,42 @@ def _ask(vertex: Vertex) -> dict[str, Any]:
         "stumbles": vertex.stumbles,
         "seconds": vertex.seconds,
     }
-    tries = len(vertex.stumbles) + 1
+    return json.dumps(script)
+
+
+def _list(vertex: Vertex) -> dict[str, Any]:
     return {
-        "agent": {"type": "prompt", "provider": PROVIDER, "model": MODEL},
-        "prompt": json.dumps(script),
-        "output_schema": _ANSWER,
-        "retry": {"strategy": "constant", "attempts": tries, "base": "1s", "jitter": True},
+        "agent": {"type": "tool", "tool": "echo"},
+        "arguments": {"value": list(vertex.items)},
     }
+
+
+def _map(vertex: Vertex) -> dict[str, Any]:
+    step = _ask(replace(vertex, name=f"{vertex.name}[${{index}}]"))
+    step["prompt"] = step["prompt"].replace('"failing": false', '"failing": ${item}')
+    over = f"${{steps.{vertex.needs[0]}.output}}"
+    return step | {"map": {"over": over, "parallel": 4, "allow_failed": vertex.allow_failed}}
+
+
+def _loop(vertex: Vertex) -> dict[str, Any]:
+    write = _ask(
+        replace(vertex, name=f"{vertex.name}.${{loop.round}}.write", route="${loop.round}")
+    )
+    return {
+        "loop": {
+            "steps": {
+                "write": write,
+                "read": {**_echo(replace(vertex, needs=("write",))), "needs": ["write"]},
+            },
+            "until": f'steps.read.output.route == "{vertex.rounds}"',
+            "max_rounds": vertex.rounds + 1,
+            "output": "${steps.read.output}",
+        }
+    }
+
+
+def _call(vertex: Vertex) -> dict[str, Any]:
+    return {"workflow": LEAF, "input": {"marker": called("${input.marker}")}}
 
 
 def _echo(vertex: Vertex) -> dict[str, Any]:
@@ -133,6 +192,10 @@ _KINDS: Final[dict[str, Callable[[Vertex], dict[str, Any]]]] = {
     "echo": _echo,
     "gather": _gather,
     "delay": _delay,
+    "list": _list,
+    "map": _map,
+    "loop": _loop,
+    "call": _call,
 }
 
 
@@ -227,6 +290,31 @@ def _pausing(rng: Random) -> Iterator[Vertex]:
     yield Vertex(name="end", kind="gather", needs=("pause", "meanwhile"))
 
 
+def _mapping(rng: Random) -> Iterator[Vertex]:
+    items = tuple(rng.random() < 0.2 for _ in range(rng.randint(0, 12)))
+    yield Vertex(name="list", kind="list", items=items)
+    each = _asking(
+        rng, "each", needs=("list",), items=items, allow_failed=rng.choice((0.0, 0.5, 1.0))
+    )
+    yield replace(each, kind="map")
+    yield _asking(rng, "beside", needs=("list",))
+    yield Vertex(name="end", kind="gather", needs=("each", "beside"))
+
+
+def _looping(rng: Random) -> Iterator[Vertex]:
+    yield _asking(rng, "first")
+    loop = _asking(rng, "polish", needs=("first",), rounds=rng.randint(1, 3))
+    yield replace(loop, kind="loop")
+    yield Vertex(name="end", kind="echo", needs=("polish",))
+
+
+def _calling(rng: Random) -> Iterator[Vertex]:
+    yield _asking(rng, "first")
+    yield Vertex(name="sub", kind="call", needs=("first",))
+    yield _asking(rng, "beside", needs=("first",))
+    yield Vertex(name="end", kind="gather", needs=("sub", "beside"))
+
+
 def _late(rng: Random) -> Iterator[Vertex]:
     yield _asking(rng, "first")
     yield Vertex(name="pause", kind="delay", seconds=3600, needs=("first",))
@@ -267,5 +355,8 @@ _SHAPES: Final = (
     _fragile,
     _tangled,
     _pausing,
+    _mapping,
+    _looping,
+    _calling,
     _late,
 )

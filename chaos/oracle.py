@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chaos.flows import Flow, Vertex, said
+from chaos.flows import Flow, Vertex, called, said
 
 COMPLETED, FAILED, SKIPPED = "completed", "failed", "skipped"
 # From this priority on a step's failure is its run's, where the workflow says nothing else.
@@ -22,15 +22,24 @@ class Ending:
     outputs: Mapping[str, Any]
 
 
-def ending(flow: Flow, marker: str, *, lost: frozenset[str] = frozenset()) -> Ending:
-    """`lost` are steps that were given up because too many workers died of them."""
+def ending(
+    flow: Flow, marker: str, *, leaf: Flow | None = None, lost: frozenset[str] = frozenset()
+) -> Ending:
+    """How a run of the flow ends that nobody stops.
+
+    `leaf` is what the flow calls, if it does. `lost` are places in the run that were given up,
+    because too many workers died of them.
+    """
     steps: dict[str, str] = {}
     outputs: dict[str, Any] = {}
     barred: set[str] = set()
     for vertex in flow.vertices:
         status, bars = _status(vertex, steps, barred, outputs, lost)
         steps[vertex.name] = status
-        outputs[vertex.name] = _output(vertex, marker, outputs) if status == COMPLETED else None
+        is_completed = status == COMPLETED
+        outputs[vertex.name] = (
+            _output(vertex, marker, outputs, leaf, lost) if is_completed else None
+        )
         if bars:
             barred.add(vertex.name)
     return Ending(_run_status(flow, steps), steps, outputs)
@@ -52,22 +61,65 @@ def _status(
         return SKIPPED, False
     if vertex.runs_if and outputs[vertex.needs[0]]["route"] != vertex.runs_if:
         return SKIPPED, False
-    if vertex.failing or vertex.name in lost:
-        return FAILED, True
-    return COMPLETED, False
+    return (FAILED, True) if _fails(vertex, lost) else (COMPLETED, False)
 
 
-def _output(vertex: Vertex, marker: str, outputs: Mapping[str, Any]) -> Any:
-    if vertex.kind == "ask":
-        return {"route": vertex.route, "said": said(marker, vertex.name)}
-    if vertex.kind == "gather":
-        return {need: outputs[need] for need in vertex.needs}
-    if vertex.kind == "delay":
-        return None
+def _fails(vertex: Vertex, lost: frozenset[str]) -> bool:
+    if vertex.kind == "map":
+        failed = sum(_failed_items(vertex, lost))
+        return failed > vertex.allow_failed * len(vertex.items)
+    if vertex.kind == "loop":
+        return any(place.startswith(f"{vertex.name}[") for place in lost)
+    return vertex.failing or vertex.name in lost
+
+
+def _failed_items(vertex: Vertex, lost: frozenset[str]) -> list[bool]:
+    return [fails or f"{vertex.name}[{index}]" in lost for index, fails in enumerate(vertex.items)]
+
+
+def _output(
+    vertex: Vertex,
+    marker: str,
+    outputs: Mapping[str, Any],
+    leaf: Flow | None,
+    lost: frozenset[str],
+) -> Any:
+    match vertex.kind:
+        case "ask":
+            return _answer(vertex.route, marker, vertex.name)
+        case "gather":
+            return {need: outputs[need] for need in vertex.needs}
+        case "list":
+            return list(vertex.items)
+        case "map":
+            return [
+                None if fails else _answer(vertex.route, marker, f"{vertex.name}[{index}]")
+                for index, fails in enumerate(_failed_items(vertex, lost))
+            ]
+        case "loop":
+            last = f"{vertex.name}.{vertex.rounds}.write"
+            return _answer(str(vertex.rounds), marker, last)
+        case "call" if leaf:
+            return run_output(leaf, ending(leaf, called(marker)))
+        case "echo":
+            return _echoed(vertex, outputs)
+    return None
+
+
+def _answer(route: str, marker: str, step: str) -> dict[str, str]:
+    return {"route": route, "said": said(marker, step)}
+
+
+def _echoed(vertex: Vertex, outputs: Mapping[str, Any]) -> Any:
     if not vertex.needs:
         return vertex.name
     given = outputs[vertex.needs[0]]
     return "none" if given is None else given
+
+
+def run_output(flow: Flow, ended: Ending) -> Any:
+    last = ended.outputs[flow.last]
+    return {"last": "none" if last is None else last}
 
 
 def _run_status(flow: Flow, steps: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ class Size:
 SHORT: Final = Size(
     seconds=30,
     runs=30,
-    flows=10,
+    flows=14,
     workers=2,
     eagerness=3.0,
     faults={

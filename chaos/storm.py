@@ -151,8 +151,10 @@ class Storm:
             time.sleep(0.1)
 
     def _evidence(self, traffic: Traffic, crew: Crew) -> Evidence:
+        found = rows(self.servers.superuser_url)
         return Evidence(
-            started=list(traffic.runs.values()),
+            started=[*traffic.runs.values(), *traffic.called(found["runs"].values())],
+            leaf=traffic.flows[0],
             accepted={
                 (traffic.runs[number].id, what): count
                 for (number, what), count in traffic.accepted.items()
@@ -161,7 +163,7 @@ class Storm:
             members={member.worker: member for member in crew.everyone},
             outages=self.servers.outages,
             leftovers=leftovers(self.servers.redis()),
-            **rows(self.servers.superuser_url),
+            **found,
         )
 
     def _verdict(self, evidence: Evidence, crew: Crew, mail: Mail, *, stuck: int) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from random import Random
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connections
@@ -119,6 +119,17 @@ class Traffic:
         is_accepted = _persistently(ask)
         self.accepted[number, what] += is_accepted
         return is_accepted
+
+    def called(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Started]:
+        """The runs among these rows that steps of others have started."""
+        for row in rows:
+            if row["parent_agent_run_id"]:
+                yield Started(
+                    id=row["id"],
+                    tenant_id=row["tenant_id"],
+                    marker=row["input"]["marker"],
+                    flow=self.flows[0],
+                )
 
     def wait_for_all(self, *, seconds: float) -> list[Started]:
         """Those that have not ended by then. Paused ones are resumed."""

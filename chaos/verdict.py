@@ -10,7 +10,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from chaos.evidence import Evidence, Row
-from chaos.oracle import COMPLETED, FAILED, Ending, ending
+from chaos.flows import asked_as, said
+from chaos.oracle import COMPLETED, FAILED, Ending, ending, run_output
 from chaos.traffic import Started
 from orchestrator.core.state import (
     TERMINAL_AGENT_RUN,
@@ -67,13 +68,22 @@ def runs_end_right(evidence: Evidence) -> Iterator[str]:
         if row["status"] not in TERMINAL_RUN:
             yield f"{name} is {row['status']}"
             continue
-        expected = ending(run.flow, run.marker, lost=_given_up(evidence, run))
+        expected = ending(run.flow, run.marker, leaf=evidence.leaf, lost=_given_up(evidence, run))
+        yield from _places_right(evidence, run, name)
         if _stopped(evidence, run) or run.flow.deadline:
             yield from _stopped_right(evidence, run, expected, name)
         elif expected.status == FAILED and run.flow.mode == "fail_fast":
             yield from _part_of(evidence, run, expected, name, status=FAILED)
         else:
             yield from _whole(evidence, run, expected, name)
+
+
+def _places_right(evidence: Evidence, run: Started, name: str) -> Iterator[str]:
+    """Items of maps and steps of loops answered what they were asked."""
+    for row in evidence.agent_runs[run.id]:
+        is_asked = row["parent_id"] and row["uses_model"] and row["status"] == COMPLETED
+        if is_asked and row["output"]["said"] != said(run.marker, asked_as(row["step"])):
+            yield f"{name}: {row['step']} gave {row['output']!r}"
 
 
 def _given_up(evidence: Evidence, run: Started) -> frozenset[str]:
@@ -104,7 +114,7 @@ def _part_of(
     row = evidence.runs[run.id]
     if row["status"] != status:
         yield f"{name} is {row['status']}, not {status}: {row['status_reason']}"
-    for agent_run in evidence.agent_runs[run.id]:
+    for agent_run in evidence.steps(run):
         step, is_ended = agent_run["step"], agent_run["status"] in (COMPLETED, FAILED)
         if is_ended and agent_run["status"] != expected.steps[step]:
             yield f"{name}: {step} is {agent_run['status']}, not {expected.steps[step]}"
@@ -116,7 +126,7 @@ def _whole(evidence: Evidence, run: Started, expected: Ending, name: str) -> Ite
     row = evidence.runs[run.id]
     if row["status"] != expected.status:
         yield f"{name} is {row['status']}, not {expected.status}: {row['status_reason']}"
-    for agent_run in evidence.agent_runs[run.id]:
+    for agent_run in evidence.steps(run):
         step = agent_run["step"]
         if agent_run["status"] != expected.steps[step]:
             yield (
@@ -125,8 +135,7 @@ def _whole(evidence: Evidence, run: Started, expected: Ending, name: str) -> Ite
             )
         elif agent_run["output"] != expected.outputs[step]:
             yield f"{name}: {step} gave {agent_run['output']!r}, not {expected.outputs[step]!r}"
-    last = expected.outputs[run.flow.last]
-    if row["output"] != {"last": "none" if last is None else last}:
+    if row["output"] != run_output(run.flow, expected):
         yield f"{name} gave {row['output']!r}"
 
 
@@ -140,7 +149,7 @@ def answers_are_recorded(evidence: Evidence) -> Iterator[str]:
             answered[entry.run, entry.step].add(entry.call)
     for run in evidence.started:
         for row in evidence.agent_runs[run.id]:
-            calls, key = evidence.calls[row["id"]], (run.marker, row["step"])
+            calls, key = evidence.calls[row["id"]], (run.marker, asked_as(row["step"]))
             known = {c["reply"]["request_id"] for c in calls if c["status"] == "closed"}
             doubts = sum(call["status"] == "in_doubt" for call in calls)
             if len(answered[key] - known) > doubts:
@@ -178,7 +187,9 @@ def _forgiven(evidence: Evidence, closed: Row, call: Row) -> bool:
 def _sent_late(evidence: Evidence) -> Iterator[str]:
     """By the provider's own log: requests that no call can have sent that was open by then."""
     for run in evidence.started:
-        by_step = {row["step"]: evidence.calls[row["id"]] for row in evidence.agent_runs[run.id]}
+        by_step = {
+            asked_as(row["step"]): evidence.calls[row["id"]] for row in evidence.agent_runs[run.id]
+        }
         for entry in evidence.log:
             if entry.run != run.marker or entry.what != "asked":
                 continue
@@ -230,7 +241,7 @@ def ledger_equals_calls(evidence: Evidence) -> Iterator[str]:
         total = 0
         for row in agent_runs:
             calls = evidence.calls[row["id"]]
-            cost = sum(call["cost_nano"] for call in calls)
+            cost = sum(call["cost_nano"] for call in calls) + evidence.cost_below(row)
             total += cost
             if row["cost_nano"] != cost:
                 yield f"agent run {row['id']} cost {row['cost_nano']}, its calls {cost}"

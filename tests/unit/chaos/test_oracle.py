@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from chaos.flows import Flow, Vertex, flows, spec_of
+from chaos.flows import LEAF, Flow, Vertex, asked_as, flows, spec_of
 from chaos.oracle import ending
 from orchestrator.core.validation import Catalog, examine
 
@@ -12,6 +12,7 @@ CATALOG = Catalog(
     agents={},
     tools={"echo": {"properties": {"value": {}}}},
     providers={"compatible": True},
+    workflows={LEAF: frozenset({1})},
 )
 
 
@@ -71,7 +72,7 @@ def test_outputs_are_handed_on() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_flow_can_be_published(seed: int) -> None:
-    for made in flows(Random(seed), 10):
+    for made in flows(Random(seed), 14):
         report = examine(spec_of(made), CATALOG)
         assert [*report.problems, *report.unsupported] == []
 
@@ -81,4 +82,26 @@ def test_all_strategies_and_shapes_are_among_the_flows() -> None:
 
     assert {one.strategy for one in made} == {"sequential", "levels", "adaptive"}
     assert {one.mode for one in made} == {"partial", "fail_fast"}
-    assert len({one.name.rpartition("-")[0] for one in made}) == 10
+    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 13
+
+
+def test_map_fails_when_more_items_do_than_may() -> None:
+    items = (True, False, False)
+    listed = Vertex(name="list", kind="list", items=items)
+    mapped = {"kind": "map", "needs": ("list",), "items": items}
+
+    strict = ending(flow(listed, Vertex(name="each", **mapped)), "r1")
+    kind = ending(flow(listed, Vertex(name="each", allow_failed=0.5, **mapped)), "r1")
+
+    assert strict.steps["each"] == "failed"
+    assert [item and item["said"] for item in kind.outputs["each"]] == [
+        *(None, "each[1] of r1", "each[2] of r1")
+    ]
+
+
+def test_loop_gives_the_answer_of_its_last_round() -> None:
+    looping = flow(Vertex(name="polish", kind="loop", rounds=2))
+
+    assert ending(looping, "r1").outputs["polish"]["said"] == "polish.2.write of r1"
+    assert asked_as("polish[1].write") == "polish.2.write"
+    assert asked_as("each[1]") == "each[1]"
