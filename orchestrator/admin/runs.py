@@ -20,7 +20,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from costs.core.money import usd_from_nano
-from orchestrator.core.state import RunStatus
+from orchestrator.admin.replay import ReplayPages
+from orchestrator.core.state import TERMINAL_RUN, RunStatus
 from orchestrator.models import Run
 from orchestrator.selectors.approvals import open_approvals_of
 from orchestrator.selectors.metrics import run_metrics
@@ -44,7 +45,7 @@ APPROVALS_SHOWN = 10
 
 
 @admin.register(Run)
-class RunAdmin(TenantModelAdmin):
+class RunAdmin(ReplayPages, TenantModelAdmin):
     """Runs are history: looked at and steered here, changed by the engine alone."""
 
     view_scope = Scope.RUNS_READ
@@ -67,6 +68,7 @@ class RunAdmin(TenantModelAdmin):
             self.page("pause/", self.pause),
             self.page("resume/", self.resume),
             self.page("retry/", self.retry),
+            self.page("replay/", self.replay),
             self.page("input/", self.input),
             self.page("output/", self.output),
             self.page("ledger/", self.ledger),
@@ -193,6 +195,7 @@ class RunAdmin(TenantModelAdmin):
             "run": run,
             "page": page,
             "actions": possible_actions(run) if may(request, Scope.RUNS_WRITE) else (),
+            "may_replay": run.status in TERMINAL_RUN and may(request, Scope.RUNS_WRITE),
             "approvals": open_approvals_of(run)[:APPROVALS_SHOWN],
             "events": events_of(run),
             "ledger": ledger_of(run)[:200],

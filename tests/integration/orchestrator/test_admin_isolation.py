@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, reverse
 from agents_app.models import Agent
 from costs.models import CostEntry, PlatformPrice, TenantPrice
 from tenants.models import ApiKey, AuditEntry, Membership, Project, User
-from tests.filled import asked
+from tests.filled import asked, batched
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
@@ -22,6 +22,7 @@ MARK = "only-acme-knows"
 CLOSED = {
     "orchestrator_approval_delete",
     "orchestrator_run_delete",
+    "orchestrator_runbatch_delete",
     "tenants_apikey_delete",
     "tenants_auditentry_delete",
     "costs_costentry_delete",
@@ -61,6 +62,7 @@ def objects(acme: World) -> dict[str, Any]:
     with acme.scope():
         rows = {
             "orchestrator/run": run,
+            "orchestrator/runbatch": batched(run),
             "orchestrator/approval": asked(run, question=MARK),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
