@@ -731,9 +731,7 @@ RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_child uuid;
 BEGIN
-    FOR v_child IN SELECT c.id FROM agent_run a JOIN run c ON c.parent_agent_run_id = a.id
-                    WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
-                      AND c.status IN ('pending', 'running', 'paused') ORDER BY c.id LOOP
+    FOR v_child IN SELECT c.id FROM muster_called_runs(p_run) AS c (id) LOOP
         IF muster_stop_run(p_tenant, v_child, 'cancelled', p_reason) THEN
             RETURN QUERY SELECT 'advance', v_child, NULL::uuid, NULL::integer;
         END IF;
@@ -785,6 +783,13 @@ BEGIN
     RETURN true;
 END $$;
 
+-- The live runs that steps of a run stand for.
+CREATE FUNCTION muster_called_runs(p_run uuid) RETURNS SETOF uuid LANGUAGE sql AS $$
+    SELECT c.id FROM agent_run a JOIN run c ON c.parent_agent_run_id = a.id
+     WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
+       AND c.status IN ('pending', 'running', 'paused') ORDER BY c.id
+$$;
+
 -- Hands out nothing more: what is queued goes back, what a worker has begun goes on.
 CREATE FUNCTION muster_pause_run(p_tenant uuid, p_run uuid, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
@@ -798,6 +803,7 @@ BEGIN
     UPDATE agent_run SET in_chord = false, tells = true
      WHERE run_id = p_run AND in_chord AND status = 'running';
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.paused', jsonb_build_object('reason', p_reason));
+    PERFORM muster_pause_run(p_tenant, c.id, p_reason) FROM muster_called_runs(p_run) AS c (id);
     RETURN true;
 END $$;
 
@@ -811,6 +817,8 @@ BEGIN
      WHERE id = p_run AND status = 'paused';
     IF NOT FOUND THEN RETURN false; END IF;
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed', jsonb_build_object('reason', p_reason));
+    -- The sweeper finds their wish for `advance`.
+    PERFORM muster_resume_run(p_tenant, c.id, p_reason) FROM muster_called_runs(p_run) AS c (id);
     RETURN true;
 END $$;
 

@@ -9,7 +9,7 @@ from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.models import Run
 from orchestrator.services import children
 from orchestrator.services.advance import advance
-from orchestrator.services.control import cancel_run, retry_run
+from orchestrator.services.control import cancel_run, pause_run, resume_run, retry_run
 from orchestrator.services.workflows import publish_spec
 from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, run_of, step_of
@@ -159,3 +159,17 @@ def test_workflow_of_another_project_cannot_be_called(acme: World, globex: World
 
     with pytest.raises(WorkflowInvalidError):
         start(acme, {"sub": {"workflow": "check"}})
+
+
+def test_paused_run_pauses_its_workflows_until_it_is_resumed(acme: World) -> None:
+    published(acme, {"say": echo(value=1)})
+    run_id = start(acme, {"sub": {"workflow": "check"}})
+    drain(acme, run_id)
+    child = child_of(acme, run_id)
+
+    act(acme, run_id, pause_run)
+    assert drain(acme, child.id).status == "paused"
+
+    act(acme, run_id, resume_run)
+    assert drain(acme, child.id).status == "completed"
+    assert drain(acme, run_id).status == "completed"
