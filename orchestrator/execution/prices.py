@@ -9,6 +9,7 @@ from django.db import connection
 from costs.core.errors import UnknownPriceError
 from costs.core.pricing import Price
 from costs.selectors.prices import PriceRow, price_of, price_rows
+from orchestrator.execution.loading import SingleFlight
 from tenants.kernel.clock import now
 from tenants.scope import tenant_scope
 
@@ -25,8 +26,10 @@ def price_for(tenant_id: UUID, provider: str, model: str) -> Price:
 def _rows_of(tenant_id: UUID) -> tuple[PriceRow, ...]:
     with _guard:
         known = _rows.get(tenant_id)
-    if known is not None:
-        return known
+    return _load(tenant_id) if known is None else known
+
+
+def _read(tenant_id: UUID) -> tuple[PriceRow, ...]:
     with tenant_scope(tenant_id):
         rows = price_rows()
     if not connection.in_atomic_block:
@@ -35,6 +38,10 @@ def _rows_of(tenant_id: UUID) -> tuple[PriceRow, ...]:
     with _guard:
         _rows[tenant_id] = rows
     return rows
+
+
+# A wide level begins with hundreds of calls at once.
+_load = SingleFlight(_read)
 
 
 def knows_price(tenant_id: UUID, provider: str, model: str) -> bool:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from orchestrator.core.plan import Plan, plan_from_json
 from orchestrator.execution import engine_db
 from orchestrator.execution.errors import PlanUnreadableError
+from orchestrator.execution.loading import SingleFlight
 
 _PLAN = "SELECT plan FROM muster_version_plan(%s, %s)"
 
@@ -32,9 +33,13 @@ def plan_of(
         known = _plans.get(key)
     if known is not None:
         return known
-    found = engine_db.rows(connection, _PLAN, key) if connection else engine_db.many(_PLAN, *key)
+    # Who holds a connection, and with it locks, waits for nobody who may need one.
+    return _kept(key, engine_db.rows(connection, _PLAN, key)) if connection else _load(key)
+
+
+def _kept(key: tuple[UUID, UUID], found: list[engine_db.Row]) -> Plan:
     if not found:
-        raise LookupError(f"version {version_id} does not exist")
+        raise LookupError(f"version {key[1]} does not exist")
     try:
         plan = plan_from_json(found[0]["plan"])
     except ValidationError as error:
@@ -44,3 +49,9 @@ def plan_of(
         if len(plan.steps) < _plans.maxsize // 2:
             _plans[key] = plan
     return plan
+
+
+# All threads of a worker want a run's plan when it begins, and reading a large one takes seconds.
+_load: SingleFlight[tuple[UUID, UUID], Plan] = SingleFlight(
+    lambda key: _kept(key, engine_db.many(_PLAN, *key))
+)
