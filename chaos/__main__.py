@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import signal
@@ -54,6 +55,8 @@ def _storm(home: Path, *, seed: int, is_short: bool) -> dict[str, Any]:
         os.environ.clear()
         os.environ.update(servers.environment | {"LOG_LEVEL": "ERROR"})
         django.setup()
+        # That a database is away is no news here, and psycopg has a level of its own.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         # Models and services want their settings first.
         from chaos.storm import Storm
 

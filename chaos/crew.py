@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count, cycle
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Final, Literal
@@ -69,11 +69,6 @@ class Crew:
         self._rng = rng
         self._wanted: dict[Role, int] = {"agents": size.workers, "control": CONTROL_WORKERS}
         self._numbers = count(1)
-        # Every third worker is to die by other hands.
-        self._fates = {
-            role: cycle(fate for point in points for fate in (point, point, ""))
-            for role, points in POINTS.items()
-        }
         self._eagerness = size.eagerness
         self._is_calm = False
         self._guard = threading.Lock()
@@ -172,7 +167,7 @@ class Crew:
 
     def _hire(self, role: Role) -> None:
         name = f"{role}{next(self._numbers)}"
-        fate = "" if self._is_calm else next(self._fates[role])
+        fate = "" if self._is_calm else self._fate(role)
         points = self._points(role, fate) if fate else ""
         command = commands.control if role == "control" else commands.worker
         options = () if role == "control" else ("-c", str(AGENT_THREADS))
@@ -191,6 +186,13 @@ class Crew:
         member = Member(name=name, role=role, process=process, log=log)
         with self._guard:
             self.living.append(member)
+
+    def _fate(self, role: Role) -> str:
+        """The point that was hit least so far. Every third worker is to die by other hands."""
+        if self._rng.random() < 1 / 3:
+            return ""
+        deaths = self.deaths
+        return min(POINTS[role], key=lambda point: (deaths[point], self._rng.random()))
 
     def _points(self, role: Role, fate: str) -> str:
         chance = min(POINTS[role][fate] * self._eagerness, 1.0)

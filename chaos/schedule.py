@@ -46,7 +46,7 @@ LONG: Final = Size(
     runs=320,
     flows=40,
     workers=4,
-    eagerness=0.6,
+    eagerness=0.7,
     faults={
         "kill_agents": 50,
         "kill_control": 12,
