@@ -31,7 +31,8 @@ from tenants.scope import current_tenant_id
 
 UNCHANGED: Final = object()
 
-# The whole of a map or loop stands for its parts, whose cost it saves.
+# The whole of a map or loop stands for its parts, whose cost it saves. No join: of a run that was
+# only just made the planner knows too little.
 _REUSE = """
 INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, status, kind, priority, agent,
                        uses_model, provider, model, role, reads, reads_input, timeout_seconds,
@@ -39,12 +40,12 @@ INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, status, kin
                        finished_at)
 SELECT uuidv7(), o.tenant_id, %(new)s, o.step, o.position, o.level, 'completed', o.kind, o.priority,
        o.agent, o.uses_model, o.provider, o.model, o.role, o.reads, o.reads_input,
-       o.timeout_seconds, o.next_steps, o.gates, o.tells, o.prompt, o.output, o.id, s.nano,
+       o.timeout_seconds, o.next_steps, o.gates, o.tells, o.prompt, o.output, o.id, o.nano,
        clock_timestamp()
-  FROM agent_run o
-  JOIN (SELECT substring(x.step FROM '^[^.[]+') AS step, sum(x.cost_nano + x.saved_nano) AS nano
-          FROM agent_run x WHERE x.run_id = %(old)s GROUP BY 1) s ON s.step = o.step
- WHERE o.run_id = %(old)s AND o.step = ANY (%(kept)s)
+  FROM (SELECT x.*, sum(x.cost_nano + x.saved_nano)
+                    OVER (PARTITION BY substring(x.step FROM '^[^.[]+')) AS nano
+          FROM agent_run x WHERE x.run_id = %(old)s) o
+ WHERE o.step = ANY (%(kept)s)
 """
 _CREATE_OTHERS = CREATE_AGENT_RUNS + " AND s.name <> ALL (%s)"
 _OVERRIDE = """
