@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from celery import chain, chord, group
 from celery.canvas import Signature
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import RedisError
 
 from orchestrator.celery import app
@@ -59,7 +59,7 @@ def _hinting(*run_ids: UUID) -> Iterator[None]:
     """A hint that cannot be sent is only late: the rows are written, the sweeper sends it again."""
     try:
         yield
-    except (OperationalError, RedisError, OSError) as error:
+    except (BatchPublishError, OperationalError, RedisError, OSError) as error:
         error_name = type(error).__name__
         for run_id in run_ids:
             log.warning("hint_not_sent", run_id=str(run_id), error=error_name)

@@ -419,6 +419,7 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     SELECT x.status, x.version_id, x.stop_wanted, x.stop_reason INTO r
       FROM run x WHERE x.id = p_run FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RETURN; END IF;
     IF r.status = 'paused' AND r.stop_wanted <> '' THEN
         NULL;  -- It is to end all the same.
     ELSIF r.status NOT IN ('pending', 'running') THEN
