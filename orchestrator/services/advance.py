@@ -1,5 +1,8 @@
 """Moves a run on: the one place that decides what may start and when a run has ended."""
 
+from __future__ import annotations
+
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +31,9 @@ from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.finishes import Finish, finish_within
 from orchestrator.execution.versions import plan_of
 from orchestrator.services.children import start_children
+
+# For so long a pass is tried again while the database is away, or another holds what it needs.
+PATIENCE_SECONDS = 5.0
 
 _BEGIN = "SELECT * FROM muster_begin_advance(%s, %s)"
 _SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
@@ -64,10 +70,13 @@ _FINISH = "SELECT muster_finish_run(%s, %s, %s, %s, %s)"
 
 def advance(tenant_id: UUID, run_id: UUID) -> None:
     """Hand out what is due, from the rows alone. Twice, early or never is harmless."""
-    with engine_db.transaction() as connection:
-        pass_ = _Advance(connection, tenant_id, run_id)
-        pass_.work()
-        crash_here("in_advance")
+    until = time.monotonic() + PATIENCE_SECONDS
+    pass_ = engine_db.persistently(
+        lambda: _worked(tenant_id, run_id), give_up=lambda: time.monotonic() > until
+    )
+    if pass_ is None:
+        # The sweeper finds that nobody drives the run.
+        return
     crash_here("in_advance")
     publish(hints_of(tenant_id, pass_.hints))
     if pass_.has_calls:
@@ -75,6 +84,14 @@ def advance(tenant_id: UUID, run_id: UUID) -> None:
     if pass_.has_ended:
         publish(hints_of(tenant_id, engine_db.many(_TELL_PARENT, tenant_id, run_id)))
     nudge(run_id)
+
+
+def _worked(tenant_id: UUID, run_id: UUID) -> _Advance:
+    with engine_db.transaction() as connection:
+        pass_ = _Advance(connection, tenant_id, run_id)
+        pass_.work()
+        crash_here("in_advance")
+    return pass_
 
 
 @dataclass(slots=True)
