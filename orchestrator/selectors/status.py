@@ -88,7 +88,9 @@ def _status(
 def _agents(agent_runs: QuerySet[AgentRun], runs: QuerySet[Run], since: datetime) -> dict[str, Any]:
     # Agent runs are found through their runs, which have an index on their end.
     open_then = runs.filter(Q(finished_at__gte=since) | Q(finished_at__isnull=True))
-    ended = agent_runs.filter(run__in=open_then, finished_at__gte=since, status__in=_EXECUTED)
+    done = agent_runs.filter(run__in=open_then, finished_at__gte=since, status__in=_EXECUTED)
+    # What a replay took over was done before.
+    ended = done.filter(reused_from__isnull=True)
     found = ended.aggregate(
         executed=Count("id"),
         failed=Count("id", filter=Q(status=AgentRunStatus.FAILED)),
