@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+import structlog
+from django.db import OperationalError as DjangoOperationalError
+from psycopg import Connection, OperationalError
 from psycopg.types.json import Json
+from psycopg_pool import PoolTimeout
 
 from orchestrator.core.completion import Outcome, Verdict, verdict
 from orchestrator.core.conditions import compile_condition
@@ -31,6 +34,8 @@ from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.finishes import Finish, finish_within
 from orchestrator.execution.versions import plan_of
 from orchestrator.services.children import start_children
+
+log = structlog.get_logger(__name__)
 
 # For so long a pass is tried again while the database is away, or another holds what it needs.
 PATIENCE_SECONDS = 5.0
@@ -79,11 +84,21 @@ def advance(tenant_id: UUID, run_id: UUID) -> None:
         return
     crash_here("in_advance")
     publish(hints_of(tenant_id, pass_.hints))
-    if pass_.has_calls:
-        start_children(tenant_id, run_id)
-    if pass_.has_ended:
-        publish(hints_of(tenant_id, engine_db.many(_TELL_PARENT, tenant_id, run_id)))
+    try:
+        _reach_out(pass_)
+    except (OperationalError, DjangoOperationalError, PoolTimeout) as error:
+        # The sweeper finds children that nobody started, and parents that nobody told.
+        log.warning("database_away", error=type(error).__name__)
     nudge(run_id)
+
+
+def _reach_out(pass_: _Advance) -> None:
+    """To the runs below and above."""
+    if pass_.has_calls:
+        start_children(pass_.tenant_id, pass_.run_id)
+    if pass_.has_ended:
+        told = engine_db.many(_TELL_PARENT, pass_.tenant_id, pass_.run_id)
+        publish(hints_of(pass_.tenant_id, told))
 
 
 def _worked(tenant_id: UUID, run_id: UUID) -> _Advance:
