@@ -18,7 +18,8 @@ import django
 
 from chaos.guard import guarded
 from chaos.schedule import LONG, SHORT
-from chaos.servers import running_servers
+from chaos.servers import ForeignServerError, running_servers
+from orchestrator.embedded.errors import EmbeddedError
 
 
 def main() -> int:
@@ -76,4 +77,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (EmbeddedError, ForeignServerError) as error:
+        sys.exit(str(error))

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from uuid import uuid4
 
 import redis
+
+from orchestrator.core.hints import AgentHint, RunHints
+from orchestrator.dispatch.canvas import publish
 
 QUEUES: Final = ("control", "agents.high", "agents", "agents.low")
 _LATE_MESSAGES: Final = 50
 _PATIENCE_SECONDS: Final = 3
+
+
+def send_stray() -> None:
+    """Messages about what is not there, or no more."""
+    agent = AgentHint(agent_run_id=uuid4(), priority=5)
+    publish([RunHints(tenant_id=uuid4(), run_id=uuid4(), agents=[agent], advance=True)])
 
 
 class Mail:

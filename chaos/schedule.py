@@ -39,6 +39,7 @@ SHORT: Final = Size(
         "no_control": 1,
         "duplicate": 10,
         "drop": 6,
+        "stray": 3,
     },
 )
 LONG: Final = Size(
@@ -57,6 +58,7 @@ LONG: Final = Size(
         "no_control": 4,
         "duplicate": 120,
         "drop": 60,
+        "stray": 20,
     },
     crashes=5,
 )

@@ -133,9 +133,16 @@ class Servers:
 
     def keep_copy(self) -> None:
         """What a restart with stale data will come back with."""
+        unfinished = self._stale.with_suffix(".unfinished")
         with self.broker.guard:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            try:
+                shutil.copytree(self._valkey.base, unfinished)
+            except OSError:
+                # A file that was just replaced: the copy before will do.
+                return
             shutil.rmtree(self._stale, ignore_errors=True)
-            shutil.copytree(self._valkey.base, self._stale)
+            unfinished.rename(self._stale)
 
     def restart_stale(self) -> None:
         with self.broker.guard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ T = TypeVar("T")
 TENANTS: Final = ("acme", "globex")
 _AWAY: Final = (OperationalError, InterfaceError)
 _PAUSE_SECONDS: Final = 0.2
+_AWAY_SECONDS: Final = 60.0
 _ACTIONS: Final[dict[str, Callable[[Run], None]]] = {
     "cancel": control.cancel_run,
     "pause": control.pause_run,
@@ -54,8 +55,7 @@ class Traffic:
     flows: Sequence[Flow]
     runs: dict[int, Started] = field(default_factory=dict)
     accepted: Counter[tuple[int, str]] = field(default_factory=Counter)
-    _tenants: list[Tenant] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _tenants: list[Tenant] = field(default_factory=list, init=False)
 
     def prepare(self) -> None:
         """Two tenants that have every workflow."""
@@ -86,6 +86,7 @@ class Traffic:
         marker = f"r{number}"
         flow = self.flows[number % len(self.flows)]
         tenant = self._tenants[number // len(self.flows) % len(self._tenants)]
+        priority = self.rng.choice((3, 5, 5, 8))
 
         def begin() -> UUID:
             with tenant_scope(tenant.id):
@@ -98,7 +99,7 @@ class Traffic:
                     workflow=workflow,
                     input={"marker": marker},
                     metadata={"marker": marker},
-                    priority=self.rng.choice((3, 5, 5, 8)),
+                    priority=priority,
                 ).id
 
         run_id = _persistently(begin)
@@ -133,11 +134,11 @@ class Traffic:
 
     def wait_for_all(self, *, seconds: float) -> list[Started]:
         """Those that have not ended by then. Paused ones are resumed."""
-        for _ in range(int(seconds / _PAUSE_SECONDS)):
-            open_runs = self._open()
-            if not open_runs:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if not self._open():
                 return []
-            self._stop.wait(_PAUSE_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
         return [self.runs[number] for number in self._open()]
 
     def _open(self) -> list[int]:
@@ -157,10 +158,13 @@ class Traffic:
 
 def _persistently(work: Callable[[], T]) -> T:
     """Through restarts of the database, as a client that tries again."""
+    until = time.monotonic() + _AWAY_SECONDS
     while True:
         try:
             return work()
         except _AWAY:
+            if time.monotonic() > until:
+                raise
             for connection in connections.all():
                 connection.close()
-            threading.Event().wait(_PAUSE_SECONDS)
+            time.sleep(_PAUSE_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ _A, _R = AgentRunStatus, RunStatus
 _SHOWN: Final = 5
 # The broker's own notes of which queues there are.
 _BINDINGS: Final = "_kombu.binding"
+# A task that raised, a step that broke for the platform's sake, a sweep that did.
+_UNFORESEEN: Final = re.compile(r"raised unexpected|agent_run_broke|sweep_failed.*Traceback")
 # Between the moment of a fault and that in which its process feels it.
 _SLACK_SECONDS: Final = 0.5
 # A worker that was cut off may lose its leases up to so long after PostgreSQL is back.
@@ -374,6 +377,14 @@ def redis_is_clean(evidence: Evidence) -> Iterator[str]:
         yield f"somebody listens to {channel}"
 
 
+def workers_foresaw_everything(evidence: Evidence) -> Iterator[str]:
+    """No worker logged an error that it had not foreseen."""
+    for member in evidence.members.values():
+        for line in member.log.read_text(errors="replace").splitlines():
+            if _UNFORESEEN.search(line):
+                yield f"{member.name}: {line[:500]}"
+
+
 def workers_die_of_faults_alone(evidence: Evidence) -> Iterator[str]:
     """No worker ended by itself."""
     for member in evidence.members.values():
@@ -396,5 +407,6 @@ CHECKS: Final[dict[str, Check]] = {
         deeds_are_kept,
         redis_is_clean,
         workers_die_of_faults_alone,
+        workers_foresaw_everything,
     )
 }
