@@ -120,6 +120,7 @@ class _Advance:
     hints: list[Row] = field(default_factory=list)
     has_calls: bool = False  # there may be sub-workflows to be started
     has_ended: bool = False
+    is_stopping: bool = False
 
     def work(self) -> None:
         begun = self._call(_BEGIN)
@@ -128,7 +129,8 @@ class _Advance:
 
     def _step(self, begun: Row) -> bool:
         """Act on one decision; true if another follows at once."""
-        if begun["stop_wanted"]:
+        self.is_stopping = bool(begun["stop_wanted"])
+        if self.is_stopping:
             return self._end_calls() or self._stop(begun)
         try:
             plan = plan_of(self.tenant_id, begun["version_id"], connection=self.connection)
@@ -243,6 +245,8 @@ class _Advance:
             rows(self.connection, _COST, [row["cost_nano"], row["agent_run_id"]])
             if row["status"] in {RunStatus.COMPLETED, RunStatus.PARTIALLY_COMPLETED}:
                 self._end(row, status=AgentRunStatus.COMPLETED, output=row["output"])
+            elif self.is_stopping and row["status"] == RunStatus.CANCELLED:
+                self._end(row, status=AgentRunStatus.CANCELLED, reason=row["reason"])
             else:
                 told = f"Its run ended {row['status'].replace('_', ' ')}: {row['reason']}"
                 self._end(row, **_failed("sub_workflow_failed", told))

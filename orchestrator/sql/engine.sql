@@ -341,7 +341,7 @@ BEGIN
         SELECT uuidv7(), p_tenant, d.id, d.attempt, d.worker,
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
                     WHEN d.status = 'waiting' THEN 'failed' ELSE d.status END,
-               d.error, d.system, d.attempt_started_at, clock_timestamp()
+               d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()), clock_timestamp()
           FROM done d WHERE p_from = 'running'),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
@@ -519,7 +519,13 @@ BEGIN
          WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
                -- Maps and loops are no work of their own.
                OR (a.status = 'running' AND a.kind IN ('map', 'loop')))
-        RETURNING a.id, a.step, a.status)
+        RETURNING a.id, a.step, a.status, a.kind, a.attempt, a.attempt_started_at),
+    tried AS (
+        INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, started_at, finished_at)
+        SELECT uuidv7(), p_tenant, s.id, s.attempt, '', 'cancelled', s.attempt_started_at, clock_timestamp()
+          FROM stopped s WHERE s.kind IN ('map', 'loop') AND s.attempt > 0
+        -- One that had not begun again since it was taken up.
+        ON CONFLICT DO NOTHING)
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
     SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.' || status,
            jsonb_build_object('step', step, 'reason', p_reason) FROM stopped;

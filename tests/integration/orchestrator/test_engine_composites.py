@@ -1,0 +1,56 @@
+"""Steps that stand for others, as their run is cancelled and taken up again."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator.models import Attempt
+from orchestrator.services.advance import advance
+from orchestrator.services.control import cancel_run, retry_run
+from tests.e2e.stories import echo, start
+from tests.engine_driver import drain, run_of, step_of
+from tests.integration.orchestrator.test_engine_calls import child_of, published
+from tests.integration.orchestrator.test_engine_control import act
+from tests.world import World
+
+MAP = {**echo(value="${item}"), "map": {"over": "${input.list}"}}
+LOOP = {"loop": {"steps": {"say": echo(value=1)}, "until": "true", "max_rounds": 2}}
+
+
+def attempts(world: World, run_id: Any) -> list[tuple[int, str]]:
+    agent_run = step_of(world, run_id, "it")
+    with world.scope():
+        tried = Attempt.objects.filter(agent_run=agent_run).order_by("number")
+        return list(tried.values_list("number", "outcome"))
+
+
+@pytest.mark.parametrize("step", [MAP, LOOP], ids=["map", "loop"])
+def test_each_time_that_a_step_stood_for_others_is_an_attempt(
+    acme: World, step: dict[str, Any]
+) -> None:
+    run_id = start(acme, {"it": step}, given={"list": [1, 2]})
+    advance(acme.tenant.id, run_id)
+    act(acme, run_id, cancel_run)
+    drain(acme, run_id)
+
+    act(acme, run_id, retry_run)
+    run = drain(acme, run_id)
+
+    assert run.status == "completed"
+    assert attempts(acme, run_id) == [(1, "cancelled"), (2, "completed")]
+
+
+def test_step_whose_workflow_is_cancelled_with_it_is_cancelled(acme: World) -> None:
+    published(acme, {"say": echo(value=1)})
+    run_id = start(acme, {"it": {"workflow": "check"}})
+    drain(acme, run_id)
+    child = child_of(acme, run_id, "it")
+
+    act(acme, run_id, cancel_run)
+    drain(acme, run_id)
+    drain(acme, child.id)
+    drain(acme, run_id)
+
+    assert run_of(acme, run_id).status == "cancelled"
+    assert step_of(acme, run_id, "it").status == "cancelled"
+    assert step_of(acme, run_id, "it").error is None
