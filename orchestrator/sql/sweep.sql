@@ -49,7 +49,8 @@ BEGIN
          ORDER BY a.id FOR NO KEY UPDATE), 0, false);
 END $$;
 
--- Live runs that nobody drives: a wish for `advance` that went unanswered, or nothing in flight.
+-- Live runs that nobody drives: a wish for `advance` that went unanswered, nothing in flight, or
+-- a sub-workflow that nobody started, or whose end nobody told.
 CREATE FUNCTION muster_sweep_runs(p_batch integer)
 RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
     UPDATE run r SET advance_wanted = true, advance_wanted_at = clock_timestamp()
@@ -61,7 +62,12 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
                 SELECT FROM agent_run a WHERE a.run_id = x.id
                    AND (a.status IN ('queued', 'waiting') OR a.lease_until IS NOT NULL
                         OR EXISTS (SELECT FROM run c WHERE c.parent_agent_run_id = a.id
-                                      AND c.status IN ('pending', 'running', 'paused')))))
+                                      AND c.status IN ('pending', 'running', 'paused'))))
+               OR EXISTS (
+                SELECT FROM agent_run a WHERE a.run_id = x.id
+                   AND a.status = 'running' AND a.kind = 'workflow'
+                   AND NOT EXISTS (SELECT FROM run c WHERE c.parent_agent_run_id = a.id
+                                      AND c.status IN ('pending', 'running', 'paused'))))
          ORDER BY x.created_at LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED))
     RETURNING r.tenant_id, r.id
 $$;

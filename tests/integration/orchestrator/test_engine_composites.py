@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.execution import engine_db
 from orchestrator.models import Attempt
+from orchestrator.services import advance as advancing
 from orchestrator.services.advance import advance
 from orchestrator.services.control import cancel_run, retry_run
+from orchestrator.services.sweep import sweep
 from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, run_of, step_of
 from tests.integration.orchestrator.test_engine_calls import child_of, published
@@ -15,6 +18,14 @@ from tests.world import World
 
 MAP = {**echo(value="${item}"), "map": {"over": "${input.list}"}}
 LOOP = {"loop": {"steps": {"say": echo(value=1)}, "until": "true", "max_rounds": 2}}
+
+# Its other step is at rest, and says nothing for an hour.
+CALLING = {"it": {"workflow": "check"}, "pause": {"delay": "1h"}}
+QUIET = """
+UPDATE run SET created_at = created_at - interval '1 min',
+               advance_wanted_at = advance_wanted_at - interval '1 min'
+ WHERE id = %s RETURNING id
+"""
 
 
 def attempts(world: World, run_id: Any) -> list[tuple[int, str]]:
@@ -54,3 +65,36 @@ def test_step_whose_workflow_is_cancelled_with_it_is_cancelled(acme: World) -> N
     assert run_of(acme, run_id).status == "cancelled"
     assert step_of(acme, run_id, "it").status == "cancelled"
     assert step_of(acme, run_id, "it").error is None
+
+
+def test_sweeper_starts_the_workflow_that_a_crash_has_left_out(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(acme, {"say": echo(value=1)})
+    with monkeypatch.context() as crash:
+        crash.setattr(advancing, "start_children", lambda *_: None)
+        run_id = start(acme, CALLING, strategy="adaptive")
+        drain(acme, run_id)
+    engine_db.one(QUIET, run_id, alias="system")
+
+    sweep()
+    drain(acme, run_id)
+
+    assert child_of(acme, run_id, "it").status == "pending"
+
+
+def test_sweeper_tells_a_run_of_the_end_that_a_crash_has_kept_from_it(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(acme, {"say": echo(value=1)})
+    run_id = start(acme, CALLING, strategy="adaptive")
+    drain(acme, run_id)
+    with monkeypatch.context() as crash:
+        crash.setattr(advancing, "_reach_out", lambda _: None)
+        drain(acme, child_of(acme, run_id, "it").id)
+    engine_db.one(QUIET, run_id, alias="system")
+
+    sweep()
+    drain(acme, run_id)
+
+    assert step_of(acme, run_id, "it").status == "completed"
