@@ -14,7 +14,7 @@ def answers(url: str) -> bool:
     name = os.environ.get("ALLOWED_HOSTS", "").split(",")[0].strip().lstrip(".*")
     request = urllib.request.Request(url, headers={"Host": name or "localhost"})
     with urllib.request.urlopen(request, timeout=4) as response:
-        return response.status == 200
+        return bool(response.status == 200)
 
 
 def command_line(process: Path) -> str:

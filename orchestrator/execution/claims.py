@@ -73,5 +73,8 @@ def _claim_of(tenant_id: UUID, row: engine_db.Row) -> Claim:
 
 
 _claims = Coalescer(
-    _claim_all, key=lambda wish: (wish.tenant_id, wish.worker, wish.lease), most=MOST
+    _claim_all,
+    key=lambda wish: (wish.tenant_id, wish.worker, wish.lease),
+    most=MOST,
+    concerns_all=engine_db.is_away,
 )

@@ -24,7 +24,7 @@ class Coalescer(Generic[Item, Result]):
     A lone call goes at once, as a batch of one. Callers with its key that come meanwhile queue
     up; the first of them then leads the next batch. Keys do not wait for each other. `work` gives
     a result for each item, in order. If a batch fails, each of its items is tried alone, so that
-    nobody fails for another.
+    nobody fails for another; unless the failure `concerns_all`, whatever was asked.
     """
 
     def __init__(
@@ -33,10 +33,12 @@ class Coalescer(Generic[Item, Result]):
         *,
         key: Callable[[Item], Hashable],
         most: int,
+        concerns_all: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._work = work
         self._key = key
         self._most = most
+        self._concerns_all = concerns_all
         self._guard = threading.Lock()
         # Who waits, for each key whose batch is under way.
         self._waiting: dict[Hashable, list[_Waiter[Item, Result]]] = {}
@@ -85,8 +87,9 @@ class Coalescer(Generic[Item, Result]):
         try:
             results = self._work([waiter.item for waiter in batch])
         except Exception as error:
-            if len(batch) == 1:
-                batch[0].outcome = _raising(error)
+            if len(batch) == 1 or self._concerns_all(error):
+                for waiter in batch:
+                    waiter.outcome = _raising(error)
                 return
             for waiter in batch:
                 self._run([waiter])

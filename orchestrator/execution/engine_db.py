@@ -60,6 +60,13 @@ def persistently(work: Callable[[], T], *, give_up: Callable[[], bool]) -> T | N
     return None
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the server cannot be reached, rather than refusing what it was told."""
+    return isinstance(error, PoolTimeout) or (
+        isinstance(error, OperationalError) and error.sqlstate is None
+    )
+
+
 @contextmanager
 def transaction(alias: str = "default") -> Iterator[Connection[Row]]:
     """Several statements as one transaction."""

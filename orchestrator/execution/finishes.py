@@ -98,4 +98,9 @@ def _arguments(given: Sequence[Finish]) -> list[Any]:
     ]
 
 
-_finishes = Coalescer(finish_all, key=lambda given: (given.tenant_id, given.ended), most=MOST)
+_finishes = Coalescer(
+    finish_all,
+    key=lambda given: (given.tenant_id, given.ended),
+    most=MOST,
+    concerns_all=engine_db.is_away,
+)

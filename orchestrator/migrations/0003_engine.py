@@ -3,7 +3,8 @@ from django.db import migrations
 from tenants.kernel.sql import run_sql_file
 
 _FUNCTIONS = """
-muster_event, muster_claim_all, muster_open_call, muster_charge, muster_end_call,
+muster_event, muster_claim_all, muster_open_call, muster_charge, muster_correct_run,
+muster_end_call,
 muster_doubt_calls, muster_want_advance, muster_queue, muster_make_ready, muster_leave_lane,
 muster_hand_out, muster_lower_gates, muster_finish_all, muster_sum_calls, muster_begin_advance,
 muster_settle_steps, muster_start_wait, muster_stop_steps, muster_queue_level,

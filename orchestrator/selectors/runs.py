@@ -23,6 +23,8 @@ from tenants.selectors.projects import named
 _A = AgentRunStatus
 # What a map at work is said to be: what moves comes first.
 _MOVING = (_A.RUNNING, _A.WAITING, _A.QUEUED, _A.READY)
+# Agent runs that only stand for others.
+_GATHERING = ("map", "loop")
 # What an agent run that waits for one of these waits for, in words.
 WAITS_FOR: Final[Mapping[str, str]] = {
     WaitingReason.RATE_LIMITED: "a rate limit",
@@ -84,8 +86,8 @@ class StepSummary:
         status, until = row["status"], row["until"]
         self.counts[status] = self.counts.get(status, 0) + row["count"]
         self.cost_nano += row["cost"]
-        is_first = self.waiting is None or self.waiting.until is None
-        if status == _A.WAITING and (is_first or (until and until < self.waiting.until)):
+        known = self.waiting.until if self.waiting else None
+        if status == _A.WAITING and (known is None or (until and until < known)):
             self.waiting = Wait(reason=row["waiting_for"], until=until)
 
 
@@ -201,15 +203,26 @@ def step_summaries(run_id: UUID) -> list[StepSummary]:
         "id", "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
     ):
         step = StepSummary(name=row["step"], own_status=row["status"])
-        if row["kind"] != "map":
+        if row["kind"] not in _GATHERING:
             step.add({**row, "count": 1})
         steps[row["id"]] = step
-    items = AgentRun.objects.filter(run_id=run_id, parent_id__isnull=False).order_by()
-    for row in items.values("parent_id", "status", "waiting_for").annotate(
-        count=Count("id"), cost=Sum("cost_nano"), until=Min("due_at")
-    ):
-        steps[row["parent_id"]].add(row)
+    parts = AgentRun.objects.filter(run_id=run_id, parent_id__isnull=False).order_by()
+    inner = dict(parts.filter(kind__in=_GATHERING).values_list("id", "parent_id"))
+    counted: Iterable[Mapping[str, Any]] = (
+        parts.exclude(kind__in=_GATHERING)
+        .values("parent_id", "status", "waiting_for")
+        .annotate(count=Count("id"), cost=Sum("cost_nano"), until=Min("due_at"))
+    )
+    for part in counted:
+        steps[_outermost(part["parent_id"], inner)].add(part)
     return list(steps.values())
+
+
+def _outermost(part: UUID, inner: Mapping[UUID, UUID | None]) -> UUID:
+    """The agent run of the step that a map inside of a loop belongs to in the end."""
+    while (around := inner.get(part)) is not None:
+        part = around
+    return part
 
 
 def wait_of(agent_run: AgentRun) -> Wait | None:

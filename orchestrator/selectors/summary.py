@@ -1,6 +1,6 @@
 """A run in short: for the terminal, and as the one JSON object that scripts read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -51,7 +51,7 @@ def step_lines(run_id: UUID) -> list[StepLine]:
     return [_line(step, own[step.name], items.get(own[step.name].id)) for step in summaries]
 
 
-def _of_items(rows: QuerySet[AgentRun]) -> QuerySet[AgentRun, dict[str, Any]]:
+def _of_items(rows: QuerySet[AgentRun]) -> Iterable[Mapping[str, Any]]:
     sums = {name: Sum(name) for name in ("input_tokens", "output_tokens")}
     return rows.filter(parent_id__isnull=False).order_by().values("parent_id").annotate(**sums)
 

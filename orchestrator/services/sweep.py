@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from psycopg import DataError, OperationalError
+from psycopg import DataError, IntegrityError, OperationalError
 from psycopg_pool import PoolTimeout
 
 from orchestrator.core.hints import RunHints, hints_of
@@ -85,7 +85,7 @@ def _find(number: int, query: str) -> list[Row]:
         with engine_db.transaction(alias="system") as connection:
             won = engine_db.rows(connection, _TRY_LOCK, [_LOCK + number])[0]["won"]
             return engine_db.rows(connection, query, [BATCH]) if won else []
-    except DataError:
+    except (DataError, IntegrityError):
         log.exception("sweep_failed", part=number)
         return []
 
@@ -94,7 +94,7 @@ def _part(mend: Callable[[list[Row]], int], found: list[Row]) -> int:
     """How much was mended; one bad row stops one part only."""
     try:
         return mend(found)
-    except DataError:
+    except (DataError, IntegrityError):
         log.exception("sweep_failed", part=mend.__name__)
         return 0
 

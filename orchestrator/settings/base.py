@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from orchestrator.settings.celery import broker_url as CELERY_BROKER_URL
+from orchestrator.settings.celery import broker_url
 from orchestrator.settings.env import (
     env_bool,
     env_database,
@@ -141,6 +141,7 @@ DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXY_COUNT", 0)
 
 # The engine. A lease outlives several of its renewals; see ARCHITECTURE.md.
+CELERY_BROKER_URL: str = broker_url
 MUSTER_LEASE_SECONDS = env_int("MUSTER_LEASE_SECONDS", 15, minimum=3)
 MUSTER_SWEEP_SECONDS = env_float("MUSTER_SWEEP_SECONDS", 2.0)
 MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)

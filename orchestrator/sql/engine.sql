@@ -104,6 +104,24 @@ RETURNS void LANGUAGE sql AS $$
     ON CONFLICT DO NOTHING
 $$;
 
+-- Corrects what an ended run cost, and what the steps and runs above it did.
+CREATE FUNCTION muster_correct_run(p_run uuid, p_amount bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_step uuid;
+    v_above uuid;
+BEGIN
+    -- Locked first: the updates have to see whether it has ended meanwhile.
+    PERFORM 1 FROM run r WHERE r.id = p_run FOR NO KEY UPDATE;
+    UPDATE run SET cost_nano = cost_nano + p_amount WHERE id = p_run AND finished_at IS NOT NULL
+    RETURNING parent_agent_run_id INTO v_step;
+    IF v_step IS NULL THEN RETURN; END IF;
+    PERFORM 1 FROM agent_run a WHERE a.id = v_step FOR NO KEY UPDATE;
+    UPDATE agent_run SET cost_nano = cost_nano + p_amount WHERE id = v_step AND finished_at IS NOT NULL
+    RETURNING run_id INTO v_above;
+    IF v_above IS NOT NULL THEN PERFORM muster_correct_run(v_above, p_amount); END IF;
+END $$;
+
 -- Ends a call and charges it, both or neither. Compare-and-swap by call id, not fenced: what a
 -- late attempt really paid is always recorded. False: it was ended before, or its run is gone.
 CREATE FUNCTION muster_end_call(
@@ -142,7 +160,7 @@ BEGIN
             'cost_nano', c.cost_nano));
     IF was.status = 'in_doubt' THEN
         PERFORM muster_sum_calls(ARRAY[c.agent_run_id]);
-        UPDATE run SET cost_nano = cost_nano + p_cost - was.cost_nano WHERE id = c.run_id AND finished_at IS NOT NULL;
+        PERFORM muster_correct_run(c.run_id, p_cost - was.cost_nano);
     END IF;
     RETURN true;
 END $$;
@@ -730,6 +748,8 @@ LANGUAGE sql AS $$
      WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
        AND c.status NOT IN ('pending', 'running', 'paused')
      ORDER BY a.position
+       -- Against a late answer that corrects its cost.
+       FOR SHARE OF c
 $$;
 
 -- Has the sub-workflows of a run end with it.

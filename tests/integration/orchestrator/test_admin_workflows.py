@@ -191,7 +191,11 @@ def test_validate_shows_problems_at_their_fields_and_keeps_the_draft(acme: World
         ({"steps": {"a": {"agent": "nobody"}}}, 0, "agent_source"),
         ({"steps": {"a": {"agent": {"type": "react"}, "prompt": "x"}}}, 0, "agent_type"),
         ({"steps": {"a": {"agent": {**AGENT, "prompt": "${x}"}}}}, 0, "agent_more"),
-        ({"steps": {"a": {"agent": AGENT, "prompt": "x", "when": "steps.ghost.output"}}}, 0, "settings"),
+        (
+            {"steps": {"a": {"agent": AGENT, "prompt": "x", "when": "steps.z.output"}}},
+            0,
+            "settings",
+        ),
         ({"steps": {"a": {"agent": AGENT, "prompt": "x", "timeout": "soon"}}}, 0, "timeout"),
         ({"steps": {"a": {"delay": "soon"}}}, 0, "settings"),
     ],

@@ -10,10 +10,11 @@ from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.providers import client_for_tenant
-from orchestrator.models import LlmCall
+from orchestrator.models import LlmCall, Run
 from orchestrator.services import control
 from orchestrator.services.advance import advance
 from orchestrator.services.sweep import sweep
+from orchestrator.services.workflows import publish_spec
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import drain, run_of, step_of
 from tests.eventually import eventually
@@ -33,9 +34,9 @@ SELECT * FROM muster_finish_all(%s, 'running', %s::uuid[], '{2}', '{completed}',
 class Late:
     """A worker whose call is under way as its lease runs out: its step goes to another."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, run_id: UUID | None = None) -> None:
         self.world = world
-        self.run_id = start(world, {"a": simulated("hello")})
+        self.run_id = run_id or start(world, {"a": simulated("hello")})
         advance(world.tenant.id, self.run_id)
         self.agent_run = step_of(world, self.run_id, "a").id
         self._client = client(take(world, self.agent_run))
@@ -123,3 +124,25 @@ def test_late_answer_counts_in_a_run_that_is_cancelled_before_the_next_attempt(
 
     assert run_of(acme, late.run_id).status == "cancelled"
     assert late.costs == (0, 0, 0)
+
+
+def test_late_answer_of_a_sub_workflow_is_corrected_in_the_runs_above(acme: World) -> None:
+    with acme.scope():
+        publish_spec(
+            project=acme.project,
+            spec={"muster": 1, "name": "leaf", "steps": {"a": simulated("hello")}},
+        )
+    parent = start(acme, {"sub": {"workflow": "leaf"}})
+    drain(acme, parent)
+    with acme.scope():
+        child = Run.objects.get(parent_agent_run_id=step_of(acme, parent, "sub").id)
+    advance(acme.tenant.id, child.id)
+    late = Late(acme, child.id)
+    drain(acme, child.id)
+    drain(acme, parent)
+    assert run_of(acme, parent).cost_nano == late.costs[0] > 0
+
+    late.hears()
+
+    assert late.costs == (0, 0, 0)
+    assert step_of(acme, parent, "sub").cost_nano == run_of(acme, parent).cost_nano == 0

@@ -83,7 +83,8 @@ def test_short_pause_is_slept_through(acme: World) -> None:
 
 
 def test_error_that_no_retry_mends_fails_at_once(acme: World) -> None:
-    run_id = start(acme, {"a": {**simulated("x", failures={"auth": 1.0}), "retry": {"attempts": 5}}})
+    step = simulated("x", failures={"auth": 1.0})
+    run_id = start(acme, {"a": {**step, "retry": {"attempts": 5}}})
 
     drain(acme, run_id)
 

@@ -124,3 +124,13 @@ def test_crowd_is_served_completely(count: int) -> None:
         thread.join(10)
 
     assert sorted(results) == [n * 2 for n in range(count)]
+
+
+def test_failure_that_concerns_all_is_not_tried_again_for_each() -> None:
+    work = Work(fails_on=3)
+    call = Coalescer(work, key=lambda _: 0, most=16, concerns_all=lambda _: True)
+
+    results = gather(call, work, [1, 2, 3, 4])
+
+    assert results == {1: 2, **dict.fromkeys([2, 3, 4], "cannot double 3")}
+    assert len(work.batches) == 2

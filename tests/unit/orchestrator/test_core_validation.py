@@ -309,7 +309,6 @@ def test_fallback_models_are_checked() -> None:
     [
         ({"max_cost_usd": "1"}, {}, "/max_cost_usd"),
         ({"degrade": [{"at": 0.9, "skip": "optional"}]}, {}, "/degrade"),
-        ({}, {"map": {"over": "${input.list}"}}, "/steps/a/map"),
         ({}, {"optional": True}, "/steps/a/optional"),
         ({}, {"agent": {"type": "react", "prompt": "x"}}, "/steps/a/agent/type"),
         ({}, {"agent": {**PROMPT, "tools": ["add"]}}, "/steps/a/agent/tools"),
