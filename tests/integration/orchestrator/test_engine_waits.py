@@ -27,7 +27,7 @@ def flaky(**fields: Any) -> dict[str, Any]:
 
 
 def make_due(world: World, run_id: UUID, step: str = "a") -> None:
-    query = "UPDATE agent_run SET due_at = clock_timestamp() - interval '1 s' WHERE id = %s RETURNING id"
+    query = "UPDATE agent_run SET due_at = now() - interval '1 s' WHERE id = %s RETURNING id"
     engine_db.one(query, step_of(world, run_id, step).id, alias="system")
 
 

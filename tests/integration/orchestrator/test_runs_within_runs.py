@@ -1,4 +1,4 @@
-"""Maps, loops and sub-workflows as they are shown: every page and document of such a run answers."""
+"""Maps, loops and sub-workflows as they are shown: all pages and documents of such a run."""
 
 from uuid import UUID
 
