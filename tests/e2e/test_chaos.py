@@ -32,5 +32,5 @@ def test_every_invariant_holds_after_a_storm() -> None:
     assert done.returncode == 0
     assert verdict["ok"]
     assert verdict["seed"] == int(SEED)
-    assert verdict["runs"] == 30
+    assert verdict["runs"] >= 30
     assert verdict["kills"] >= 5

@@ -1,0 +1,167 @@
+"""Each invariant notices what it is there for."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chaos.evidence import Evidence, Leftovers
+from chaos.flows import LEAF, Flow, Vertex
+from chaos.provider import Entry
+from chaos.traffic import Started
+from chaos.verdict import judge, recovery_p95_seconds
+
+RUN, STEP, CALL = (UUID(int=number) for number in (1, 2, 3))
+LEAF_FLOW = Flow(name=LEAF, vertices=(Vertex(name="a"),), strategy="levels")
+FLOW = Flow(name="one", vertices=(Vertex(name="a", route="left"),), strategy="levels")
+ANSWER = {"route": "left", "said": "a of r1"}
+
+
+def event(number: int, kind: str, agent_run: UUID | None = None, **data: Any) -> dict[str, Any]:
+    return {"id": number, "type": kind, "agent_run_id": agent_run, "data": data, "at": number}
+
+
+def entry(at: float, what: Any) -> Entry:
+    return Entry(at=at, what=what, call="call-1", run="r1", step="a", turn=1)
+
+
+def call(number: int = 3, **fields: Any) -> dict[str, Any]:
+    return {
+        "id": UUID(int=number),
+        "run_id": RUN,
+        "agent_run_id": STEP,
+        "attempt": 1,
+        "turn": 1,
+        "status": "closed",
+        "cost_nano": 90,
+        "reply": {"request_id": "call-1"},
+        "error": None,
+        "began": 3.1,
+        "ended": 3.9,
+        **fields,
+    }
+
+
+def attempt(number: int = 1, **fields: Any) -> dict[str, Any]:
+    return {
+        "number": number,
+        "worker": "w@h",
+        "outcome": "completed",
+        "began": 3.0,
+        "ended": 4.0,
+    } | fields
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    """One run of one step that went well."""
+    log = tmp_path / "w.log"
+    log.write_text("ready\n")
+    member = SimpleNamespace(name="w", cause="killed", ended_at=9.0, frozen=[], log=log)
+    step = {
+        **{"id": STEP, "step": "a", "kind": "agent", "parent_id": None, "uses_model": True},
+        **{"status": "completed", "status_reason": "", "output": ANSWER, "cost_nano": 90},
+        **{"attempt": 1, "lost_count": 0},
+    }
+    run = {
+        **{"id": RUN, "status": "completed", "status_reason": "", "cost_nano": 90},
+        **{"output": {"last": ANSWER}, "parent_agent_run_id": None},
+    }
+    return Evidence(
+        started=[Started(id=RUN, tenant_id=RUN, marker="r1", flow=FLOW)],
+        accepted={},
+        runs={RUN: run},
+        agent_runs={RUN: [step]},
+        attempts={STEP: [attempt()]},
+        calls={STEP: [call()]},
+        entries=defaultdict(list, {CALL: [{"kind": "call", "amount_nano": 90}]}),
+        events={
+            RUN: [
+                event(0, "run.created"),
+                event(1, "run.started"),
+                event(2, "agent.queued", STEP),
+                event(3, "agent.running", STEP),
+                event(4, "agent.completed", STEP),
+                event(5, "run.completed"),
+            ]
+        },
+        log=[entry(3.2, "asked"), entry(3.8, "answered")],
+        members={"w@h": member},
+        outages=[],
+        leftovers=Leftovers(keys={"_kombu.binding.agents": "set"}, channels=[]),
+        leaf=LEAF_FLOW,
+    )
+
+
+def broken(evidence: Evidence) -> list[str]:
+    return [name for name, told in judge(evidence).items() if not told["ok"]]
+
+
+def test_nothing_is_wrong_with_a_run_that_went_well(evidence: Evidence) -> None:
+    assert broken(evidence) == []
+
+
+def changed(table: str, key: UUID, **fields: Any) -> Callable[[Evidence], Evidence]:
+    """The evidence with other values in the first row of a table."""
+
+    def change(evidence: Evidence) -> Evidence:
+        rows = getattr(evidence, table)
+        row = rows[key] | fields if table == "runs" else [rows[key][0] | fields]
+        return replace(evidence, **{table: {key: row}})
+
+    return change
+
+
+def set_to(name: str, value: Any) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, **{name: value})
+
+
+BREACHES = {
+    "runs_end_right": changed("agent_runs", RUN, output={"route": "right", "said": "?"}),
+    "answers_are_recorded": changed("calls", STEP, reply={"request_id": "call-9"}),
+    "no_turn_is_paid_twice": set_to(
+        "calls", {STEP: [call(), call(4, attempt=2, began=5.0, ended=5.5)]}
+    ),
+    "doubts_have_causes": lambda evidence: replace(
+        evidence,
+        entries={CALL: [{"kind": "in_doubt", "amount_nano": 90}]},
+        members={"w@h": SimpleNamespace(**vars(evidence.members["w@h"]) | {"ended_at": 0.0})},
+    ),
+    "ledger_equals_calls": set_to("entries", {CALL: [{"kind": "call", "amount_nano": 91}]}),
+    "transitions_are_legal": set_to(
+        "events", {RUN: [event(0, "run.created"), event(1, "run.completed")]}
+    ),
+    "one_claim_at_a_time": set_to("attempts", {STEP: [attempt(), attempt(2, began=3.5)]}),
+    "attempts_are_numbered": changed("attempts", STEP, number=2),
+    "nothing_is_orphaned": changed("calls", STEP, status="open"),
+    "deeds_are_kept": set_to("accepted", {(RUN, "pause"): 1}),
+    "redis_is_clean": set_to("leftovers", Leftovers(keys={"chord": "set"}, channels=[])),
+    "workers_die_of_faults_alone": lambda evidence: replace(
+        evidence,
+        members={
+            "w@h": SimpleNamespace(**vars(evidence.members["w@h"]) | {"cause": "exit code 1"})
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_breach_is_noticed(evidence: Evidence, name: str) -> None:
+    assert name in broken(BREACHES[name](evidence))
+
+
+def test_error_in_a_workers_log_is_noticed(evidence: Evidence) -> None:
+    evidence.members["w@h"].log.write_text('{"event": "Task x raised unexpected: Boom"}\n')
+
+    assert broken(evidence) == ["workers_foresaw_everything"]
+
+
+def test_recovery_counts_from_death_to_next_claim(evidence: Evidence) -> None:
+    lost = [attempt(outcome="lost"), attempt(2, began=12.5, ended=13.0)]
+
+    assert recovery_p95_seconds(replace(evidence, attempts={STEP: lost})) == 3.5
