@@ -151,6 +151,11 @@ class Plan:
         return self.max_parallel if is_open else None
 
     @cached_property
+    def gathers(self) -> bool:
+        """Whether there are steps that stand for others: maps, loops and sub-workflows."""
+        return any(step.map or step.loop or step.call for step in self.steps)
+
+    @cached_property
     def has_calls(self) -> bool:
         """Whether sub-workflows are among its steps, or in their loops."""
         return any(step.call or (step.loop and step.loop.body.has_calls) for step in self.steps)

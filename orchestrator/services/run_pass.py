@@ -1,0 +1,106 @@
+"""One pass over a locked run, inside its transaction: what all of its parts do with the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from orchestrator.core.conditions import compile_condition
+from orchestrator.core.errors import ConditionError
+from orchestrator.core.output import Output, assemble
+from orchestrator.core.places import Scope
+from orchestrator.core.state import AgentRunStatus
+from orchestrator.execution.engine_db import Row, rows
+from orchestrator.execution.finishes import Finish, finish_within
+
+_SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
+_OUTPUTS = "SELECT step, output FROM agent_run WHERE run_id = %s AND step = ANY(%s)"
+_INPUT = "SELECT input FROM run WHERE id = %s"
+
+
+@dataclass(slots=True)
+class RunPass:
+    """Reads the run's rows, writes decisions into them, and gathers what is to be published."""
+
+    connection: Connection[Row]
+    tenant_id: UUID
+    run_id: UUID
+    judged: dict[str, bool | str] = field(default_factory=dict)  # conditions, by place
+    hints: list[Row] = field(default_factory=list)
+    is_stopping: bool = False
+
+    def _settle(
+        self,
+        status: AgentRunStatus,
+        reasons: Mapping[str, str],
+        *,
+        code: str = ConditionError.code,
+    ) -> None:
+        if reasons:
+            why = list(reasons.values())
+            self.hints += self._call(_SETTLE, status, list(reasons), why, code)
+
+    def _judge(self, scope: Scope, names: Sequence[str]) -> None:
+        """Evaluate the conditions of steps, once: this transaction acts on what they give."""
+        steps = [scope.plan.step(name) for name in names]
+        read = {need for step in steps for need in step.when_reads}
+        context = self._context(scope, read, read)
+        for step in steps:
+            self.judged[scope.place(step.name)] = holds(step.when or "", context)
+
+    def _context(
+        self, scope: Scope, read: Iterable[str], previous: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """The run's input and the outputs of some steps, as templates and conditions see them."""
+        return {
+            "input": self._input(),
+            **scope.around.variables(self._outputs(scope, read, previous)),
+        }
+
+    def _outputs(
+        self, scope: Scope, read: Iterable[str], previous: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """Outputs by the place that they come from."""
+        places = scope.places(read, previous)
+        found = rows(self.connection, _OUTPUTS, [self.run_id, places])
+        return {row["step"]: row["output"] for row in found}
+
+    def _output(self, scope: Scope) -> Output:
+        outputs = self._outputs(scope, scope.plan.output_reads)
+        by_name = {scope.name(place): output for place, output in outputs.items()}
+        return assemble(scope.plan, input=self._input(), outputs=by_name)
+
+    def _input(self) -> Any:
+        return rows(self.connection, _INPUT, [self.run_id])[0]["input"]
+
+    def _end(self, row: Row, **outcome: Any) -> None:
+        """End an agent run that stands for others."""
+        self.hints += finish_within(
+            self.connection,
+            Finish(
+                tenant_id=self.tenant_id,
+                agent_run_id=row["agent_run_id"],
+                attempt=row["attempt"],
+                **outcome,
+            ),
+        )
+
+    def _call(self, query: str, *arguments: Any) -> list[Row]:
+        return rows(self.connection, query, [self.tenant_id, self.run_id, *arguments])
+
+
+def failed(code: str, reason: str) -> dict[str, Any]:
+    told = {"code": code, "message": reason}
+    return {"status": AgentRunStatus.FAILED, "reason": reason, "error": told}
+
+
+def holds(condition: str, context: Mapping[str, Any]) -> bool | str:
+    """What the condition gives, or the sentence why it gives nothing."""
+    try:
+        return compile_condition(condition).evaluate(context)
+    except ConditionError as error:
+        return str(error)
