@@ -200,6 +200,8 @@ SPECTACULAR_SETTINGS = {
         "AgentRole": "agents_app.core.roles.Role",
         "RunStatus": "orchestrator.api.serializers.RUN_STATUSES",
         "AgentRunStatus": "orchestrator.api.serializers.AGENT_RUN_STATUSES",
+        "ApprovalStatus": "orchestrator.models.ApprovalStatus.values",
+        "BatchStatus": "orchestrator.api.batches.BATCH_STATUSES",
     },
 }
 
