@@ -158,7 +158,7 @@ def _own_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.endswith(("_URL", "_KEY", "_KEYS")) and not name.startswith(foreign)
+        if not name.endswith(("_URL", "_KEY", "_KEYS", "_FILE")) and not name.startswith(foreign)
     }
 
 

@@ -46,6 +46,7 @@ class Storm:
     servers: Servers
     say: Say
     struck: list[str] = field(default_factory=list, init=False)
+    _over: threading.Event = field(default_factory=threading.Event, init=False)
 
     def rage(self) -> dict[str, Any]:
         flowing = flows(self._rng("flows"), self.size.flows)
@@ -103,30 +104,34 @@ class Storm:
         faults = schedule.faults(self._rng("faults"), self.size)
         deeds = schedule.deeds(self._rng("deeds"), self.size)
         began = time.monotonic()
-        copying = threading.Event()
         # Slow ones, such as a freeze, do not hold up the others.
         with ThreadPoolExecutor(max_workers=16) as pool:
-            working = [
-                pool.submit(self._copy_now_and_then, copying),
-                pool.submit(self._live, traffic, deeds, began),
-            ]
-            for fault in faults:
-                _wait_until(began + fault.at)
-                self.say(f"{fault.at:6.1f} s  {fault.kind}")
-                working.append(pool.submit(self._strike, fault, crew, mail))
-            _wait_until(began + self.size.seconds)
-            copying.set()
+            people = pool.submit(self._live, traffic, deeds, began)
+            working = [pool.submit(self._copy_now_and_then)]
+            try:
+                for fault in faults:
+                    self._is_over_at(began + fault.at)
+                    self.say(f"{fault.at:6.1f} s  {fault.kind}")
+                    working.append(pool.submit(self._strike, fault, crew, mail))
+                people.result()
+            finally:
+                self._over.set()
         for work in working:
             work.result()
 
     def _live(self, traffic: Traffic, deeds: Sequence[Deed], began: float) -> None:
         for deed in deeds:
-            _wait_until(began + deed.at)
+            if self._is_over_at(began + deed.at):
+                return
             traffic.do(deed)
 
-    def _copy_now_and_then(self, done: threading.Event) -> None:
-        while not done.wait(_COPY_SECONDS):
+    def _copy_now_and_then(self) -> None:
+        while not self._over.wait(_COPY_SECONDS):
             self.servers.keep_copy()
+
+    def _is_over_at(self, moment: float) -> bool:
+        """Wait until then, or until the storm is broken off."""
+        return self._over.wait(max(moment - time.monotonic(), 0))
 
     def _strike(self, fault: Fault, crew: Crew, mail: Mail) -> None:
         try:
@@ -204,10 +209,6 @@ class Storm:
             "invariants": invariants,
             "ok": all(invariant["ok"] for invariant in invariants.values()),
         }
-
-
-def _wait_until(moment: float) -> None:
-    time.sleep(max(moment - time.monotonic(), 0))
 
 
 _STRIKES: Final[dict[str, Callable[[Storm, Fault, Crew, Mail], None]]] = {
