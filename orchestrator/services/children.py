@@ -50,9 +50,11 @@ def start_children(tenant_id: UUID, run_id: UUID) -> None:
 
 def _waiting_steps(run_id: UUID) -> list[AgentRun]:
     """Locked, so that none is started twice."""
+    steps = AgentRun.objects.filter(run_id=run_id, kind="workflow", status="running").order_by("id")
+    list(steps.select_for_update(of=("self",)).values_list("id"))
+    # A statement of its own: it has to see the runs that the lock's last holder has started.
     has_run = Exists(Run.objects.filter(parent_agent_run_id=OuterRef("id")))
-    steps = AgentRun.objects.filter(run_id=run_id, kind="workflow", status="running")
-    return list(steps.filter(~has_run).order_by("id").select_for_update(of=("self",)))
+    return list(steps.filter(~has_run))
 
 
 def _child(tenant_id: UUID, parent: Run, agent_run: AgentRun) -> Run:

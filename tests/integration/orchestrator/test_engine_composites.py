@@ -1,17 +1,22 @@
 """Steps that stand for others, as their run is cancelled and taken up again."""
 
+import threading
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from orchestrator.execution import engine_db
 from orchestrator.models import Attempt
 from orchestrator.services import advance as advancing
+from orchestrator.services import children
 from orchestrator.services.advance import advance
 from orchestrator.services.control import cancel_run, retry_run
 from orchestrator.services.sweep import sweep
 from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, run_of, step_of
+from tests.eventually import eventually
+from tests.integration.orchestrator.test_engine import waiting_for_locks
 from tests.integration.orchestrator.test_engine_calls import child_of, published
 from tests.integration.orchestrator.test_engine_control import act
 from tests.world import World
@@ -98,3 +103,32 @@ def test_sweeper_tells_a_run_of_the_end_that_a_crash_has_kept_from_it(
     drain(acme, run_id)
 
     assert step_of(acme, run_id, "it").status == "completed"
+
+
+def test_workflow_that_two_start_at_once_is_started_once(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(acme, {"say": echo(value=1)})
+    with monkeypatch.context() as crash:
+        crash.setattr(advancing, "start_children", lambda *_: None)
+        run_id = start(acme, CALLING)
+        drain(acme, run_id)
+    broke: list[Exception] = []
+
+    def also() -> None:
+        try:
+            children.start_children(acme.tenant.id, run_id)
+        except Exception as error:
+            broke.append(error)
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=also)
+    with acme.scope():
+        children.start_children(acme.tenant.id, run_id)
+        other.start()
+        eventually(lambda: waiting_for_locks() > 0)
+    other.join(10)
+
+    assert broke == []
+    assert child_of(acme, run_id, "it").status == "pending"
