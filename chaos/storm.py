@@ -20,11 +20,11 @@ from redis.exceptions import RedisError
 from chaos import schedule
 from chaos.crew import POINTS, Crew
 from chaos.evidence import Evidence, as_json, leftovers, rows
-from chaos.flows import flows
 from chaos.mail import QUEUES, Mail, send_stray
 from chaos.provider import entries
 from chaos.schedule import Deed, Fault, Size
 from chaos.servers import Servers
+from chaos.shapes import flows
 from chaos.traffic import Traffic
 from chaos.verdict import judge, recovery_p95_seconds
 from orchestrator.embedded.commands import REPOSITORY

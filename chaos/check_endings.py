@@ -1,0 +1,91 @@
+"""Whether every run has ended as its graph demands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaos.evidence import Evidence
+from chaos.flows import asked_as, said
+from chaos.oracle import COMPLETED, FAILED, Ending, ending, run_output
+from chaos.traffic import Started
+from orchestrator.core.state import TERMINAL_RUN
+from orchestrator.services.sweep import MAX_LOST
+
+
+def runs_end_right(evidence: Evidence) -> Iterator[str]:
+    """Every run has ended, in the state and with the outputs that its graph demands."""
+    for run in evidence.started:
+        row = evidence.runs[run.id]
+        name = f"{run.marker} ({run.flow.name}, {run.flow.strategy})"
+        if row["status"] not in TERMINAL_RUN:
+            yield f"{name} is {row['status']}"
+            continue
+        expected = ending(run.flow, run.marker, leaf=evidence.leaf, lost=_given_up(evidence, run))
+        yield from _places_right(evidence, run, name)
+        if _stopped(evidence, run) or run.flow.deadline:
+            yield from _stopped_right(evidence, run, expected, name)
+        elif expected.status == FAILED and run.flow.mode == "fail_fast":
+            yield from _part_of(evidence, run, expected, name, status=FAILED)
+        else:
+            yield from _whole(evidence, run, expected, name)
+
+
+def _places_right(evidence: Evidence, run: Started, name: str) -> Iterator[str]:
+    """Items of maps and steps of loops answered what they were asked."""
+    for row in evidence.agent_runs[run.id]:
+        is_asked = row["parent_id"] and row["uses_model"] and row["status"] == COMPLETED
+        if is_asked and row["output"]["said"] != said(run.marker, asked_as(row["step"])):
+            yield f"{name}: {row['step']} gave {row['output']!r}"
+
+
+def _given_up(evidence: Evidence, run: Started) -> frozenset[str]:
+    return frozenset(
+        row["step"] for row in evidence.agent_runs[run.id] if row["lost_count"] >= MAX_LOST
+    )
+
+
+def _stopped(evidence: Evidence, run: Started) -> bool:
+    """Whether somebody had it cancelled, and nobody took it up again."""
+    told = [row["type"] for row in evidence.events[run.id]]
+    last = max((i for i, kind in enumerate(told) if kind == "run.retried"), default=-1)
+    return any(
+        row["type"] == "run.stopping" and row["data"]["status"] == "cancelled"
+        for row in evidence.events[run.id][last + 1 :]
+    )
+
+
+def _stopped_right(evidence: Evidence, run: Started, expected: Ending, name: str) -> Iterator[str]:
+    status = "cancelled" if _stopped(evidence, run) else FAILED
+    yield from _part_of(evidence, run, expected, name, status=status)
+
+
+def _part_of(
+    evidence: Evidence, run: Started, expected: Ending, name: str, *, status: str
+) -> Iterator[str]:
+    """What ended by itself ended as it had to; the rest was called back."""
+    row = evidence.runs[run.id]
+    if row["status"] != status:
+        yield f"{name} is {row['status']}, not {status}: {row['status_reason']}"
+    for agent_run in evidence.steps(run):
+        step, is_ended = agent_run["step"], agent_run["status"] in (COMPLETED, FAILED)
+        if is_ended and agent_run["status"] != expected.steps[step]:
+            yield f"{name}: {step} is {agent_run['status']}, not {expected.steps[step]}"
+        if is_ended and agent_run["output"] != expected.outputs[step]:
+            yield f"{name}: {step} gave {agent_run['output']!r}"
+
+
+def _whole(evidence: Evidence, run: Started, expected: Ending, name: str) -> Iterator[str]:
+    row = evidence.runs[run.id]
+    if row["status"] != expected.status:
+        yield f"{name} is {row['status']}, not {expected.status}: {row['status_reason']}"
+    for agent_run in evidence.steps(run):
+        step = agent_run["step"]
+        if agent_run["status"] != expected.steps[step]:
+            yield (
+                f"{name}: {step} is {agent_run['status']}, not {expected.steps[step]}: "
+                f"{agent_run['status_reason']}"
+            )
+        elif agent_run["output"] != expected.outputs[step]:
+            yield f"{name}: {step} gave {agent_run['output']!r}, not {expected.outputs[step]!r}"
+    if row["output"] != run_output(run.flow, expected):
+        yield f"{name} gave {row['output']!r}"
