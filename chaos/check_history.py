@@ -18,6 +18,14 @@ from orchestrator.core.state import (
 )
 
 _A, _R = AgentRunStatus, RunStatus
+# What does not name the state itself. Becoming ready is not told.
+_RUN_EVENTS: Final = {
+    "created": _R.PENDING,
+    "started": _R.RUNNING,
+    "resumed": _R.RUNNING,
+    "retried": _R.RUNNING,
+}
+_AGENT_EVENTS: Final = {"recovered": _A.QUEUED}
 
 
 def transitions_are_legal(evidence: Evidence) -> Iterator[str]:
@@ -26,21 +34,15 @@ def transitions_are_legal(evidence: Evidence) -> Iterator[str]:
         yield from _replayed(run_id, events, evidence)
 
 
-# What does not name the state itself. Becoming ready is not told.
-_RUN_EVENTS: Final = {"created": _R.PENDING, "started": _R.RUNNING, "resumed": _R.RUNNING}
-_AGENT_EVENTS: Final = {"recovered": _A.QUEUED}
-
-
 def _replayed(run_id: UUID, events: Any, evidence: Evidence) -> Iterator[str]:
     run: RunStatus | None = None
     agents: dict[UUID, AgentRunStatus] = {}
     for event in events:
         kind, _, word = event["type"].partition(".")
         if event["type"] == "run.retried":
-            run = _R.RUNNING
             # All that did not complete is pending once more.
             agents = {id: status for id, status in agents.items() if status is _A.COMPLETED}
-        elif kind == "run" and (word in _RUN_EVENTS or word in set(_R)):
+        if kind == "run" and (word in _RUN_EVENTS or word in set(_R)):
             status = _RUN_EVENTS.get(word) or _R(word)
             if run is not None and status not in targets(run):
                 yield f"run {run_id} went from {run} to {status}"
