@@ -80,7 +80,8 @@ def publish(page: Page) -> None:
 
 def run_with(page: Page, given: dict[str, object]) -> None:
     page.get_by_role("link", name="Run", exact=True).click()
-    page.locator("#id_input").fill(json.dumps(given))
+    for name, value in given.items():
+        page.get_by_label(name).fill(str(value))
     page.get_by_role("button", name="Start the run").click()
     page.wait_for_url("**/admin/orchestrator/run/*/change/")
 
