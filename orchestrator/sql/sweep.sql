@@ -25,6 +25,8 @@ LANGUAGE sql AS $$
                WHEN 'waiting' THEN x.due_at < clock_timestamp()
                     AND (r.status = 'running' OR x.waiting_for = 'approval')
                ELSE false END
+     -- Lost work before lost messages, of which there may be many after a broker's loss.
+     ORDER BY x.status = 'queued', x.run_id
      LIMIT p_batch
 $$;
 
