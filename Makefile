@@ -91,7 +91,7 @@ format: setup ## Format the code and mend what can be mended
 	@$(PY) -m ruff format .
 
 types: setup ## Static types
-	@$(PY) -m mypy $(PACKAGES) chaos benchmarks
+	@$(PY) -m mypy $(PACKAGES) benchmarks
 
 imports: setup ## Who may import whom
 	@$(PY) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"

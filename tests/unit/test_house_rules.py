@@ -18,7 +18,7 @@ from tests.environment import documented, read_by_settings
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("orchestrator", "agents_app", "costs", "tenants")
 # Before settings exist, a process has only its environment.
-MAY_READ_ENVIRONMENT = ("orchestrator/settings/", "orchestrator/embedded/")
+MAY_READ_ENVIRONMENT = ("orchestrator/settings/", "orchestrator/embedded/", "orchestrator/chaos/")
 MAY_CHOOSE_SETTINGS = ("orchestrator/celery.py", "orchestrator/wsgi.py")
 VENDOR_SDKS = frozenset({"openai", "anthropic"})
 # Django's own inventions: names that tell nothing to whoever meets them in an error.

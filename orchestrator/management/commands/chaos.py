@@ -20,10 +20,10 @@ class Command(BaseCommand):
         parser.add_argument("--keep", action="store_true", help="Keep the logs in any case.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not (settings.BASE_DIR / "chaos").is_dir():
+        if not (settings.BASE_DIR / "tests").is_dir():
             raise CommandError("The chaos suite comes with the source, not with an installation.")
         given = [] if options["seed"] is None else ["--seed", str(options["seed"])]
         given += [f"--{name}" for name in ("short", "keep") if options[name]]
         os.chdir(settings.BASE_DIR)
         # A process of its own, since this one has settings already, and with them servers.
-        os.execv(sys.executable, [sys.executable, "-m", "chaos", *given])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "orchestrator.chaos", *given])  # noqa: S606

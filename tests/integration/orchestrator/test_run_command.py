@@ -131,12 +131,19 @@ def test_items_of_a_map_are_one_line(acme: World) -> None:
     assert (line.name, line.status, line.progress) == ("each", "completed", "3/3")
 
 
+def _heed_interrupts() -> None:
+    """As a terminal starts programs, even where these tests run in a script's background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupt_leaves_and_says_how_to_watch_again(acme: World, tmp_path: Path) -> None:
     file = tmp_path / "story.yaml"
     file.write_text(dump_text({"muster": 1, "name": "story", "steps": {"a": echo(value=1)}}))
     slug = acme.tenant.slug
     command = [sys.executable, "manage.py", "run", str(file), "--tenant", slug]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    ) as process:
         assert process.stderr
         first = process.stderr.readline()
         process.send_signal(signal.SIGINT)

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from chaos.flows import LEAF, Flow, Vertex, asked_as, spec_of
-from chaos.oracle import ending
-from chaos.shapes import flows
+from orchestrator.chaos.flows import LEAF, Flow, Vertex, asked_as, spec_of
+from orchestrator.chaos.oracle import ending
+from orchestrator.chaos.shapes import flows
 from orchestrator.core.validation import Catalog, examine
 
 CATALOG = Catalog(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chaos.provider import Provider, entries
+from orchestrator.chaos.provider import Provider, entries
 
 
 @pytest.fixture

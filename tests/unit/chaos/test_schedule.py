@@ -1,6 +1,6 @@
 from random import Random
 
-from chaos.schedule import LONG, SHORT, deeds, faults
+from orchestrator.chaos.schedule import LONG, SHORT, deeds, faults
 
 
 def test_seed_reproduces_faults_and_deeds() -> None:

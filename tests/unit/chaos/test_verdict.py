@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 
-from chaos.evidence import Evidence, Leftovers
-from chaos.flows import LEAF, Flow, Vertex
-from chaos.provider import Entry
-from chaos.traffic import Started
-from chaos.verdict import judge, recovery_p95_seconds
+from orchestrator.chaos.evidence import Evidence, Leftovers
+from orchestrator.chaos.flows import LEAF, Flow, Vertex
+from orchestrator.chaos.provider import Entry
+from orchestrator.chaos.traffic import Started
+from orchestrator.chaos.verdict import judge, recovery_p95_seconds
 
 RUN, STEP, CALL = (UUID(int=number) for number in (1, 2, 3))
 LEAF_FLOW = Flow(name=LEAF, vertices=(Vertex(name="a"),), strategy="levels")

@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from chaos.flows import said
+from orchestrator.chaos.flows import said
 
 ADDRESS: Final = "127.0.0.1"
 # Refused, and no try will change it.

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
-from chaos.schedule import Size
+from orchestrator.chaos.schedule import Size
 from orchestrator.embedded import commands
 
 Role = Literal["agents", "control"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
-from chaos.flows import LEAF, Flow, Kind, Strategy, Vertex
+from orchestrator.chaos.flows import LEAF, Flow, Kind, Strategy, Vertex
 
 ROUTES: Final = ("left", "right")
 _STRATEGIES: Final[tuple[Strategy, ...]] = ("adaptive", "levels", "sequential")

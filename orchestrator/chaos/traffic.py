@@ -14,9 +14,9 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connections
 
-from chaos.flows import MODEL, PROVIDER, Flow, spec_of
-from chaos.schedule import Deed
 from costs.models import PlatformPrice
+from orchestrator.chaos.flows import MODEL, PROVIDER, Flow, spec_of
+from orchestrator.chaos.schedule import Deed
 from orchestrator.models import Run, Workflow
 from orchestrator.services import control
 from orchestrator.services.runs import start_run

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
-from chaos.evidence import Evidence
-from chaos.oracle import COMPLETED
+from orchestrator.chaos.evidence import Evidence
+from orchestrator.chaos.oracle import COMPLETED
 from orchestrator.core.state import (
     TERMINAL_AGENT_RUN,
     TERMINAL_RUN,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chaos.flows import Flow, Vertex, called, said
+from orchestrator.chaos.flows import Flow, Vertex, called, said
 
 COMPLETED, FAILED, SKIPPED = "completed", "failed", "skipped"
 # From this priority on a step's failure is its run's, where the workflow says nothing else.

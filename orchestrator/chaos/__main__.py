@@ -1,4 +1,4 @@
-"""`python -m chaos [--seed N] [--short] [--keep]`: one storm; the verdict is one line of JSON."""
+"""`python -m orchestrator.chaos [--seed N] [--short] [--keep]`: the verdict is a line of JSON."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 
 import django
 
-from chaos.guard import guarded
-from chaos.schedule import LONG, SHORT
-from chaos.servers import ForeignServerError, running_servers
+from orchestrator.chaos.guard import guarded
+from orchestrator.chaos.schedule import LONG, SHORT
+from orchestrator.chaos.servers import ForeignServerError, running_servers
 from orchestrator.embedded.errors import EmbeddedError
 
 
@@ -59,7 +59,7 @@ def _storm(home: Path, *, seed: int, is_short: bool) -> dict[str, Any]:
         # That a database is away is no news here, and psycopg has a level of its own.
         logging.getLogger("psycopg").setLevel(logging.ERROR)
         # Models and services want their settings first.
-        from chaos.storm import Storm
+        from orchestrator.chaos.storm import Storm
 
         return Storm(seed, SHORT if is_short else LONG, home, servers, _say).rage()
 

@@ -17,7 +17,7 @@ from orchestrator.embedded.processes import end_processes, marked_processes
 def guarded(home: Path) -> Iterator[None]:
     """Nothing that was started for `home` outlives the block or this process."""
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "chaos.guard", str(home)],
+        [sys.executable, "-m", "orchestrator.chaos.guard", str(home)],
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         start_new_session=True,

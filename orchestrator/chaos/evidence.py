@@ -13,10 +13,10 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
-from chaos.crew import Member
-from chaos.flows import Flow
-from chaos.provider import Entry
-from chaos.traffic import Started
+from orchestrator.chaos.crew import Member
+from orchestrator.chaos.flows import Flow
+from orchestrator.chaos.provider import Entry
+from orchestrator.chaos.traffic import Started
 
 Row = dict[str, Any]
 

@@ -17,16 +17,16 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from chaos import schedule
-from chaos.crew import POINTS, Crew
-from chaos.evidence import Evidence, as_json, leftovers, rows
-from chaos.mail import QUEUES, Mail, send_stray
-from chaos.provider import entries
-from chaos.schedule import Deed, Fault, Size
-from chaos.servers import Servers
-from chaos.shapes import flows
-from chaos.traffic import Traffic
-from chaos.verdict import judge, recovery_p95_seconds
+from orchestrator.chaos import schedule
+from orchestrator.chaos.crew import POINTS, Crew
+from orchestrator.chaos.evidence import Evidence, as_json, leftovers, rows
+from orchestrator.chaos.mail import QUEUES, Mail, send_stray
+from orchestrator.chaos.provider import entries
+from orchestrator.chaos.schedule import Deed, Fault, Size
+from orchestrator.chaos.servers import Servers
+from orchestrator.chaos.shapes import flows
+from orchestrator.chaos.traffic import Traffic
+from orchestrator.chaos.verdict import judge, recovery_p95_seconds
 from orchestrator.embedded.commands import REPOSITORY
 from orchestrator.embedded.model import answers
 
@@ -79,7 +79,7 @@ class Storm:
         port = self.servers.provider_port
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "chaos.provider"),
+                *(sys.executable, "-m", "orchestrator.chaos.provider"),
                 *("--port", str(port), "--log", str(self._log)),
             ],
             cwd=REPOSITORY,

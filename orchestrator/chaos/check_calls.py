@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from chaos.evidence import Evidence, Row
-from chaos.flows import asked_as
+from orchestrator.chaos.evidence import Evidence, Row
+from orchestrator.chaos.flows import asked_as
 
 # Between the moment of a fault and that in which its process feels it.
 _SLACK_SECONDS: Final = 0.5

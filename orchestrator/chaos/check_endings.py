@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaos.evidence import Evidence
-from chaos.flows import asked_as, said
-from chaos.oracle import COMPLETED, FAILED, Ending, ending, run_output
-from chaos.traffic import Started
+from orchestrator.chaos.evidence import Evidence
+from orchestrator.chaos.flows import asked_as, said
+from orchestrator.chaos.oracle import COMPLETED, FAILED, Ending, ending, run_output
+from orchestrator.chaos.traffic import Started
 from orchestrator.core.state import TERMINAL_RUN
 from orchestrator.services.sweep import MAX_LOST
 

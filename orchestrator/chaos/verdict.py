@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Final
 
-from chaos.check_calls import (
+from orchestrator.chaos.check_calls import (
     answers_are_recorded,
     doubts_have_causes,
     ledger_equals_calls,
     no_turn_is_paid_twice,
 )
-from chaos.check_endings import runs_end_right
-from chaos.check_history import (
+from orchestrator.chaos.check_endings import runs_end_right
+from orchestrator.chaos.check_history import (
     attempts_are_numbered,
     deeds_are_kept,
     nothing_is_orphaned,
     one_claim_at_a_time,
     transitions_are_legal,
 )
-from chaos.evidence import Evidence
+from orchestrator.chaos.evidence import Evidence
 
 Check = Callable[[Evidence], Iterator[str]]
 _SHOWN: Final = 5
