@@ -33,7 +33,8 @@ def _chromium_path() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.fixture(scope="session")
+# No longer than it is used: while Playwright runs, its event loop keeps other tests from theirs.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = _chromium_path()
     if path is None:

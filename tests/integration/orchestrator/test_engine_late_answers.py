@@ -24,6 +24,7 @@ REQUEST = ModelRequest(provider="simulated", model="sim", messages=(Message("use
 EXPIRE = """
 UPDATE agent_run SET lease_until = clock_timestamp() - interval '1 s' WHERE id = %s RETURNING id
 """
+HELD = 900
 HOLD = "UPDATE llm_call SET hold_nano = 900 WHERE agent_run_id = %s RETURNING id"
 FINISH = """
 SELECT * FROM muster_finish_all(%s, 'running', %s::uuid[], '{2}', '{completed}', '{""}', '{null}',
@@ -61,6 +62,11 @@ class Late:
         step = step_of(self.world, self.run_id, "a")
         run = run_of(self.world, self.run_id)
         return sum(call.cost_nano for call in self.calls), step.cost_nano, run.cost_nano
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether all agree, and no longer on what was held. Others may have set a price."""
+        return len({*self.costs}) == 1 and HELD not in self.costs
 
 
 def take(world: World, agent_run: UUID) -> Claim:
@@ -108,7 +114,7 @@ def test_late_answer_corrects_a_step_that_is_just_being_finished(acme: World) ->
     hearing.join(10)
     drain(acme, late.run_id)
 
-    assert late.costs == (0, 0, 0)
+    assert late.is_corrected
     assert step_of(acme, late.run_id, "a").input_tokens > 0
 
 
@@ -123,7 +129,7 @@ def test_late_answer_counts_in_a_run_that_is_cancelled_before_the_next_attempt(
     advance(acme.tenant.id, late.run_id)
 
     assert run_of(acme, late.run_id).status == "cancelled"
-    assert late.costs == (0, 0, 0)
+    assert late.is_corrected
 
 
 def test_late_answer_of_a_sub_workflow_is_corrected_in_the_runs_above(acme: World) -> None:
@@ -144,5 +150,6 @@ def test_late_answer_of_a_sub_workflow_is_corrected_in_the_runs_above(acme: Worl
 
     late.hears()
 
-    assert late.costs == (0, 0, 0)
-    assert step_of(acme, parent, "sub").cost_nano == run_of(acme, parent).cost_nano == 0
+    assert late.is_corrected
+    assert step_of(acme, parent, "sub").cost_nano == late.costs[0]
+    assert run_of(acme, parent).cost_nano == late.costs[0]
