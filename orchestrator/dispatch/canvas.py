@@ -19,27 +19,26 @@ log = structlog.get_logger(__name__)
 
 
 def publish(hints: Iterable[RunHints]) -> None:
-    """Everything of a run in one pipeline.
+    """Everything in one pipeline.
 
     A level goes as a chord whose body is `advance` (a level of one as a chain), other agent runs
     as a group, and `advance` on its own.
     """
-    for run in hints:
-        with _hinting(run.run_id), app.batch():
+    runs = list(hints)
+    if not runs:
+        return
+    with _hinting(*(run.run_id for run in runs)), app.batch():
+        for run in runs:
             for canvas in _canvases(run):
                 canvas.apply_async()
 
 
 def publish_advance(tenant_id: UUID, run_id: UUID) -> None:
-    publish([RunHints(tenant_id=tenant_id, run_id=run_id, advance=True)])
+    publish_advances(tenant_id, [run_id])
 
 
 def publish_advances(tenant_id: UUID, run_ids: Sequence[UUID]) -> None:
-    """`advance` of any number of runs, in one pipeline."""
-    with _hinting(*run_ids), app.batch():
-        for run_id in run_ids:
-            for canvas in _canvases(RunHints(tenant_id=tenant_id, run_id=run_id, advance=True)):
-                canvas.apply_async()
+    publish(RunHints(tenant_id=tenant_id, run_id=run_id, advance=True) for run_id in run_ids)
 
 
 def _canvases(run: RunHints) -> Iterator[Signature]:

@@ -65,11 +65,13 @@ DECLARE
     v_stopping boolean;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    SELECT a.run_id, a.forgiven, r.stop_wanted <> '' INTO v_run, v_forgiven, v_stopping
-      FROM agent_run a JOIN run r ON r.id = a.run_id
+    -- No join, as in muster_claim_all.
+    SELECT a.run_id, a.forgiven, (SELECT r.stop_wanted <> '' FROM run r WHERE r.id = a.run_id)
+      INTO v_run, v_forgiven, v_stopping
+      FROM agent_run a
      WHERE a.id = p_agent_run AND a.attempt = p_attempt AND a.status = 'running'
        AND a.lease_until > clock_timestamp()
-       FOR NO KEY UPDATE OF a;
+       FOR NO KEY UPDATE;
     IF NOT FOUND THEN opened := 'lost'; RETURN; END IF;
     IF v_stopping THEN opened := 'stopping'; RETURN; END IF;
     IF p_attempt > 1 THEN
@@ -99,8 +101,8 @@ RETURNS void LANGUAGE sql AS $$
            a.agent, c.role, c.provider, COALESCE(NULLIF(c.answered_model, ''), c.model),
            c.input_tokens, c.output_tokens, c.cached_tokens, c.cache_write_tokens,
            c.reasoning_tokens, c.unit_prices
-      FROM agent_run a JOIN run r ON r.id = a.run_id JOIN workflow w ON w.id = r.workflow_id
-     WHERE a.id = c.agent_run_id
+      FROM agent_run a, run r JOIN workflow w ON w.id = r.workflow_id
+     WHERE a.id = c.agent_run_id AND r.id = c.run_id
     ON CONFLICT DO NOTHING
 $$;
 
@@ -423,7 +425,8 @@ CREATE FUNCTION muster_sum_calls(p_agent_runs uuid[]) RETURNS void LANGUAGE sql 
                    (array_agg(c.provider ORDER BY c.created_at DESC))[1] AS provider,
                    (array_agg(COALESCE(NULLIF(c.answered_model, ''), c.model) ORDER BY c.created_at DESC))[1] AS model
               FROM llm_call c WHERE c.agent_run_id = ANY (p_agent_runs) GROUP BY c.agent_run_id) s
-     WHERE ar.id = s.agent_run_id
+     -- The array too, since a plan by the sums alone would read all of a tenant's agent runs.
+     WHERE ar.id = s.agent_run_id AND ar.id = ANY (p_agent_runs)
 $$;
 
 -- Opens the run's lock for `advance`: starts a pending run, clears the wish before anything is
