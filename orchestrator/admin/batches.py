@@ -10,20 +10,20 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import URLPattern
 
+from orchestrator.admin.started import StartedAdmin
 from orchestrator.core.batch import has_ended
 from orchestrator.models import RunBatch
 from orchestrator.selectors.batches import with_figures
 from orchestrator.selectors.runs import runs_of, with_reasons
 from orchestrator.services.batches import BatchStateError, cancel_batch
-from orchestrator.templatetags.muster import moment
-from tenants.admin_base import TenantModelAdmin, may, principal_of
+from tenants.admin_base import may, principal_of
 from tenants.roles import Scope
 
 RUNS_PAGE = 50
 
 
 @admin.register(RunBatch)
-class RunBatchAdmin(TenantModelAdmin):
+class RunBatchAdmin(StartedAdmin):
     view_scope = Scope.RUNS_READ
     list_display = ("title", "size", "project", "created", "by")
     list_filter = ("project", "created_at")
@@ -74,14 +74,3 @@ class RunBatchAdmin(TenantModelAdmin):
     @admin.display(description="Batch", ordering="name")
     def title(self, batch: RunBatch) -> str:
         return str(batch)
-
-    @admin.display(description="Created", ordering="created_at")
-    def created(self, batch: RunBatch) -> str:
-        return moment(batch.created_at)
-
-    @admin.display(description="Started by")
-    def by(self, batch: RunBatch) -> str:
-        return str(batch.started_by.get("label") or batch.started_by.get("kind") or "")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False

@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString
 
 from costs.core.money import usd_from_nano
 from orchestrator.admin.replay import ReplayPages
+from orchestrator.admin.started import StartedAdmin
 from orchestrator.core.state import TERMINAL_RUN, RunStatus
 from orchestrator.models import Run
 from orchestrator.selectors.approvals import open_approvals_of
@@ -35,8 +36,8 @@ from orchestrator.services.control import (
     resume_run,
     retry_run,
 )
-from orchestrator.templatetags.muster import as_text, badge, duration, moment, quoted, usd
-from tenants.admin_base import TenantModelAdmin, may, principal_of
+from orchestrator.templatetags.muster import as_text, badge, duration, quoted, usd
+from tenants.admin_base import may, principal_of
 from tenants.errors import TenantSuspendedError
 from tenants.kernel.clock import now
 from tenants.roles import Scope
@@ -45,7 +46,7 @@ APPROVALS_SHOWN = 10
 
 
 @admin.register(Run)
-class RunAdmin(ReplayPages, TenantModelAdmin):
+class RunAdmin(ReplayPages, StartedAdmin):
     """Runs are history: looked at and steered here, changed by the engine alone."""
 
     view_scope = Scope.RUNS_READ
@@ -224,17 +225,6 @@ class RunAdmin(ReplayPages, TenantModelAdmin):
     @admin.display(description="Took")
     def took(self, run: Run) -> str:
         return duration(_seconds(run.started_at, run.finished_at or now()))
-
-    @admin.display(description="Created", ordering="created_at")
-    def created(self, run: Run) -> str:
-        return moment(run.created_at)
-
-    @admin.display(description="Started by")
-    def by(self, run: Run) -> str:
-        return str(run.started_by.get("label") or run.started_by.get("kind") or "")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
 
 
 def _query_without_page(request: HttpRequest) -> str:

@@ -211,10 +211,9 @@ class AgentRun(TenantOwned):
         return f"{self.step} ({self.status})"
 
 
-class Gate(models.Model):
-    """How many needs that several steps share have not completed yet (see `core.plan`)."""
+class PartOfRun(models.Model):
+    """A small row of a run, many of which are written at a time: of a tenant, and no more."""
 
-    pk = models.CompositePrimaryKey("run_id", "number")
     tenant = models.ForeignKey(
         "tenants.Tenant",
         on_delete=models.CASCADE,
@@ -222,13 +221,22 @@ class Gate(models.Model):
         db_index=False,
         related_name="+",
     )
+
+    objects = models.Manager()
+
+    class Meta:
+        abstract = True
+
+
+class Gate(PartOfRun):
+    """How many needs that several steps share have not completed yet (see `core.plan`)."""
+
+    pk = models.CompositePrimaryKey("run_id", "number")
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
     number = models.IntegerField()
     left = models.IntegerField()
     steps = ArrayField(models.TextField())
     tells = models.BooleanField()
-
-    objects = models.Manager()
 
     class Meta:
         db_table = "gate"
@@ -240,24 +248,15 @@ class Gate(models.Model):
         return f"{self.number}: {self.left} left"
 
 
-class ReadyAgentRun(models.Model):
+class ReadyAgentRun(PartOfRun):
     """Agent runs that are due and wait for a place in their lane: a run with a window, or a map."""
 
     pk = models.CompositePrimaryKey("lane", "urgency", "position", "agent_run_id")
     lane = models.UUIDField()  # the run's id, or that of the agent run that stands for a map
-    tenant = models.ForeignKey(
-        "tenants.Tenant",
-        on_delete=models.CASCADE,
-        db_constraint=False,
-        db_index=False,
-        related_name="+",
-    )
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
     urgency = models.SmallIntegerField()  # 0 goes first: 10 less the priority
     position = models.IntegerField()
     agent_run_id = models.UUIDField()
-
-    objects = models.Manager()
 
     class Meta:
         db_table = "ready_agent_run"
@@ -345,7 +344,7 @@ class LlmCall(TenantOwned):
         return f"{self.model} turn {self.turn} ({self.status})"
 
 
-class RunEvent(models.Model):
+class RunEvent(PartOfRun):
     """One line of a run's history, appended in the transaction of what it tells.
 
     Ids come from one sequence before commit, so a later id may be visible before an earlier one;
@@ -353,20 +352,11 @@ class RunEvent(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    tenant = models.ForeignKey(
-        "tenants.Tenant",
-        on_delete=models.CASCADE,
-        db_constraint=False,
-        db_index=False,
-        related_name="+",
-    )
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="events", db_index=False)
     agent_run_id = models.UUIDField(null=True)
     at = models.DateTimeField(default=timezone.now, db_default=Now())
     type = models.CharField(max_length=48)
     data = models.JSONField(default=dict)
-
-    objects = models.Manager()
 
     class Meta:
         db_table = "run_event"
