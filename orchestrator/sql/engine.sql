@@ -381,7 +381,7 @@ BEGIN
            array_agg(d.parent_id) FILTER (
                WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued')) AS lanes,
            -- A chord that goes well needs nothing from here.
-           bool_and(d.status = 'queued' OR (d.in_chord AND d.status = 'completed')) AS is_counted,
+           bool_and(d.status = 'queued' OR (d.in_chord AND NOT d.tells AND d.status = 'completed')) AS is_counted,
            (SELECT array_agg(n.step) FROM done e CROSS JOIN unnest(e.next_steps) AS n (step)
              WHERE e.run_id = d.run_id AND e.status = 'completed') AS next_steps,
            (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
@@ -862,9 +862,10 @@ BEGIN
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
     IF NOT FOUND THEN RETURN false; END IF;
+    -- They tell, chord or not: a message from before may claim them, which no chord counts.
     UPDATE agent_run
        SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
-           in_chord = false, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
+           in_chord = false, tells = true, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
      WHERE run_id = p_run AND status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded');
     -- Which steps a gate starts is no longer a matter of counting alone.
     UPDATE gate SET tells = true, steps = '{}', "left" = 0 WHERE run_id = p_run;

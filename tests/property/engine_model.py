@@ -139,7 +139,8 @@ class Engine:
             self._end(row, outcomes[row.step.name])
         again = [row for row in done if row.status is _A.QUEUED]
         self.mail += [Message(row.step.name) for row in again]
-        if not all(row in again or (row.in_chord and row.status is _A.COMPLETED) for row in done):
+        counted = [row for row in done if row.in_chord and not row.tells]
+        if not all(row in again or (row in counted and row.status is _A.COMPLETED) for row in done):
             places = len(done) - len(again) if ended is _A.RUNNING else 0
             self._follow(done, places=places, tell=any(row not in again for row in told))
         for row in done:
@@ -348,7 +349,7 @@ class Engine:
         for row in self.rows.values():
             if row.status is not _A.COMPLETED:
                 self.move(row, _A.PENDING)
-                row.in_chord = False
+                row.in_chord, row.tells = False, True
         open_gates = Counter(_gates(self.rows[name] for name in self.having(_A.PENDING)))
         for number, gate in enumerate(self.gates):
             gate.tells, gate.steps, gate.left = True, (), open_gates[number]

@@ -19,7 +19,6 @@ from tests.property.engine_model import Engine
 _A = AgentRunStatus
 FAILED = {_A.FAILED, _A.BUDGET_EXCEEDED}
 BAD = FAILED | {_A.CANCELLED}
-IN_FLIGHT = (_A.QUEUED, _A.RUNNING, _A.WAITING)
 # Far more events than any run of this size takes.
 TOO_MANY = 1000
 MANY_MESSAGES = 100
@@ -44,6 +43,7 @@ class Sketch:
         return {"needs": needs, "join": join, "priority": self.priority, **kind, **condition}
 
 
+ALONE = Sketch(needs=(), is_any=False, is_delay=False, priority=5, holds=None, fate=_A.COMPLETED)
 Graph = dict[str, Sketch]
 Statuses = Mapping[str, AgentRunStatus]
 
@@ -364,3 +364,25 @@ def test_any_run_that_did_not_complete_can_be_taken_up_again(
     driver.run()
 
     assert_ended_by_the_rules(driver, kept=kept)
+
+
+def test_message_from_before_a_retry_leaves_no_step_unheard() -> None:
+    plan = plan_of({"s0": ALONE}, {"strategy": "levels"})
+    engine = Engine(plan=plan, holds=lambda _name: True, may_start=lambda _name, _statuses: True)
+    engine.deliver(engine.mail[0])
+    engine.deliver(engine.mail[0])
+    engine.finish_all({"s0": _A.WAITING})
+    engine.deliver(engine.mail[0])
+    engine.wake("s0")
+    (old,) = engine.mail
+    engine.stop_run()
+    engine.deliver(engine.mail[-1])
+    engine.retry_run()
+    engine.deliver(engine.mail[-1])
+
+    engine.deliver(old)
+    while engine.mail:
+        engine.deliver(engine.mail[0])
+    engine.finish_all({"s0": _A.COMPLETED})
+
+    assert engine.mail
