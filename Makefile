@@ -8,7 +8,7 @@ ON_TEST_SERVERS := DJANGO_SETTINGS_MODULE=orchestrator.settings.test $(EMBEDDED)
 
 .DEFAULT_GOAL := help
 .PHONY: help install setup demo up down status worker control web flower migrate \
-        test test-all unit e2e browser load check lint format types imports migrations schema bench \
+        test test-all unit explore e2e browser load check lint format types imports migrations schema bench \
         chaos
 
 help: ## What can be made
@@ -61,6 +61,9 @@ test-all: ## ... and the load tests
 
 unit: setup ## Seconds: no database, no socket
 	@$(PY) -m pytest tests/unit tests/property $(ARGS)
+
+explore: setup ## The property tests with examples that nobody has tried yet
+	@$(PY) -m pytest tests/property --hypothesis-profile=explore $(ARGS)
 
 e2e: setup ## Real worker processes
 	@$(PY) -m pytest tests/e2e $(ARGS)
