@@ -75,10 +75,14 @@ class Installation:
         self._logs = logs
         self._stack = stack
         self._manage("migrate", "-v0")
-        self._manage("create_tenant", "bench")
-        told = self._manage("create_api_key", "--tenant", "bench", "--name", "bench")
-        self.key = next(word for word in told.split() if word.startswith("mk_"))
+        self.key = self.new_tenant("bench")
         self.start("web", commands.web("--port", str(self.port)), self._answers)
+
+    def new_tenant(self, slug: str) -> str:
+        """An API key of a new tenant; `key` is the one that is used."""
+        self._manage("create_tenant", slug)
+        told = self._manage("create_api_key", "--tenant", slug, "--name", slug)
+        return next(word for word in told.split() if word.startswith("mk_"))
 
     def start_workers(self, *names: str, threads: int) -> None:
         for name in names:

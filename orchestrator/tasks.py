@@ -1,18 +1,24 @@
 """Celery's entry points. Each takes ids, does nothing twice, and never raises for a run's sake."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from celery import Task, shared_task
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from orchestrator.dispatch.routing import AGENT_QUEUES
+from orchestrator.execution import presence
 from orchestrator.services import advance as advancing
-from orchestrator.services import agent_runs
+from orchestrator.services import agent_runs, fair_shares
 from orchestrator.services import sweep as sweeping
+from orchestrator.services.periodic import Periodic
 from tenants.checks import refuse_unsafe_start
 
-_sweeper = sweeping.Sweeper()
+_periodic: list[Periodic] = []
 
 
 # An exception would break the chord that only counts that its tasks are done.
@@ -37,16 +43,27 @@ def check_roles(**_: Any) -> None:
 
 
 @worker_ready.connect
-def start_sweeper(sender: Any, **_: Any) -> None:
-    """Workers that drain the control queue also sweep."""
-    if "control" in sender.app.amqp.queues.consume_from:
+def start_periodic(sender: Any, **_: Any) -> None:
+    """Workers that drain the control queue also sweep and deal; others say that they are there."""
+    queues = set(sender.app.amqp.queues.consume_from)
+    if "control" in queues:
         _exit_if_unsafe("system")
-        _sweeper.start()
+        _repeat(sweeping.sweep, name="sweeper", seconds=settings.MUSTER_SWEEP_SECONDS)
+        _repeat(fair_shares.Dealer().deal, name="dealer", seconds=fair_shares.SECONDS)
+    if queues & AGENT_QUEUES:
+        here = partial(presence.here, sender.hostname, slots=sender.controller.concurrency)
+        _repeat(here, name="presence", seconds=presence.SECONDS)
+
+
+def _repeat(work: Callable[[], object], *, name: str, seconds: float) -> None:
+    _periodic.append(Periodic(work, name=name, seconds=seconds))
+    _periodic[-1].start()
 
 
 @worker_shutting_down.connect
-def stop_sweeper(**_: Any) -> None:
-    _sweeper.stop()
+def stop_periodic(**_: Any) -> None:
+    for work in _periodic:
+        work.stop()
 
 
 @setup_logging.connect

@@ -3,7 +3,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from uuid_utils.compat import uuid7
 
@@ -62,6 +62,19 @@ class Tenant(Record):
         default=False,
         help_text="May use the provider keys that the operator put into the environment.",
     )
+    weight = models.PositiveSmallIntegerField(
+        default=1,
+        db_default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Its share of the workers while others want them too, against the others' weights.",
+    )
+    max_runs = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many runs may be under way at a time; more wait for their turn. "
+        "Empty: any number.",
+    )
 
     labelled_by = ("name",)
 
@@ -71,7 +84,13 @@ class Tenant(Record):
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=models.Q(status__in=TenantStatus.values), name="tenant_status_known"
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(weight__range=(1, 100)), name="tenant_weight_1_to_100"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(max_runs__gte=1), name="tenant_max_runs_positive"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -12,11 +12,14 @@ from django.db.backends.utils import CursorWrapper
 
 from tenants.isolation import APP_ROLE, SYSTEM_ROLE
 
-# Written by the database itself (a trigger), or never changed once written.
-READ_ONLY = frozenset({"audit_entry"})
+# Written by the database itself (a trigger) or by the platform, or never changed once written.
+READ_ONLY = frozenset({"audit_entry", "tenant_share"})
 APPEND_ONLY = frozenset({"cost_entry", "run_event"})
-# Belong to no tenant: written through the system's connection alone (see `routers`).
-OPERATORS_TABLES = frozenset({"tenant", "user_account", "platform_price"})
+# Belong to no tenant, or are dealt out among them: written through the system's connection alone
+# (see `routers`).
+OPERATORS_TABLES = frozenset(
+    {"tenant", "user_account", "platform_price", "tenant_share", "cluster_load", "worker_process"}
+)
 _SESSIONS = "django_session"
 
 

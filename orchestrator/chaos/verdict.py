@@ -29,7 +29,9 @@ _SHOWN: Final = 5
 # The broker's own notes of which queues there are.
 _BINDINGS: Final = "_kombu.binding"
 # A task that raised, a step that broke for the platform's sake, a sweep that did.
-_UNFORESEEN: Final = re.compile(r"raised unexpected|agent_run_broke|sweep_failed.*Traceback")
+_UNFORESEEN: Final = re.compile(
+    r"raised unexpected|agent_run_broke|periodic_work_failed.*Traceback|sweep_failed.*Traceback"
+)
 
 
 def judge(evidence: Evidence) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Which queue an agent run goes to. Workers drain the queues in the order high, normal, low."""
 
+AGENT_QUEUES = frozenset({"agents.high", "agents", "agents.low"})
 HIGH_FROM = 8
 LOW_BELOW = 3
 

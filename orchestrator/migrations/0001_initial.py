@@ -40,6 +40,8 @@ class Migration(migrations.Migration):
                 ('advance_wanted_at', models.DateTimeField(null=True)),
                 ('window', models.IntegerField(null=True)),
                 ('in_flight', models.IntegerField(db_default=0, default=0)),
+                ('max_alike', models.PositiveIntegerField(null=True)),
+                ('waits_for_turn', models.BooleanField(db_default=False, default=False)),
                 ('deadline_at', models.DateTimeField(null=True)),
                 ('parent_agent_run_id', models.UUIDField(null=True)),
                 ('depth', models.PositiveSmallIntegerField(db_default=0, default=0)),
@@ -57,12 +59,59 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='TenantShare',
+            fields=[
+                ('tenant', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='+', serialize=False, to='tenants.tenant')),
+                ('window', models.IntegerField()),
+            ],
+            options={
+                'db_table': 'tenant_share',
+            },
+        ),
+        migrations.CreateModel(
+            name='WorkerProcess',
+            fields=[
+                ('name', models.TextField(primary_key=True, serialize=False)),
+                ('slots', models.PositiveIntegerField()),
+                ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ('seen_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                'db_table': 'worker_process',
+            },
+        ),
+        migrations.CreateModel(
+            name='ClusterLoad',
+            fields=[
+                ('id', models.SmallIntegerField(primary_key=True, serialize=False)),
+                ('window', models.IntegerField()),
+            ],
+            options={
+                'db_table': 'cluster_load',
+                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='cluster_load_once')],
+            },
+        ),
+        migrations.CreateModel(
+            name='TenantLoad',
+            fields=[
+                ('pk', models.CompositePrimaryKey('tenant_id', 'connection', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('connection', models.IntegerField()),
+                ('in_flight', models.BigIntegerField()),
+                ('ended', models.BigIntegerField()),
+                ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+            ],
+            options={
+                'db_table': 'tenant_load',
+            },
+        ),
+        migrations.CreateModel(
             name='ReadyAgentRun',
             fields=[
-                ('pk', models.CompositePrimaryKey('lane', 'urgency', 'position', 'agent_run_id', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('pk', models.CompositePrimaryKey('lane', 'urgency', 'deadline', 'position', 'agent_run_id', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('lane', models.UUIDField()),
                 ('urgency', models.SmallIntegerField()),
-                ('position', models.IntegerField()),
+                ('deadline', models.BigIntegerField()),
+                ('position', models.BigIntegerField()),
                 ('agent_run_id', models.UUIDField()),
                 ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
                 ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='orchestrator.run')),

@@ -22,6 +22,8 @@ class Migration(migrations.Migration):
         IsolateTenant("RunEvent", audited=False, append_only=True, leaf=True),
         IsolateTenant("Gate", audited=False, leaf=True),
         IsolateTenant("ReadyAgentRun", audited=False, leaf=True),
+        IsolateTenant("TenantLoad", audited=False, leaf=True),
+        IsolateTenant("TenantShare", audited=False, leaf=True),
         TenantReference("Workflow", "project"),
         TenantReference("Step", "workflow"),
         TenantReference("WorkflowVersion", "workflow"),

@@ -1,4 +1,5 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.load import ClusterLoad, TenantLoad, TenantShare, WorkerProcess
 from orchestrator.models.run import (
     AgentRun,
     Attempt,
@@ -18,6 +19,7 @@ __all__ = [
     "ApprovalStatus",
     "Attempt",
     "CallStatus",
+    "ClusterLoad",
     "Gate",
     "LlmCall",
     "ReadyAgentRun",
@@ -25,6 +27,9 @@ __all__ = [
     "RunBatch",
     "RunEvent",
     "Step",
+    "TenantLoad",
+    "TenantShare",
+    "WorkerProcess",
     "Workflow",
     "WorkflowVersion",
 ]

@@ -58,6 +58,9 @@ class Run(TenantOwned):
     # a time than may run, so that in all other runs finishing steps do not queue up for this row.
     window = models.IntegerField(null=True)
     in_flight = models.IntegerField(default=0, db_default=0)
+    # How many runs of its workflow may be under way at a time, and whether it waits its turn.
+    max_alike = models.PositiveIntegerField(null=True)
+    waits_for_turn = models.BooleanField(default=False, db_default=False)
     # The time it may take, its own or the workflow's; one that is retried has it once more.
     deadline_seconds = models.PositiveIntegerField(null=True)
     # The step of another run that this one is the sub-workflow of, and how deep that is.
@@ -249,13 +252,15 @@ class Gate(PartOfRun):
 
 
 class ReadyAgentRun(PartOfRun):
-    """Agent runs that are due and wait for a place in their lane: a run with a window, or a map."""
+    """Agent runs that are due and wait for a place: of their run, their map, or their tenant."""
 
-    pk = models.CompositePrimaryKey("lane", "urgency", "position", "agent_run_id")
-    lane = models.UUIDField()  # the run's id, or that of the agent run that stands for a map
+    pk = models.CompositePrimaryKey("lane", "urgency", "deadline", "position", "agent_run_id")
+    # The id of the run, of the agent run that stands for a map, or of the tenant.
+    lane = models.UUIDField()
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
     urgency = models.SmallIntegerField()  # 0 goes first: 10 less the priority
-    position = models.IntegerField()
+    deadline = models.BigIntegerField()  # of the run in Unix seconds; 0 where all have the same
+    position = models.BigIntegerField()  # in the tenant's lane: since when, in Unix milliseconds
     agent_run_id = models.UUIDField()
 
     class Meta:

@@ -4,7 +4,6 @@ Every control worker runs it on a timer; an advisory lock lets one at a time thr
 through the system role, in small batches, and mends by publishing hints.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,9 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.conf import settings
-from psycopg import DataError, IntegrityError, OperationalError
-from psycopg_pool import PoolTimeout
+from psycopg import DataError, IntegrityError
 
 from orchestrator.core.hints import RunHints, hints_of
 from orchestrator.core.spec import RetrySpec
@@ -239,27 +236,3 @@ class _Purging:
 
 
 _purging = _Purging()
-
-
-class Sweeper:
-    """Sweeps on a timer, in a thread of a control worker."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sweep_for_ever, name="sweeper", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def _sweep_for_ever(self) -> None:
-        while not self._stop.wait(settings.MUSTER_SWEEP_SECONDS):
-            try:
-                sweep()
-            except (OperationalError, PoolTimeout) as error:
-                log.warning("sweep_failed", error=type(error).__name__)
-            except Exception:
-                # The sweeper is the last net: it must outlive what it did not foresee.
-                log.exception("sweep_failed")

@@ -197,9 +197,29 @@ END $$;
 -- an agent run of a priority, `advance` for a run.
 CREATE TYPE muster_hint AS (what text, run_id uuid, agent_run_id uuid, priority integer);
 
--- Makes agent runs queued.
-CREATE FUNCTION muster_queue(p_agent_runs uuid[], p_in_chord boolean)
-RETURNS SETOF muster_hint LANGUAGE sql AS $$
+-- Counts what a tenant has in flight (queued, or held by a worker), each connection for itself: in
+-- one row they would wait for each other's commits. Only the sum means something.
+CREATE FUNCTION muster_count_in_flight(p_tenant uuid, p_more bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO tenant_load AS l (tenant_id, connection, in_flight, ended)
+    SELECT p_tenant, pg_backend_pid(), p_more, GREATEST(-p_more, 0) WHERE p_more <> 0
+    ON CONFLICT (tenant_id, connection) DO UPDATE
+       SET in_flight = l.in_flight + excluded.in_flight, ended = l.ended + excluded.ended
+$$;
+
+-- How many more the tenant may have in flight.
+CREATE FUNCTION muster_room(p_tenant uuid) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT GREATEST(0, COALESCE((SELECT s."window" FROM tenant_share s WHERE s.tenant_id = p_tenant),
+                                (SELECT c."window" FROM cluster_load c), 1000)
+        - COALESCE((SELECT sum(l.in_flight) FROM tenant_load l WHERE l.tenant_id = p_tenant), 0))
+$$;
+
+-- Sends agent runs to the workers.
+CREATE FUNCTION muster_send(p_tenant uuid, p_agent_runs uuid[], p_in_chord boolean)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_sent bigint;
+BEGIN
+    RETURN QUERY
     WITH moved AS (
         UPDATE agent_run
            SET status = 'queued', in_chord = p_in_chord, queued_at = clock_timestamp(),
@@ -211,18 +231,37 @@ RETURNS SETOF muster_hint LANGUAGE sql AS $$
         SELECT tenant_id, run_id, id, clock_timestamp(), 'agent.queued',
                jsonb_build_object('step', step) FROM moved)
     SELECT CASE WHEN p_in_chord THEN 'chord' ELSE 'queued' END, run_id, id, priority::integer
-      FROM moved ORDER BY priority DESC, position
-$$;
+      FROM moved ORDER BY priority DESC, position;
+    GET DIAGNOSTICS v_sent = ROW_COUNT;
+    PERFORM muster_count_in_flight(p_tenant, v_sent);
+END $$;
 
--- Makes agent runs ready: they are due, and lie in the lane of their run until they have a place.
+-- Makes agent runs ready: they are due, and lie in a lane until they have a place there.
 CREATE FUNCTION muster_make_ready(p_agent_runs uuid[]) RETURNS void LANGUAGE sql AS $$
     WITH moved AS (
         UPDATE agent_run
            SET status = 'ready', tells = tells OR in_chord, in_chord = false, waiting_for = '', due_at = NULL
          WHERE id = ANY (p_agent_runs) AND status IN ('pending', 'ready', 'queued', 'waiting')
         RETURNING tenant_id, run_id, id, priority, position, item_index)
-    INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, position, agent_run_id)
-    SELECT run_id, tenant_id, run_id, 10 - priority, COALESCE(item_index, position), id FROM moved
+    INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, deadline, position, agent_run_id)
+    SELECT run_id, tenant_id, run_id, 10 - priority, 0, COALESCE(item_index, position), id FROM moved
+    ON CONFLICT DO NOTHING
+$$;
+
+-- Has agent runs that have a place in their run wait for one in the tenant's share of the
+-- cluster: the most urgent first, of those the one with the nearest deadline, then the oldest.
+CREATE FUNCTION muster_line_up(p_tenant uuid, p_agent_runs uuid[]) RETURNS void LANGUAGE sql AS $$
+    WITH moved AS (
+        UPDATE agent_run a
+           SET status = 'ready', waiting_for = '', due_at = NULL
+         WHERE a.id = ANY (p_agent_runs) AND a.status IN ('pending', 'ready', 'waiting')
+        RETURNING a.id, a.run_id, a.priority, a.position)
+    INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, deadline, position, agent_run_id)
+    SELECT p_tenant, p_tenant, m.run_id, 10 - m.priority,
+           COALESCE((SELECT extract(epoch FROM r.deadline_at)::bigint FROM run r WHERE r.id = m.run_id),
+                    9223372036854775807),
+           extract(epoch FROM clock_timestamp())::bigint * 1000 + LEAST(m.position, 999), m.id
+      FROM moved m
     ON CONFLICT DO NOTHING
 $$;
 
@@ -232,10 +271,40 @@ CREATE FUNCTION muster_leave_lane(p_lane uuid, p_room bigint) RETURNS uuid[] LAN
     WITH taken AS (
         DELETE FROM ready_agent_run
          WHERE ctid = ANY (ARRAY(SELECT q.ctid FROM ready_agent_run q WHERE q.lane = p_lane
-                                  ORDER BY q.urgency, q.position LIMIT p_room FOR UPDATE SKIP LOCKED))
+                                  ORDER BY q.urgency, q.deadline, q.position
+                                  LIMIT p_room FOR UPDATE SKIP LOCKED))
         RETURNING agent_run_id)
     SELECT array_agg(agent_run_id) FROM taken
 $$;
+
+-- Queues agent runs, as far as the tenant's share of the cluster goes; the rest waits for it.
+CREATE FUNCTION muster_queue(p_agent_runs uuid[]) RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    v_tenant uuid := current_setting('app.tenant_id');
+BEGIN
+    IF COALESCE(cardinality(p_agent_runs), 0) = 0 THEN
+        RETURN;
+    ELSIF muster_is_waiting(v_tenant) OR cardinality(p_agent_runs) > muster_room(v_tenant) THEN
+        PERFORM muster_line_up(v_tenant, p_agent_runs);
+        RETURN QUERY SELECT * FROM muster_refill(v_tenant);
+    ELSE
+        RETURN QUERY SELECT * FROM muster_send(v_tenant, p_agent_runs, false);
+    END IF;
+END $$;
+
+-- Whether agent runs of the tenant wait for its share of the cluster.
+CREATE FUNCTION muster_is_waiting(p_tenant uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM ready_agent_run q WHERE q.lane = p_tenant)
+$$;
+
+-- Queues what waits for the tenant's share of the cluster, as far as there is room in it. A lane's
+-- row is locked before its agent run, wherever both are.
+CREATE FUNCTION muster_refill(p_tenant uuid) RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    RETURN QUERY SELECT * FROM muster_send(
+        p_tenant, muster_leave_lane(p_tenant, muster_room(p_tenant)), false);
+END $$;
 
 -- What follows when p_ended agent runs of a run have left their places and p_due have become
 -- due: those are queued, or wait for a place where the run has a window or stands still. The
@@ -247,7 +316,7 @@ DECLARE
     v_goes boolean;
     v_window integer;
     v_busy integer := 0;
-    v_taken integer := 0;
+    v_taken uuid[];
 BEGIN
     SELECT r.status = 'running' AND r.stop_wanted = '', r.window INTO v_goes, v_window
       FROM run r WHERE r.id = p_run;
@@ -256,14 +325,14 @@ BEGIN
           INTO v_goes, v_window, v_busy FROM run r WHERE r.id = p_run FOR NO KEY UPDATE;
     END IF;
     IF v_goes AND v_window IS NULL THEN
-        RETURN QUERY SELECT * FROM muster_queue(p_due, false);
+        RETURN QUERY SELECT * FROM muster_queue(p_due);
     ELSE
         PERFORM muster_make_ready(p_due);
         IF v_goes AND v_busy < v_window THEN
-            RETURN QUERY SELECT * FROM muster_queue(muster_leave_lane(p_run, v_window - v_busy), false);
-            GET DIAGNOSTICS v_taken = ROW_COUNT;
+            v_taken := muster_leave_lane(p_run, v_window - v_busy);
+            v_busy := v_busy + COALESCE(cardinality(v_taken), 0);
+            RETURN QUERY SELECT * FROM muster_queue(v_taken);
         END IF;
-        v_busy := v_busy + v_taken;
         UPDATE run SET in_flight = v_busy WHERE id = p_run;
     END IF;
     IF (p_tell OR (v_window IS NOT NULL AND p_ended > 0 AND v_busy <= 0)) AND muster_want_advance(p_run) THEN
@@ -311,6 +380,7 @@ DECLARE
     v_id uuid;
     v_due uuid[];
     v_lowered record;
+    v_places bigint := 0;
     g record;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -390,6 +460,7 @@ BEGIN
              WHERE e.run_id = d.run_id AND e.status NOT IN ('completed', 'waiting', 'queued')) AS spoiled
       FROM done d GROUP BY d.run_id ORDER BY d.run_id
     LOOP
+        v_places := v_places + g.places;
         RETURN QUERY SELECT 'finished', g.run, f.id, f.attempt
                        FROM unnest(g.ids, g.attempts) AS f (id, attempt);
         RETURN QUERY SELECT 'queued', g.run, q.id, q.priority
@@ -411,6 +482,12 @@ BEGIN
             RETURN QUERY SELECT * FROM muster_hand_out(g.run, v_due, g.places, g.tells);
         END IF;
     END LOOP;
+    IF v_places > 0 THEN
+        PERFORM muster_count_in_flight(p_tenant, -v_places);
+        IF muster_is_waiting(p_tenant) THEN
+            RETURN QUERY SELECT * FROM muster_refill(p_tenant);
+        END IF;
+    END IF;
 END $$;
 
 -- Totals of agent runs from their calls, those of lost attempts included.
@@ -531,7 +608,9 @@ CREATE FUNCTION muster_stop_steps(p_tenant uuid, p_run uuid, p_pending text, p_r
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_running bigint;
+    v_queued bigint;
 BEGIN
+    DELETE FROM ready_agent_run WHERE run_id = p_run;
     WITH stopped AS (
         UPDATE agent_run a
            SET status = CASE a.status WHEN 'pending' THEN p_pending ELSE 'cancelled' END,
@@ -540,16 +619,20 @@ BEGIN
          WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
                -- Maps and loops are no work of their own.
                OR (a.status = 'running' AND a.kind IN ('map', 'loop')))
-        RETURNING a.id, a.step, a.status, a.kind, a.attempt, a.attempt_started_at),
+        RETURNING a.id, a.step, a.status, a.kind, a.attempt, a.attempt_started_at,
+                  old.status = 'queued' AS was_queued),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, started_at, finished_at)
         SELECT uuidv7(), p_tenant, s.id, s.attempt, '', 'cancelled', s.attempt_started_at, clock_timestamp()
           FROM stopped s WHERE s.kind IN ('map', 'loop') AND s.attempt > 0
         -- One that had not begun again since it was taken up.
-        ON CONFLICT DO NOTHING)
-    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
-    SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.' || status,
-           jsonb_build_object('step', step, 'reason', p_reason) FROM stopped;
+        ON CONFLICT DO NOTHING),
+    told AS (
+        INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+        SELECT p_tenant, p_run, id, clock_timestamp(), 'agent.' || status,
+               jsonb_build_object('step', step, 'reason', p_reason) FROM stopped)
+    SELECT count(*) INTO v_queued FROM stopped WHERE was_queued;
+    PERFORM muster_count_in_flight(p_tenant, -v_queued);
     -- What goes on asks `advance` when it ends, since no step follows from it. In a run with a
     -- window the last one does so by itself, and whoever ends one may be waiting for the run's lock.
     IF (SELECT r.window IS NULL FROM run r WHERE r.id = p_run) THEN
@@ -567,7 +650,7 @@ BEGIN
 END $$;
 
 -- Hands out the pending agent runs of a level: as members of a chord if all have a place in the
--- window, else through the lane of the run. A window that is fixed holds whatever the level.
+-- window and in the tenant's share, else through the lane of the run. A window that is fixed holds whatever the level.
 CREATE FUNCTION muster_queue_level(
     p_tenant uuid, p_run uuid, p_level integer, p_window integer, p_is_fixed boolean)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
@@ -576,9 +659,10 @@ DECLARE
 BEGIN
     SELECT array_agg(a.id) INTO v_due FROM agent_run a
      WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending';
-    IF cardinality(v_due) <= p_window AND NOT p_is_fixed THEN
+    IF cardinality(v_due) <= LEAST(p_window, muster_room(p_tenant)) AND NOT p_is_fixed
+       AND NOT muster_is_waiting(p_tenant) THEN
         UPDATE run SET "window" = NULL WHERE id = p_run AND "window" IS NOT NULL;
-        RETURN QUERY SELECT * FROM muster_queue(v_due, true);
+        RETURN QUERY SELECT * FROM muster_send(p_tenant, v_due, true);
     ELSE
         UPDATE run SET "window" = p_window WHERE id = p_run;
         RETURN QUERY SELECT * FROM muster_top_up(p_tenant, p_run, v_due);
@@ -596,10 +680,12 @@ BEGIN
        SET in_flight = (SELECT count(*) FROM agent_run a
                          WHERE a.run_id = p_run
                            AND (a.status = 'queued' OR a.lease_until IS NOT NULL))
+                     + (SELECT count(*) FROM ready_agent_run q
+                         WHERE q.run_id = p_run AND q.lane = p_tenant)
      WHERE r.id = p_run RETURNING r.window INTO v_window;
     IF v_window IS NULL THEN
         -- Ready since the run stood still.
-        RETURN QUERY SELECT * FROM muster_queue(muster_leave_lane(p_run, NULL), false);
+        RETURN QUERY SELECT * FROM muster_queue(muster_leave_lane(p_run, NULL));
     END IF;
     IF v_window IS NOT NULL OR p_due <> '{}' THEN
         RETURN QUERY SELECT * FROM muster_hand_out(p_run, p_due, 0, false);
@@ -652,8 +738,8 @@ BEGIN
     WITH late AS (
         UPDATE agent_run a SET status = 'ready' WHERE a.id = ANY (v_due[p_parallel + 1:])
         RETURNING a.id, a.priority, a.item_index)
-    INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, position, agent_run_id)
-    SELECT v_map.id, p_tenant, p_run, 10 - l.priority, l.item_index, l.id FROM late l;
+    INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, deadline, position, agent_run_id)
+    SELECT v_map.id, p_tenant, p_run, 10 - l.priority, 0, l.item_index, l.id FROM late l;
     RETURN QUERY SELECT * FROM muster_hand_out(p_run, v_due[:p_parallel], 0, false);
 END $$;
 
@@ -823,12 +909,21 @@ $$;
 -- Hands out nothing more: what is queued goes back, what a worker has begun goes on.
 CREATE FUNCTION muster_pause_run(p_tenant uuid, p_run uuid, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_due uuid[];
+    v_queued uuid[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     UPDATE run SET status = 'paused', status_reason = p_reason, updated_at = clock_timestamp()
      WHERE id = p_run AND status IN ('pending', 'running') AND stop_wanted = '';
     IF NOT FOUND THEN RETURN false; END IF;
-    PERFORM muster_make_ready(ARRAY(SELECT id FROM agent_run WHERE run_id = p_run AND status = 'queued'));
+    WITH back AS (DELETE FROM ready_agent_run q WHERE q.run_id = p_run AND q.lane = p_tenant
+                  RETURNING q.agent_run_id)
+    SELECT array_agg(agent_run_id) INTO v_due FROM back;
+    v_queued := ARRAY(SELECT a.id FROM agent_run a WHERE a.run_id = p_run AND a.status = 'queued'
+                       ORDER BY a.id FOR NO KEY UPDATE);
+    PERFORM muster_make_ready(v_due || v_queued);
+    PERFORM muster_count_in_flight(p_tenant, -cardinality(v_queued));
     -- What was a chord's no longer is: its end asks `advance`.
     UPDATE agent_run SET in_chord = false, tells = true
      WHERE run_id = p_run AND in_chord AND status = 'running';

@@ -30,7 +30,8 @@ LANGUAGE sql AS $$
      LIMIT p_batch
 $$;
 
--- Marks messages as sent again. A chord may have counted the first one.
+-- Marks messages as sent again, each time through a more urgent queue, since theirs may be one that
+-- others keep from being looked at. A chord may have counted the first one.
 CREATE FUNCTION muster_publish_again(p_agent_runs uuid[])
 RETURNS TABLE (tenant_id uuid, run_id uuid, agent_run_id uuid, priority smallint)
 LANGUAGE sql AS $$
@@ -38,7 +39,7 @@ LANGUAGE sql AS $$
        SET published_at = clock_timestamp(), publish_count = LEAST(a.publish_count + 1, 100),
            tells = a.tells OR a.in_chord, in_chord = false
      WHERE a.id = ANY (p_agent_runs) AND a.status = 'queued'
-    RETURNING a.tenant_id, a.run_id, a.id, a.priority
+    RETURNING a.tenant_id, a.run_id, a.id, LEAST(a.priority + 3 * (a.publish_count - 1), 10)::smallint
 $$;
 
 -- Has waits whose time has come go on: the next attempt, each in a place of its run.
@@ -65,6 +66,8 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
                    AND (a.status IN ('queued', 'waiting') OR a.lease_until IS NOT NULL
                         OR EXISTS (SELECT FROM run c WHERE c.parent_agent_run_id = a.id
                                       AND c.status IN ('pending', 'running', 'paused'))))
+                AND NOT EXISTS (
+                SELECT FROM ready_agent_run q WHERE q.run_id = x.id AND q.lane = x.tenant_id)
                OR EXISTS (
                 SELECT FROM agent_run a WHERE a.run_id = x.id
                    AND a.status = 'running' AND a.kind = 'workflow'
