@@ -79,10 +79,13 @@ class TenantDetailsForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Tenant)
 class TenantAdmin(OperatorModelAdmin):
     form = TenantDetailsForm
-    list_display = ("name", "slug", "state", "uses_environment_credentials", "created_at")
+    list_display = (
+        *("name", "slug", "state", "weight", "max_runs"),
+        *("uses_environment_credentials", "created_at"),
+    )
     list_filter = ("status",)
     search_fields = ("name", "slug")
-    fields = ("name", "slug", "uses_environment_credentials")
+    fields = ("name", "slug", "uses_environment_credentials", "weight", "max_runs")
     change_form_outer_before_template = "admin/muster/tenant_state.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:

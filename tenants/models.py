@@ -66,7 +66,7 @@ class Tenant(Record):
         default=1,
         db_default=1,
         validators=[MinValueValidator(1), MaxValueValidator(100)],
-        help_text="Its share of the workers while others want them too, against the others' weights.",
+        help_text="Its share of the workers while others want them too, by their weights.",
     )
     max_runs = models.PositiveIntegerField(
         null=True,

@@ -127,6 +127,7 @@ class Plan:
     output_reads: tuple[str, ...]  # what the run's output is assembled from
     exits: tuple[str, ...]
     deadline_seconds: int | None = None
+    max_runs: int | None = None  # of the workflow, under way at a time
     gates: tuple[Gate, ...] = ()
 
     def step(self, name: str) -> PlannedStep:
@@ -224,6 +225,7 @@ def _compiled(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
         output_reads=exits if spec.output is None else read,
         exits=exits,
         deadline_seconds=spec.deadline.seconds if spec.deadline else None,
+        max_runs=spec.max_runs,
     )
     return _counted(plan) if spec.strategy == "adaptive" else plan
 

@@ -216,6 +216,7 @@ class WorkflowSpec(Part):
     module: Label | None = None  # business area, such as finance
     strategy: Strategy = "levels"
     max_parallel: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_runs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     deadline: Duration | None = None
     max_cost_usd: Money | None = None
     failure: FailurePolicy = FailurePolicy()

@@ -15,13 +15,16 @@ muster_begin_call, muster_ended_calls, muster_stop_calls, muster_called_runs, mu
 muster_resume_run, muster_retry_run, muster_renew_leases, muster_version_plan,
 muster_check_transition
 """
+_RUNS = """
+muster_open_runs, muster_has_turn_before, muster_is_its_turn, muster_take_turn, muster_next_turns
+"""
 _SWEEPS = """
-muster_sweep_find, muster_publish_again, muster_wake, muster_sweep_runs, muster_sweep_ends
+muster_sweep_turns, muster_sweep_find, muster_publish_again, muster_wake, muster_sweep_runs, muster_sweep_ends
 """
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orchestrator", "0002_isolation")]
+    dependencies = [("orchestrator", "0002_isolation"), ("tenants", "0007_fairness")]
 
     operations = [
         migrations.RunSQL(
@@ -33,6 +36,11 @@ class Migration(migrations.Migration):
             __file__,
             "engine.sql",
             reverse=f"DROP FUNCTION {_FUNCTIONS} CASCADE; DROP TYPE muster_hint",
+        ),
+        run_sql_file(
+            __file__,
+            "runs.sql",
+            reverse=f"DROP FUNCTION {_RUNS}",
         ),
         run_sql_file(
             __file__,

@@ -40,6 +40,7 @@ _QUEUE_LEVEL = "SELECT * FROM muster_queue_level(%s, %s, %s, %s, %s)"
 _QUEUE_STEPS = "SELECT * FROM muster_queue_steps(%s, %s, %s)"
 _STOP_CALLS = "SELECT * FROM muster_stop_calls(%s, %s, %s)"
 _TELL_PARENT = "SELECT * FROM muster_tell_parent(%s, %s)"
+_NEXT_TURNS = "SELECT * FROM muster_next_turns(%s)"
 _OUTCOMES = """
 SELECT step, status, status_reason FROM agent_run WHERE run_id = %s AND parent_id IS NULL
 """
@@ -66,11 +67,12 @@ def advance(tenant_id: UUID, run_id: UUID) -> None:
 
 
 def _reach_out(pass_: _Advance) -> None:
-    """To the runs below and above."""
+    """To the runs below and above, and to those that wait for its place."""
     if pass_.has_calls:
         start_children(pass_.tenant_id, pass_.run_id)
     if pass_.has_ended:
         told = engine_db.many(_TELL_PARENT, pass_.tenant_id, pass_.run_id)
+        told += engine_db.many(_NEXT_TURNS, pass_.tenant_id)
         publish(hints_of(pass_.tenant_id, told))
 
 

@@ -19,12 +19,10 @@ from orchestrator.models import AgentRun, Run, RunEvent
 from orchestrator.services.control import RunStateError, state_of
 from orchestrator.services.errors import InputInvalidError
 from orchestrator.services.runs import (
-    CREATE_AGENT_RUNS,
     checked_input,
+    create_runs,
     new_run,
-    open_runs,
     refuse_suspended,
-    store_runs,
 )
 from orchestrator.services.workflows import tenant_catalog
 from tenants.scope import current_tenant_id
@@ -47,7 +45,6 @@ SELECT uuidv7(), o.tenant_id, %(new)s, o.step, o.position, o.level, 'completed',
           FROM agent_run x WHERE x.run_id = %(old)s) o
  WHERE o.step = ANY (%(kept)s)
 """
-_CREATE_OTHERS = CREATE_AGENT_RUNS + " AND s.name <> ALL (%s)"
 _OVERRIDE = """
 UPDATE agent_run a
    SET reads = o.reads, reads_input = o.reads_input, provider = COALESCE(o.provider, ''),
@@ -186,15 +183,13 @@ def _start(old: Run, replay: _Replay, from_step: str) -> Run:
         deadline=None if seconds is None else timedelta(seconds=seconds),
     )
     run.replay_of, run.replay_from, run.overrides = old, from_step, replay.overrides or None
-    store_runs([run])
     kept = list(replay.kept)
+    create_runs([run], without=kept)
     facts: dict[str, Any] = {"new": run.id, "old": old.id, "kept": kept}
     with connection.cursor() as cursor:
         cursor.execute(_REUSE, facts)
-        cursor.execute(_CREATE_OTHERS, [[run.id], kept])
         if replay.overrides:
             cursor.execute(_OVERRIDE, [json.dumps(_columns(replay)), run.id])
-        open_runs([run])
         cursor.execute(_LOWER_GATES, facts)
         cursor.execute(_SAVED, facts)
         (run.saved_nano,) = cursor.fetchone()

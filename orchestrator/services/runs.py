@@ -11,55 +11,13 @@ from orchestrator.core.plan import MAX_WINDOW
 from orchestrator.core.schema import value_problems, with_defaults
 from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.dispatch.canvas import publish_advances
-from orchestrator.models import Run, RunEvent, Workflow, WorkflowVersion
+from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from tenants.errors import TenantSuspendedError
 from tenants.models import Tenant, TenantStatus
 from tenants.scope import current_actor, current_tenant_id
 
-# The rows come from the frozen plan where it lies: nothing of it travels.
-CREATE_AGENT_RUNS = """
-INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, kind, priority, reads,
-                       reads_input, agent, uses_model, provider, model, role, timeout_seconds,
-                       next_steps, gates, tells)
-SELECT uuidv7(), v.tenant_id, r.id, s.name, s.position, s.level, COALESCE(s.kind, 'agent'),
-       -- A run's priority lifts or lowers all its steps; 5 changes nothing.
-       LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input,
-       COALESCE(s.agent, ''), s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''),
-       COALESCE(s.role, ''), s.timeout_seconds, COALESCE(s.next_steps, '{}'),
-       COALESCE(s.gates, '{}'), COALESCE(s.tells, false)
-  FROM run r JOIN workflow_version v ON v.id = r.version_id,
-       json_to_recordset(v.plan -> 'steps') AS s (
-           name text, position int, level int, kind text, priority smallint, reads text[],
-           reads_input boolean, agent text, uses_model boolean, provider text, model text,
-           role text, timeout_seconds int, next_steps text[], gates int[], tells boolean)
- WHERE r.id = ANY (%s)
-"""
-_CREATE_GATES = """
-INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
-SELECT v.tenant_id, r.id, g.number, g.needs, g.steps, g.tells
-  FROM run r JOIN workflow_version v ON v.id = r.version_id,
-       json_to_recordset(v.plan -> 'gates') AS g (
-           number int, needs int, steps text[], tells boolean)
- WHERE r.id = ANY (%s)
-"""
-_TIME_LIMIT = """
-UPDATE run r
-   SET deadline_seconds = w.seconds,
-       deadline_at = clock_timestamp() + make_interval(secs => w.seconds),
-       -- Only where more may be due at a time than may run; levels see to themselves, but for
-       -- maps, whose items nobody can count beforehand.
-       "window" = CASE WHEN
-           v.plan ->> 'strategy' = 'adaptive' AND json_array_length(v.plan -> 'steps') > w.most
-           OR v.plan ->> 'max_parallel' IS NOT NULL AND EXISTS (
-               SELECT FROM json_array_elements(v.plan -> 'steps') s WHERE s ->> 'map' IS NOT NULL)
-           THEN w.most END
-  FROM run x JOIN workflow_version v ON v.id = x.version_id, LATERAL (
-       SELECT LEAST((v.plan ->> 'max_parallel')::int, %s) AS most,
-              COALESCE(x.deadline_seconds, (v.plan ->> 'deadline_seconds')::int) AS seconds) w
- WHERE r.id = ANY (%s) AND x.id = r.id
-RETURNING r.id, r.deadline_at
-"""
+_OPEN = "SELECT * FROM muster_open_runs(%s, %s, %s)"
 
 
 def start_run(
@@ -131,36 +89,15 @@ def checked_input(version: WorkflowVersion, input: Any, *, at: str = "/input") -
     return given
 
 
-def create_runs(runs: Sequence[Run]) -> None:
-    """Store new runs, and let workers hear of them once the transaction commits."""
-    store_runs(runs)
-    ids = [run.id for run in runs]
-    with connection.cursor() as cursor:
-        cursor.execute(CREATE_AGENT_RUNS, [ids])
-    open_runs(runs)
+def create_runs(runs: Sequence[Run], *, without: Sequence[str] = ()) -> None:
+    """Store new runs, and let workers hear of them once the transaction commits.
 
-
-def store_runs(runs: Sequence[Run]) -> None:
-    """Rows of the runs alone, and the first event of each."""
-    tenant_id = current_tenant_id()
-    Run.objects.bulk_create(runs)
-    RunEvent.objects.bulk_create(
-        RunEvent(
-            tenant_id=tenant_id,
-            run=run,
-            type="run.created",
-            data={"workflow": run.workflow.name, "version": run.version.number},
-        )
-        for run in runs
-    )
-
-
-def open_runs(runs: Sequence[Run]) -> None:
-    """What runs need beside their agent runs; from then on they wait for `advance`."""
+    The agent runs of the steps `without` are the caller's to write.
+    """
     tenant_id, ids = current_tenant_id(), [run.id for run in runs]
+    Run.objects.bulk_create(runs)
     with connection.cursor() as cursor:
-        cursor.execute(_CREATE_GATES, [ids])
-        cursor.execute(_TIME_LIMIT, [MAX_WINDOW, ids])
+        cursor.execute(_OPEN, [ids, MAX_WINDOW, list(without)])
         deadlines = dict(cursor.fetchall())
     for run in runs:
         run.deadline_at = deadlines[run.id]

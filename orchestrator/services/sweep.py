@@ -42,6 +42,8 @@ _AGAIN = "SELECT * FROM muster_publish_again(%s::uuid[])"
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _ENDS = "SELECT * FROM muster_sweep_ends(%s)"
 _STOP = "SELECT muster_stop_run(%s, %s, %s, %s)"
+_TURNS = "SELECT * FROM muster_sweep_turns(%s)"
+_NEXT_TURNS = "SELECT * FROM muster_next_turns(%s)"
 _RUNS = "SELECT * FROM muster_sweep_runs(%s)"
 
 
@@ -54,6 +56,7 @@ class Swept:
     woken: int = 0
     stopped: int = 0
     nudged: int = 0
+    begun: int = 0
 
 
 def sweep() -> Swept:
@@ -67,6 +70,7 @@ def sweep() -> Swept:
         woken=_part(_wake, found.get("due", [])),
         stopped=_part(_stop, _find(1, _ENDS)),
         nudged=_part(_advance, _find(2, _RUNS)),
+        begun=_part(_take_turns, _find(3, _TURNS)),
     )
     for run_id in {row["run_id"] for rows in found.values() for row in rows}:
         nudge(run_id)
@@ -214,6 +218,15 @@ def _stop(ending: list[Row]) -> int:
     for row in ending:
         engine_db.one(_STOP, row["tenant_id"], row["run_id"], *_WHY[row["why"]])
     return _advance(ending)
+
+
+def _take_turns(tenants: list[Row]) -> int:
+    begun = 0
+    for tenant_id in (row["tenant_id"] for row in tenants):
+        hints = hints_of(tenant_id, engine_db.many(_NEXT_TURNS, tenant_id))
+        publish(hints)
+        begun += len(hints)
+    return begun
 
 
 def _advance(runs: list[Row]) -> int:

@@ -518,7 +518,9 @@ BEGIN
     SELECT x.status, x.version_id, x.stop_wanted, x.stop_reason INTO r
       FROM run x WHERE x.id = p_run FOR NO KEY UPDATE;
     IF NOT FOUND THEN RETURN; END IF;
-    IF r.status = 'paused' AND r.stop_wanted <> '' THEN
+    IF r.status = 'pending' AND r.stop_wanted = '' AND NOT muster_take_turn(p_tenant, p_run) THEN
+        RETURN;
+    ELSIF r.status = 'paused' AND r.stop_wanted <> '' THEN
         NULL;  -- It is to end all the same.
     ELSIF r.status NOT IN ('pending', 'running') THEN
         RETURN;

@@ -61,6 +61,7 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
         SELECT x.id FROM run x
          WHERE (x.status IN ('pending', 'running') OR (x.status = 'paused' AND x.stop_wanted <> ''))
            AND COALESCE(x.advance_wanted_at, x.created_at) < clock_timestamp() - interval '5 seconds'
+           AND (NOT x.waits_for_turn OR x.stop_wanted <> '')
            AND (x.advance_wanted OR x.stop_wanted <> '' OR NOT EXISTS (
                 SELECT FROM agent_run a WHERE a.run_id = x.id
                    AND (a.status IN ('queued', 'waiting') OR a.lease_until IS NOT NULL
@@ -86,7 +87,13 @@ RETURNS TABLE (tenant_id uuid, run_id uuid, why text) LANGUAGE sql AS $$
        AND (t.status = 'suspended' OR x.deadline_at < clock_timestamp())
      LIMIT p_batch
 $$;
-REVOKE EXECUTE ON FUNCTION muster_sweep_find(integer), muster_publish_again(uuid[]),
+-- The tenants with runs that wait for their turn.
+CREATE FUNCTION muster_sweep_turns(p_batch integer) RETURNS TABLE (tenant_id uuid) LANGUAGE sql AS $$
+    SELECT DISTINCT x.tenant_id FROM run x
+     WHERE x.status IN ('pending', 'running', 'paused') AND x.status = 'pending' AND x.waits_for_turn
+     LIMIT p_batch
+$$;
+REVOKE EXECUTE ON FUNCTION muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
     muster_sweep_runs(integer), muster_sweep_ends(integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION muster_sweep_find(integer), muster_publish_again(uuid[]),
+GRANT EXECUTE ON FUNCTION muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
     muster_sweep_runs(integer), muster_sweep_ends(integer) TO muster_system;

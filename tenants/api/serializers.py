@@ -201,15 +201,26 @@ class MemberOut(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
-class TenantBody(Strict):
-    slug = Slug()
-    name = Text(max_length=200, required=False)
-    uses_environment_credentials = serializers.BooleanField(required=False)
-
-
 class TenantChange(Strict):
     name = Text(max_length=200, required=False)
     uses_environment_credentials = serializers.BooleanField(required=False)
+    weight = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=100,
+        help_text="Its share of the workers while others want them too.",
+    )
+    max_runs = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="How many runs may be under way at a time; null: any number.",
+    )
+
+
+class TenantBody(TenantChange):
+    slug = Slug()
 
 
 class SuspendBody(Strict):
@@ -223,6 +234,8 @@ class TenantOut(serializers.Serializer[Any]):
     status = serializers.ChoiceField(TenantStatus.choices)
     suspended_reason = serializers.CharField()
     uses_environment_credentials = serializers.BooleanField()
+    weight = serializers.IntegerField()
+    max_runs = serializers.IntegerField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='tenant',
             name='weight',
-            field=models.PositiveSmallIntegerField(db_default=1, default=1, help_text="Its share of the workers while others want them too, against the others' weights.", validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)]),
+            field=models.PositiveSmallIntegerField(db_default=1, default=1, help_text="Its share of the workers while others want them too, by their weights.", validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)]),
         ),
         migrations.AddConstraint(
             model_name='tenant',

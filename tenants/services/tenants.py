@@ -15,16 +15,19 @@ def create_tenant(
     slug: str,
     name: str = "",
     owner: User | None = None,
-    uses_environment_credentials: bool = False,
+    **settings: Any,
 ) -> Tenant:
-    """A tenant with its first project, so that there is a place for a first workflow."""
+    """A tenant with its first project, so that there is a place for a first workflow.
+
+    `settings` are further fields of the tenant.
+    """
     with as_operator():
         if Tenant.objects.using("system").filter(slug=slug).exists():
             raise AlreadyExistsError("tenant", slug, "/slug")
         tenant = Tenant.objects.using("system").create(
             slug=slug,
             name=name or slug,
-            uses_environment_credentials=uses_environment_credentials,
+            **settings,
         )
         Project.objects.db_manager("system").create(
             tenant=tenant, slug=FIRST_PROJECT, name=FIRST_PROJECT.title()

@@ -119,7 +119,7 @@ def test_operator_makes_a_tenant_with_a_first_project(acme: World) -> None:
     _, client = person(superuser=True)
     slug = f"new-{uuid.uuid4().hex[:8]}"
 
-    client.post(reverse("admin:tenants_tenant_add"), {"name": "New", "slug": slug})
+    client.post(reverse("admin:tenants_tenant_add"), {"name": "New", "slug": slug, "weight": "1"})
 
     made = Tenant.objects.using("system").get(slug=slug)
     assert Project.objects.db_manager("system").filter(tenant=made).count() == 1

@@ -71,3 +71,22 @@ def test_operator_renames_a_tenant(operator: Client, globex: World) -> None:
 
 def test_others_may_not_list_tenants(acme: World) -> None:
     assert get(acme.browser(), "tenants").status_code == 403
+
+
+def test_operator_sets_a_tenants_share_and_limit(operator: Client, globex: World) -> None:
+    url = f"/api/v1/tenants/{globex.tenant.id}"
+
+    changed = operator.patch(url, {"weight": 5, "max_runs": 20}, content_type="application/json")
+
+    assert (changed.json()["weight"], changed.json()["max_runs"]) == (5, 20)
+    lifted = operator.patch(url, {"max_runs": None}, content_type="application/json")
+    assert lifted.json()["max_runs"] is None
+
+
+def test_share_and_limit_out_of_range_are_refused_together(operator: Client, globex: World) -> None:
+    url = f"/api/v1/tenants/{globex.tenant.id}"
+
+    refused = operator.patch(url, {"weight": 0, "max_runs": 0}, content_type="application/json")
+
+    assert refused.status_code == 400
+    assert {error["loc"] for error in refused.json()["errors"]} == {"/weight", "/max_runs"}
