@@ -14,7 +14,7 @@ _LEAST_SLOTS: Final = 8
 # of the slots, or what ends in the time in which a message gets through.
 _LEAST_SPARE: Final = 8
 _SPARE_PART: Final = 8
-_SPARE_SECONDS: Final = 0.1
+_SPARE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

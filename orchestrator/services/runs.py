@@ -7,7 +7,6 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from orchestrator.core.plan import MAX_WINDOW
 from orchestrator.core.schema import value_problems, with_defaults
 from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.dispatch.canvas import publish_advances
@@ -17,7 +16,7 @@ from tenants.errors import TenantSuspendedError
 from tenants.models import Tenant, TenantStatus
 from tenants.scope import current_actor, current_tenant_id
 
-_OPEN = "SELECT * FROM muster_open_runs(%s, %s, %s)"
+_OPEN = "SELECT * FROM muster_open_runs(%s, %s)"
 
 
 def start_run(
@@ -97,7 +96,7 @@ def create_runs(runs: Sequence[Run], *, without: Sequence[str] = ()) -> None:
     tenant_id, ids = current_tenant_id(), [run.id for run in runs]
     Run.objects.bulk_create(runs)
     with connection.cursor() as cursor:
-        cursor.execute(_OPEN, [ids, MAX_WINDOW, list(without)])
+        cursor.execute(_OPEN, [ids, list(without)])
         deadlines = dict(cursor.fetchall())
     for run in runs:
         run.deadline_at = deadlines[run.id]

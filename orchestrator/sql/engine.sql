@@ -199,12 +199,14 @@ CREATE TYPE muster_hint AS (what text, run_id uuid, agent_run_id uuid, priority 
 
 -- Counts what a tenant has in flight (queued, or held by a worker), each connection for itself: in
 -- one row they would wait for each other's commits. Only the sum means something.
-CREATE FUNCTION muster_count_in_flight(p_tenant uuid, p_more bigint) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION muster_count_in_flight(p_tenant uuid, p_more bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_more = 0 THEN RETURN; END IF;
     INSERT INTO tenant_load AS l (tenant_id, connection, in_flight, ended)
-    SELECT p_tenant, pg_backend_pid(), p_more, GREATEST(-p_more, 0) WHERE p_more <> 0
+    VALUES (p_tenant, pg_backend_pid(), p_more, GREATEST(-p_more, 0))
     ON CONFLICT (tenant_id, connection) DO UPDATE
-       SET in_flight = l.in_flight + excluded.in_flight, ended = l.ended + excluded.ended
-$$;
+       SET in_flight = l.in_flight + excluded.in_flight, ended = l.ended + excluded.ended;
+END $$;
 
 -- How many more the tenant may have in flight.
 CREATE FUNCTION muster_room(p_tenant uuid) RETURNS bigint LANGUAGE sql STABLE AS $$
@@ -327,7 +329,9 @@ BEGIN
     IF v_goes AND v_window IS NULL THEN
         RETURN QUERY SELECT * FROM muster_queue(p_due);
     ELSE
-        PERFORM muster_make_ready(p_due);
+        IF p_due IS NOT NULL THEN
+            PERFORM muster_make_ready(p_due);
+        END IF;
         IF v_goes AND v_busy < v_window THEN
             v_taken := muster_leave_lane(p_run, v_window - v_busy);
             v_busy := v_busy + COALESCE(cardinality(v_taken), 0);

@@ -1,6 +1,6 @@
 -- Gives new runs all that they consist of, from the frozen plan where it lies: nothing of it
 -- travels. Steps in p_without are the caller's to write.
-CREATE FUNCTION muster_open_runs(p_runs uuid[], p_most_in_flight integer, p_without text[] DEFAULT '{}')
+CREATE FUNCTION muster_open_runs(p_runs uuid[], p_without text[])
 RETURNS TABLE (id uuid, deadline_at timestamptz) LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO run_event (tenant_id, run_id, at, type, data)
@@ -42,11 +42,11 @@ BEGIN
                   (v.plan ->> 'max_runs')::int AS max_alike,
                   -- Only where more may be due at a time than may run; levels see to themselves,
                   -- but for maps, whose items nobody can count beforehand.
-                  CASE WHEN v.plan ->> 'strategy' = 'adaptive' AND json_array_length(v.plan -> 'steps')
-                               > LEAST((v.plan ->> 'max_parallel')::int, p_most_in_flight)
+                  CASE WHEN (v.plan ->> 'max_parallel')::int < json_array_length(v.plan -> 'steps')
+                            AND v.plan ->> 'strategy' = 'adaptive'
                          OR v.plan ->> 'max_parallel' IS NOT NULL AND EXISTS (
                             SELECT FROM json_array_elements(v.plan -> 'steps') s WHERE s ->> 'map' IS NOT NULL)
-                       THEN LEAST((v.plan ->> 'max_parallel')::int, p_most_in_flight) END AS most) w
+                       THEN (v.plan ->> 'max_parallel')::int END AS most) w
      WHERE r.id = ANY (p_runs) AND x.id = r.id
     RETURNING r.id, r.deadline_at;
 END $$;

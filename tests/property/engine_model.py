@@ -72,8 +72,10 @@ class Engine:
     def __post_init__(self) -> None:
         self.rows = {step.name: Row(step, tells=step.tells) for step in self.plan.steps}
         self.gates = [Counted(gate.needs, gate.steps, gate.tells) for gate in self.plan.gates]
-        if self.plan.strategy == "adaptive" and len(self.rows) > self.most:
-            self.window = self.most
+        if self.plan.strategy == "adaptive" and len(self.rows) > (
+            self.plan.max_parallel or len(self.rows)
+        ):
+            self.window = self.plan.max_parallel
 
     @property
     def most(self) -> int:
