@@ -3,6 +3,8 @@
 Workers: calls of half a second, the same number for each worker process, on 1, 2 and 4 of them;
 efficiency is the throughput against as many times that of one. Steps: CPU for a step of a
 workflow of 10,000 against one of 1,000 of the same kind; the figure is the worst of the kinds.
+Agents: what 500 of them in flight in one worker process take of its memory. Runs: 1,000 of five
+steps at a time.
 """
 
 import statistics
@@ -14,7 +16,7 @@ from typing import Any
 
 from benchmarks import specs
 from benchmarks.harness import Installation, installation, tell
-from benchmarks.metering import Sample, cpu_figures, median, rss_mb, sample
+from benchmarks.metering import Sample, cpu_figures, median, rss_mb, sample, watching
 
 FLEETS = (1, 2, 4)
 THREADS, LATENCY_SECONDS, WAVES, TURNS = 8, 0.5, 12, 3
@@ -25,8 +27,12 @@ KINDS = ("adaptive", "levels", "wide")
 ALL = ("agents1", "agents2", "control", "web")
 
 
+AGENTS, AGENT_SECONDS = 500, 2.0
+RUNS, RUN_STEPS, RUN_SECONDS = 1_000, 5, 0.2
+
+
 def measure() -> dict[str, Any]:
-    return {**_more_workers(), **_more_steps()}
+    return {**_more_workers(), **_more_steps(), **_more_agents(), **_more_runs()}
 
 
 def _more_workers() -> dict[str, Any]:
@@ -143,3 +149,55 @@ def _figures(of: Sample, steps: int) -> dict[str, Any]:
         **cpu_figures(of, steps, "step"),
         "redis_bytes_per_step": round(of.redis_bytes / steps),
     }
+
+
+def _more_agents() -> dict[str, Any]:
+    with installation() as site:
+        site.start_workers("agents1", threads=AGENTS)
+        site.start_control()
+        steps = {
+            f"agent{n}": specs.simulated(f"Task {n}", latency=AGENT_SECONDS) for n in range(AGENTS)
+        }
+        workflow = site.publish(specs.workflow("agents", steps, strategy="adaptive"))
+        idle = rss_mb(site, ["agents1"])
+        with watching(site, ["agents1"]) as peaks:
+            site.run(workflow)
+            site.run(workflow)
+    tell(f"{AGENTS} agents in one process: {idle:.0f} -> {peaks.rss_mb:.0f} MB")
+    return {
+        "agents_500_rss_idle_mb": idle,
+        "agents_500_rss_delta_mb": round(peaks.rss_mb - idle, 1),
+    }
+
+
+def _more_runs() -> dict[str, Any]:
+    with installation() as site:
+        site.start_workers("agents1", "agents2", threads=100)
+        site.start_control()
+        needs = [[], ["a"], ["a"], ["b", "c"], ["d"]]
+        steps = {
+            name: specs.simulated(f"Task {name}", *of, latency=RUN_SECONDS)
+            for name, of in zip("abcde", needs, strict=True)
+        }
+        workflow = site.publish(specs.workflow("runs", steps, strategy="adaptive"))
+        site.run(workflow)
+        with watching(site, ["agents1", "agents2"]) as peaks:
+            took = sample(site, ALL, partial(_run_many, site, workflow))
+    tell(f"{RUNS} runs: {took.wall:.1f} s")
+    return {
+        "runs_1000_wall_s": round(took.wall, 1),
+        "runs_1000_per_s": round(RUNS / took.wall, 1),
+        **cpu_figures(took, RUNS * RUN_STEPS, "step", prefix="runs_1000_"),
+        "pg_connections_max": peaks.connections,
+    }
+
+
+def _run_many(site: Installation, workflow: str) -> None:
+    wanted = [{"workflow": workflow, "input": {}}] * (RUNS // 10)
+    batches = [site.call("runs/batch", {"runs": wanted})["id"] for _ in range(10)]
+    left = "SELECT count(*) FROM run WHERE batch_id = ANY (%s::uuid[]) AND status <> 'completed'"
+    deadline = time.monotonic() + 300
+    while site.value(left, batches):
+        if time.monotonic() > deadline:
+            sys.exit("the runs did not end")
+        time.sleep(0.05)
