@@ -9,8 +9,9 @@ from pydantic import JsonValue
 
 from agents_app.core import values
 from agents_app.core.errors import AgentInvalidError, OutputInvalidError, UnusableSchemaError
-from agents_app.core.json_schema import misfits, pointer_of, shortened
+from agents_app.core.json_schema import misfits, pointer_of
 from agents_app.core.model import JsonSchema
+from agents_app.core.schema_parts import shortened
 
 # The best of so many is good enough, and a long list may be all wrong.
 _MAX_COMPARED = 1_000
