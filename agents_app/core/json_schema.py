@@ -10,14 +10,14 @@ from functools import lru_cache
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError, UnknownType, best_match
 from pydantic import JsonValue
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from agents_app.core.errors import UnusableSchemaError
 from agents_app.core.schema_parts import objects_in, part_of, shortened
-from agents_app.core.schema_references import Expansion
+from agents_app.core.schema_references import Expansion, dead_ends
 from agents_app.core.schema_validator import (
     REFERENCES,
     REFUSED,
@@ -65,6 +65,11 @@ def misfits(value: JsonValue, schema: Mapping[str, Any]) -> Iterator[ValidationE
         ) from None
     except OverflowError:
         raise UnusableSchemaError("unsupported", "compares numbers that are too large") from None
+    except (AttributeError, TypeError, ValueError, UnknownType) as error:
+        # A reference may lead to what is no schema, and the library stumbles in many ways.
+        raise UnusableSchemaError(
+            "unsupported", "refers to what is no schema, or has an `$id` that is no address"
+        ) from error
 
 
 def pointer_of(error: ValidationError | SchemaError) -> str:
@@ -102,7 +107,7 @@ def _fault(schema: Mapping[str, Any]) -> str | None:
         return str(unusable)
     if error is not None:
         return f"{pointer_of(error) or '/'}: {error.message}"
-    return next(_unusable(schema), None)
+    return next(_unusable(schema), None) or next(dead_ends(schema), None)
 
 
 def _against_the_standard(schema: Mapping[str, Any]) -> Iterator[ValidationError]:

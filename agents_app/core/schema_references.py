@@ -1,16 +1,22 @@
 """Where the references of a JSON Schema lead, and how large they make it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
 from agents_app.core.errors import UnusableSchemaError
-from agents_app.core.schema_parts import below, objects_in, shortened
+from agents_app.core.schema_parts import below, objects_in, part_of, shortened
 from agents_app.core.schema_validator import REFERENCES
 
 # Parts of a schema once its references are followed. Thousands of fields fit.
 MAX_PARTS = 10_000
+# The library keeps its class to itself.
+_Resolver: TypeAlias = Any
 
 
 class Expansion:
@@ -75,3 +81,38 @@ def _item(holder: object, key: str) -> object:
     if isinstance(holder, list) and key.isdecimal() and int(key) < len(holder):
         return holder[int(key)]
     return None
+
+
+def dead_ends(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Each reference of a schema that leads to none, with its place.
+
+    The schema fits the standard otherwise.
+    """
+    try:
+        root = DRAFT202012.create_resource(schema)
+        # Anchors and embedded schemas are found once and for all.
+        registry = Registry().with_resource("", root).crawl()
+        yield from _dead_ends(schema, registry.resolver(root.id() or ""), at="")
+    except ValueError:
+        yield "an `$id` is no address"
+
+
+def _dead_ends(schema: object, resolver: _Resolver, *, at: str) -> Iterator[str]:
+    if isinstance(schema, dict):
+        resolver = resolver.in_subresource(DRAFT202012.create_resource(schema))
+        for keyword in sorted(REFERENCES & schema.keys()):
+            if not _leads_somewhere(schema[keyword], resolver):
+                target = shortened(schema[keyword])
+                place = shortened(at + part_of(keyword))
+                yield f"{place}: `{target}` leads to no schema here; define it below `$defs`"
+    for place, child in below(schema):
+        yield from _dead_ends(child, resolver, at=at + place)
+
+
+def _leads_somewhere(reference: str, resolver: _Resolver) -> bool:
+    try:
+        found = resolver.lookup(reference).contents
+    except (Unresolvable, ValueError, TypeError, AttributeError):
+        # The library's words for a place inside of what has no places vary.
+        return False
+    return isinstance(found, dict | bool)

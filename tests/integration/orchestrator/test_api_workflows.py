@@ -105,6 +105,20 @@ def test_draft_with_problems_is_not_published(acme: World) -> None:
     assert len(problems(answer)) >= 2
 
 
+def test_schema_that_refers_to_nothing_is_not_published(acme: World) -> None:
+    lost = {"type": "object", "properties": {"city": {"$ref": "#/$defs/city"}}}
+    agent = {"type": "tool", "tool": "echo", "arguments": {"value": 1}}
+    spec = {**SPEC, "inputs": lost, "steps": {"a": {"agent": agent, "output_schema": lost}}}
+    workflow = made(post(acme.client(), "workflows", spec))
+
+    answer = post(acme.client(), f"workflows/{workflow['id']}/publish")
+
+    assert answer.status_code == 400
+    told = {error["loc"]: error["message"] for error in answer.json()["errors"]}
+    assert told.keys() == {"/inputs", "/steps/a/output_schema"}
+    assert all("/properties/city/$ref: `#/$defs/city` leads to" in text for text in told.values())
+
+
 def test_patch_replaces_the_keys_that_are_given(acme: World) -> None:
     workflow = draft(acme)
     address = f"workflows/{workflow['id']}"

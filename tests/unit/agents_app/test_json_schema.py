@@ -156,12 +156,59 @@ def test_place_of_what_is_too_large_is_the_smallest_that_is():
     [
         {"$defs": {"tree": {"properties": {"next": {"$ref": "#/$defs/tree"}}}}, "$ref": "#"},
         {"anyOf": [{"$ref": "#/anyOf/1"}, {"$ref": "#/anyOf/0"}]},
-        {"allOf": [{"$ref": "#/nowhere"}, {"$ref": "#/allOf/7"}, {"$ref": "#/allOf/x"}]},
         {"properties": {"a%b~/": {}}, "$ref": "#/properties/a%25b~0~1"},
     ],
 )
-def test_circles_and_dead_ends_are_counted_once(schema):
+def test_circles_are_counted_once(schema):
     assert schema_fault(schema) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "place", "target"),
+    [
+        ({"$ref": "#/nowhere"}, "/$ref", "#/nowhere"),
+        ({"properties": {"a/b": {"$ref": "#nowhere"}}}, "/properties/a~1b/$ref", "#nowhere"),
+        ({"allOf": [{"$ref": "#/allOf/7"}]}, "/allOf/0/$ref", "#/allOf/7"),
+        ({"allOf": [{"$ref": "#/allOf/x"}]}, "/allOf/0/$ref", "#/allOf/x"),
+        ({"$dynamicRef": "#there", "$anchor": "here"}, "/$dynamicRef", "#there"),
+        ({"$ref": "#/title", "title": "no schema"}, "/$ref", "#/title"),
+        ({"$ref": "#/required", "required": []}, "/$ref", "#/required"),
+        (
+            {"properties": {"a": {"$id": "inner", "$ref": "#/$defs/a"}}, "$defs": {"a": {}}},
+            "/properties/a/$ref",
+            "#/$defs/a",
+        ),
+    ],
+)
+def test_reference_to_no_schema_is_told_with_its_place(schema, place, target):
+    fault = schema_fault(schema)
+
+    assert fault.startswith(f"{place}: `{target}` leads to no schema")
+    with pytest.raises(UnusableSchemaError):
+        list(misfits({"a": 1, "a/b": 1}, schema))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/a", "$defs": {"a": True}},
+        {"items": {"$ref": "#a"}, "$defs": {"b": {"$anchor": "a"}}},
+        {"properties": {"a": {"$id": "inner", "$ref": "#/$defs/a", "$defs": {"a": {}}}}},
+        {"$id": "https://example.org/a.json", "$ref": "#/$defs/a", "$defs": {"a": {}}},
+        {"default": {"$ref": "#/nowhere"}, "properties": {"$ref": {"minimum": 1}}},
+    ],
+)
+def test_reference_to_a_schema_has_no_fault(schema):
+    assert schema_fault(schema) is None
+    assert list(misfits({"a": 1}, schema)) == []
+
+
+def test_address_of_a_schema_that_is_none_is_a_fault():
+    schema = {"$id": "http://[", "properties": {"a": {"$id": "inner"}}}
+
+    assert schema_fault(schema) == "an `$id` is no address"
+    with pytest.raises(UnusableSchemaError):
+        list(misfits({"a": 1}, schema))
 
 
 MANY = 50_000
