@@ -89,8 +89,8 @@ def _agents(agent_runs: QuerySet[AgentRun], runs: QuerySet[Run], since: datetime
     # Agent runs are found through their runs, which have an index on their end.
     open_then = runs.filter(Q(finished_at__gte=since) | Q(finished_at__isnull=True))
     done = agent_runs.filter(run__in=open_then, finished_at__gte=since, status__in=_EXECUTED)
-    # What a replay took over was done before.
-    ended = done.filter(reused_from__isnull=True)
+    # What a replay took over was done before; what only stands for others is no agent.
+    ended = done.filter(reused_from__isnull=True, kind="agent")
     found = ended.aggregate(
         executed=Count("id"),
         failed=Count("id", filter=Q(status=AgentRunStatus.FAILED)),
