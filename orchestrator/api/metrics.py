@@ -46,8 +46,13 @@ class SystemOut(serializers.Serializer[Any]):
 
 class TaskMetricsOut(serializers.Serializer[Any]):
     task_id = serializers.UUIDField()
-    task_type = serializers.CharField()
-    name = serializers.CharField()
+    task_type = serializers.CharField(
+        help_text="Of the agent; `map`, `loop`, `workflow`, `approval` or `delay` without one."
+    )
+    name = serializers.CharField(
+        help_text="Its place in the run: `write`, `section[3]` for an item of a map, "
+        "`polish[1].write` for a step in the second round of a loop."
+    )
     status = serializers.ChoiceField([str(status) for status in AgentRunStatus])
     role = serializers.CharField(allow_null=True)
     attempts = serializers.IntegerField()
@@ -67,6 +72,7 @@ class MetricsOut(serializers.Serializer[Any]):
     end_time = serializers.DateTimeField(allow_null=True)
     duration_s = serializers.FloatField(allow_null=True)
     status = serializers.ChoiceField([str(status) for status in RunStatus])
+    status_reason = serializers.CharField(help_text="One sentence why.")
     tasks = TaskMetricsOut(many=True)
     total_tokens = MetricsTokensOut()
     total_cost_usd = serializers.CharField()

@@ -142,7 +142,9 @@ class RunView(ReplayAction, ApiView):
     @action(detail=True)
     def metrics(self, request: Request, **_: Any) -> Response:
         """What each agent run took: times, tokens, cost, speed and its worker's load."""
-        return Response(run_metrics(self._run("version", "started_at", "finished_at")))
+        times = ("started_at", "finished_at")
+        why = ("status_reason", "stop_wanted", "stop_reason")
+        return Response(run_metrics(self._run("version", *times, *why)))
 
     @extend_schema(responses=CostEntryOut(many=True))
     @action(detail=True, read_scope=Scope.COSTS_READ)

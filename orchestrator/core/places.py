@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,6 +11,12 @@ from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import Plan, PlannedStep
 
 T = TypeVar("T")
+_NUMBER = re.compile(r"\[\d+\]")
+
+
+def defined(place: str) -> str:
+    """Where the workflow says what stands there: `polish.write` for `polish[1].write`."""
+    return _NUMBER.sub("", place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,22 +14,32 @@ from django.db.models import DurationField, ExpressionWrapper, F, Q, Sum
 
 from costs.core.money import format_usd
 from orchestrator.core.metrics import Work, performance
+from orchestrator.core.places import defined
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.models import AgentRun, Attempt, CallStatus, LlmCall, Run
+from orchestrator.selectors.runs import reason_now
 
 Document: TypeAlias = dict[str, Any]
 Row: TypeAlias = Mapping[str, Any]
 
 _SUMS = ("cost_nano", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 _COLUMNS = (
-    *("id", "step", "agent", "role", "status", "attempt", "worker", "provider", "model"),
+    *("id", "step", "kind", "agent", "role", "status", "attempt", "worker", "provider", "model"),
     *("llm_calls", "queued_at", "started_at", "finished_at", *_SUMS),
 )
 _SYSTEM = ("cpu_percent", "memory_percent", "memory_used_mb")
+# The types of agents by the places of their steps, those in loops included.
 _TYPES = """
-SELECT s.name, s.config ->> 'type'
-  FROM workflow_version v, json_to_recordset(v.plan -> 'steps') AS s (name text, config json)
- WHERE v.id = %s
+WITH RECURSIVE defined AS (
+    SELECT s.name, s.config, s.loop
+      FROM workflow_version v,
+           json_to_recordset(v.plan -> 'steps') AS s (name text, config json, loop json)
+     WHERE v.id = %s
+    UNION ALL
+    SELECT d.name || '.' || s.name, s.config, s.loop
+      FROM defined d,
+           json_to_recordset(d.loop -> 'body' -> 'steps') AS s (name text, config json, loop json))
+SELECT name, config ->> 'type' FROM defined
 """
 # How long each agent run stayed queued or waiting, and for which reason. One that still does
 # has no later event: until now, by the clock that wrote the events.
@@ -53,7 +63,7 @@ class _Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What other tables tell of agent runs, by their id; types by step."""
+    """What other tables tell of agent runs, by their id; types by where steps are defined."""
 
     types: Mapping[str, str | None]
     attempts: Mapping[UUID, Attempt]
@@ -72,6 +82,7 @@ def run_metrics(run: Run) -> Document:
         "end_time": _iso(run.finished_at),
         "duration_s": _rounded(_seconds(run.started_at, run.finished_at), 3),
         "status": run.status,
+        "status_reason": reason_now(run),
         "tasks": [_task(row, known) for row in rows],
         "total_tokens": _tokens({name: sum(row[name] for row in rows) for name in _SUMS}),
         "total_cost_usd": format_usd(sum(row["cost_nano"] for row in rows)),
@@ -134,7 +145,7 @@ def _task(row: Row, known: _Known) -> Document:
     attempt = known.attempts.get(row["id"])
     return {
         "task_id": str(row["id"]),
-        "task_type": known.types.get(row["step"]) or row["agent"],
+        "task_type": _type(row, known),
         "name": row["step"],
         "status": row["status"],
         "role": row["role"] or None,
@@ -148,6 +159,13 @@ def _task(row: Row, known: _Known) -> Document:
         "performance": asdict(performance(_work(row, known, attempt))),
         "system": _system(row, attempt),
     }
+
+
+def _type(row: Row, known: _Known) -> str:
+    """That of the agent; for what only stands for others, or asks a person, its kind."""
+    if row["kind"] != "agent":
+        return str(row["kind"])
+    return known.types.get(defined(row["step"])) or str(row["agent"])
 
 
 def _execution(row: Row, stay: _Stay) -> Document:

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from agents_app.models import Agent
 from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, run_of
 from tests.integration.orchestrator.test_engine_calls import child_of, published
@@ -54,3 +55,40 @@ def test_page_of_a_nested_run_answers(acme: World, nested: UUID) -> None:
     assert answer.status_code == 200
     assert "polish[0].each[1]" in answer.content.decode()
     assert run_of(acme, nested).status == "completed"
+
+
+def test_metrics_name_each_part_once_and_with_its_type(acme: World, nested: UUID) -> None:
+    finish(acme, nested)
+
+    tasks = acme.client().get(f"/api/v1/runs/{nested}/metrics").json()["tasks"]
+
+    assert {task["name"]: task["task_type"] for task in tasks} == {
+        "polish": "loop",
+        "polish[0].each": "map",
+        "polish[0].each[0]": "tool",
+        "polish[0].each[1]": "tool",
+        "sub": "workflow",
+    }
+    assert len(tasks) == 5
+
+
+def test_metrics_of_a_saved_agent_in_a_loop_give_its_type(acme: World) -> None:
+    with acme.scope():
+        Agent.objects.create(slug="helper", type="tool", settings={"tool": "echo"})
+    loop = {"steps": {"ask": {"agent": "helper", "arguments": {"value": 1}}}}
+    loop |= {"until": "true", "max_rounds": 1}
+    run_id = start(acme, {"polish": {"loop": loop}})
+    drain(acme, run_id)
+
+    tasks = acme.client().get(f"/api/v1/runs/{run_id}/metrics").json()["tasks"]
+
+    assert [task["task_type"] for task in tasks] == ["loop", "tool"]
+
+
+def test_status_counts_agents_and_not_what_stands_for_them(acme: World, nested: UUID) -> None:
+    finish(acme, nested)
+
+    status = acme.client().get("/api/v1/status").json()
+
+    # Two items of the map, and the step of the sub-workflow.
+    assert status["agents"]["executed"] == 3
