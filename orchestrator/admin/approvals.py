@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import URLPattern
 
-from orchestrator.admin.input_forms import FieldRunForm, RawRunForm
+from orchestrator.admin.input_forms import FieldInputForm, RawInputForm
 from orchestrator.core.input_form import assembled, defaults_of, form_of
 from orchestrator.core.problems import Problem
 from orchestrator.models import Approval
@@ -35,10 +35,8 @@ ALL_PAGE = 25
 _SAID: Final = {"approve": "Approved.", "reject": "Rejected."}
 
 
-class FieldAnswerForm(FieldRunForm):
+class FieldAnswerForm(FieldInputForm):
     """A field for each property of the form's schema."""
-
-    priority = None  # type: ignore[assignment]  # a run's alone
 
     def answer(self, decision: str) -> Any:
         """What was filled in; for a rejection None, if nothing was touched."""
@@ -47,10 +45,9 @@ class FieldAnswerForm(FieldRunForm):
         return None if decision == "reject" and given == untouched else given
 
 
-class RawAnswerForm(RawRunForm):
+class RawAnswerForm(RawInputForm):
     """For schemas that no field fits: the answer as JSON."""
 
-    priority = None  # type: ignore[assignment]  # a run's alone
     input = JsonField(rows=6, kind=None, required=False, label="Your answer (JSON)")
 
     def answer(self, decision: str) -> Any:
@@ -163,7 +160,7 @@ def _form_of(approval: Approval, request: HttpRequest | None) -> AnswerForm | No
         return RawAnswerForm(data, prefix=prefix)
     if data is not None:
         return FieldAnswerForm(group, data, prefix=prefix)
-    form = cast(FieldAnswerForm, FieldAnswerForm.holding(group, defaults_of(group)))
+    form = FieldAnswerForm.holding(group, defaults_of(group))
     form.prefix = prefix
     return form
 

@@ -1,4 +1,4 @@
-"""The input of a run as people fill it in: fields made from its schema, or one box of JSON."""
+"""What a JSON Schema asks for, as people fill it in: a field for each property, or one JSON box."""
 
 import json
 import math
@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Any
+from typing import Any, Self
 
 from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import (
-    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
 )
@@ -27,20 +26,8 @@ _WHOLE = re.compile(r"-?[0-9]{1,300}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,300}(?:\.[0-9]{1,300})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
-class RunForm(forms.Form):
-    """What every run is asked, whatever its input."""
-
-    priority = forms.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=10,
-        widget=UnfoldAdminIntegerFieldWidget({"placeholder": "5"}),
-        help_text="0 to 10; higher goes first.",
-    )
-
-
-class RawRunForm(RunForm):
-    """The input as JSON. Its schema is asked when the run starts."""
+class RawInputForm(forms.Form):
+    """The input as JSON. Whoever takes it asks its schema."""
 
     is_raw = True
     input = JsonField(rows=14, kind=None, required=False, label="Input (JSON)")
@@ -55,7 +42,7 @@ class RawRunForm(RunForm):
             self.add_error("input", f"{place}: {problem.message}" if place else problem.message)
 
 
-class FieldRunForm(RunForm):
+class FieldInputForm(forms.Form):
     """A field for each property of the schema; what is wrong is shown where it stands."""
 
     is_raw = False
@@ -69,12 +56,13 @@ class FieldRunForm(RunForm):
         self.fields = {**own, **self.fields}
 
     @classmethod
-    def holding(
-        cls, group: Group, values: Mapping[Path, Any], *, priority: int | None = None
-    ) -> "FieldRunForm":
-        """A form that nobody has touched yet, with these values of the input in it."""
+    def holding(cls, group: Group, values: Mapping[Path, Any], **others: Any) -> Self:
+        """A form that nobody has touched yet, with these values of the input in it.
+
+        `others` are those of the fields beside the input.
+        """
         form = cls(group)
-        form.initial = {"priority": priority, **_initial(form, values)}
+        form.initial = {**others, **_initial(form, values)}
         return form
 
     def value(self) -> dict[str, Any]:
@@ -115,7 +103,7 @@ class Shown:
     members: Sequence["Shown"] = ()
 
 
-def _initial(form: FieldRunForm, values: Mapping[Path, Any]) -> dict[str, Any]:
+def _initial(form: FieldInputForm, values: Mapping[Path, Any]) -> dict[str, Any]:
     """What the fields of a form show for these values of the input."""
     return {
         form.names[field.path]: _shown(field, values[field.path])

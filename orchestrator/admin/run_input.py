@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from orchestrator.admin.input_forms import FieldRunForm, RawRunForm
+from orchestrator.admin.run_forms import FieldRunForm, RawRunForm, RunForm
 from orchestrator.admin.versions import VersionPages
 from orchestrator.core.input_form import Group, defaults_of, form_of, values_in
 from orchestrator.models import Run, Workflow
@@ -52,7 +52,7 @@ class RunPage(_Base):
         return self.shown_page(request, "run_form.html", f"Run {workflow.name}", context)
 
 
-def _asked(request: HttpRequest, schema: Any, group: Group | None) -> RawRunForm | FieldRunForm:
+def _asked(request: HttpRequest, schema: Any, group: Group | None) -> RunForm:
     if request.method == "POST":
         if group is None or "input" in request.POST:
             return RawRunForm(request.POST)
@@ -62,23 +62,21 @@ def _asked(request: HttpRequest, schema: Any, group: Group | None) -> RawRunForm
     return FieldRunForm.holding(group, defaults_of(group))
 
 
-def _switched(form: RawRunForm | FieldRunForm, group: Group | None) -> RawRunForm | FieldRunForm:
+def _switched(form: RunForm, group: Group | None) -> RunForm:
     """The other form with the same input; the same one where the fields would lose some of it."""
-    given, priority = form.value(), form.cleaned_data["priority"]
+    given = form.value()
     if isinstance(form, FieldRunForm):
-        return RawRunForm(initial={"input": given, "priority": priority})
+        return RawRunForm(initial={"input": given, **form.typed()})
     values = values_in(group, given) if group else None
     if group is None or values is None:
         form.add_error("input", "The form has no fields for some of this; start the run from here.")
         return form
-    return FieldRunForm.holding(group, values, priority=priority)
+    return FieldRunForm.holding(group, values, **form.typed())
 
 
-def _start(workflow: Workflow, form: RawRunForm | FieldRunForm) -> Run | None:
+def _start(workflow: Workflow, form: RunForm) -> Run | None:
     try:
-        return start_run(
-            workflow=workflow, input=form.value(), priority=form.cleaned_data["priority"]
-        )
+        return start_run(workflow=workflow, input=form.value(), **form.options())
     except InputInvalidError as error:
         form.show(error.problems)
     except TenantSuspendedError as error:

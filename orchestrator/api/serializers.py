@@ -14,7 +14,7 @@ from costs.api.serializers import Usd
 from costs.core.money import format_usd
 from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
-from orchestrator.core.values import MAX_DURATION_SECONDS
+from orchestrator.core.values import MAX_DURATION_SECONDS, MAX_METADATA_KEYS
 from orchestrator.models import AgentRun, Run, RunEvent
 from orchestrator.selectors.runs import TOKENS, wait_of, with_total
 from tenants.api.serializers import DurationText, ProjectRef, Query, Strict, Whole, reference
@@ -23,7 +23,6 @@ RUN_STATUSES = [str(status) for status in RunStatus]
 AGENT_RUN_STATUSES = [str(status) for status in AgentRunStatus]
 WAITING_REASONS = [str(reason) for reason in WaitingReason]
 METADATA_PREFIX = "metadata."
-MAX_METADATA_KEYS = 50
 _NANO = "_nano"
 _MAX_BIGINT = 2**63 - 1
 _MAX_INT = 2**31 - 1

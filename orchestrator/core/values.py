@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from orchestrator.core.jsonvalue import Json
 
 MAX_DURATION_SECONDS = 366 * 24 * 3600
+MAX_METADATA_KEYS = 50
 MAX_TEXT = 200_000
 
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)

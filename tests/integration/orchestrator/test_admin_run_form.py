@@ -1,3 +1,4 @@
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -229,3 +230,50 @@ def test_property_of_any_name_is_asked_and_told_about(acme: World) -> None:
     assert "is required" in str(refused.context["form"].errors["in-0"])
     assert accepted.status_code == 302
     assert input_of(acme) == {odd: "x"}
+
+
+OPTIONS = {"priority": "8", "deadline": "1h30m", "metadata": '{"ticket": "A-17"}'}
+
+
+def test_run_is_given_its_priority_deadline_and_metadata(acme: World, workflow: Workflow) -> None:
+    send(acme, workflow, topic="tides", name="Ada", **OPTIONS)
+
+    with acme.scope():
+        run = Run.objects.get()
+    assert (run.priority, run.deadline_seconds, run.metadata) == (8, 5400, {"ticket": "A-17"})
+    assert run.deadline_at is not None
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        ("deadline", "0s", "more than 0s"),
+        ("deadline", "-5m", "such as 30s"),
+        ("deadline", "yesterday", "such as 30s"),
+        ("deadline", "99999h", "at most 366 days"),
+        ("metadata", "[1]", "JSON object"),
+        ("metadata", json.dumps(dict.fromkeys(map(str, range(51)))), "At most 50"),
+        ("priority", "11", "less than or equal to 10"),
+    ],
+)
+def test_option_that_cannot_be_is_told_at_its_field(
+    acme: World, workflow: Workflow, field: str, given: str, said: str
+) -> None:
+    answer = send(acme, workflow, topic="tides", name="Ada", **{field: given})
+
+    assert said in str(answer.context["form"].errors[field])
+    with acme.scope():
+        assert not Run.objects.exists()
+
+
+def test_options_are_kept_when_the_form_turns_into_json_and_back(
+    acme: World, workflow: Workflow
+) -> None:
+    as_json = send(acme, workflow, topic="tides", name="Ada", _json="", **OPTIONS)
+    raw = form_data(as_json.content.decode(), "run_form")
+    as_form = acme.browser().post(run_url(workflow), {**raw, "_fields": ""})
+
+    for answer in (as_json, as_form):
+        shown = form_data(answer.content.decode(), "run_form")
+        assert (shown["priority"], shown["deadline"]) == (["8"], ["1h30m"])
+        assert json.loads(shown["metadata"][0]) == {"ticket": "A-17"}
