@@ -205,8 +205,13 @@ def _guarded(call: Callable[[ArgumentT], ResultT], argument: ArgumentT, *, sourc
         raise
     # The library's panics are no Exception; a condition must not take its worker down.
     except BaseException as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ConditionError(f"`{source}` failed: {reason}") from error
+        raise ConditionError(f"The condition `{source}` failed: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyError) and error.args:
+        return f"there is no `{error.args[0]}`; ask with `has(...)` first where it may be missing"
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _longest(value: object) -> int:

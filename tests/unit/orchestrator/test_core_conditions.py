@@ -62,7 +62,7 @@ def test_condition_that_may_not_run_is_refused(source: str, word: str) -> None:
     ("source", "word"),
     [
         ("steps.a.output.score", "gives a int"),
-        ("steps.a.output.gone == 1", "gone"),
+        ("steps.a.output.gone == 1", r"there is no `gone`; ask with `has"),
         ("steps.zz.output == 1", "zz"),
         ("1 / 0 == 1", "division"),
         ("steps.a.output.keys() == []", "keys"),
@@ -77,6 +77,10 @@ def test_error_while_evaluating_says_why(source: str, word: str) -> None:
 def test_input_over_one_megabyte_is_refused() -> None:
     with pytest.raises(ConditionError, match="1,000,000"):
         holds("steps.a.output == ''", a="x" * 1_000_001)
+
+
+def test_missing_value_can_be_asked_for_as_the_error_says() -> None:
+    assert not holds("has(steps.a.output.gone) && steps.a.output.gone == 1", a={})
 
 
 def test_only_what_is_read_counts_against_the_limit() -> None:
