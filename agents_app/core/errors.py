@@ -145,7 +145,7 @@ class OutputInvalidError(AgentsError):
 
 
 class OutputTooLargeError(AgentsError):
-    """What steps gave is too much to be combined. Sizes are in bytes of JSON."""
+    """What a step gives is too much to be kept. Sizes are in bytes of JSON."""
 
     code = "output_too_large"
 
@@ -156,6 +156,6 @@ class OutputTooLargeError(AgentsError):
 
     def __str__(self) -> str:
         return (
-            f"the combined output has {self.size:,} bytes, and at most {self.limit:,} may be; "
-            "combine fewer steps or let them answer more briefly"
+            f"the output has {self.size:,} bytes, and at most {self.limit:,} may be; "
+            "let it say less, or combine fewer steps"
         )

@@ -240,6 +240,13 @@ class _Validator:
 
     def _sub_workflow(self, step: StepSpec, *, at: str) -> Iterator[Problem]:
         name, _, version = str(step.workflow).partition("@")
+        if name == self.spec.name:
+            message = (
+                "A workflow cannot call itself; put what repeats into a `loop`, "
+                "or into a workflow of its own"
+            )
+            yield Problem(at + "/workflow", "calls_itself", message)
+            return
         versions = self.catalog.workflows.get(name)
         if versions is None:
             hint = did_you_mean(name, self.catalog.workflows)
