@@ -180,6 +180,56 @@ def test_pages_fit_their_window(page: Page, acme: World, width: int) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
+CONTRASTS = """() => [...document.querySelectorAll("#run-graph g.node")].map((node) => {
+    const light = (color) => {
+        const [r, g, b] = color.match(/[\\d.]+/g).map((part) => {
+            const share = part / 255;
+            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const fill = light(getComputedStyle(node.querySelector("rect")).fill);
+    const ink = light(getComputedStyle(node.querySelector(".nodeLabel")).color);
+    return { fill, ratio: (Math.max(fill, ink) + 0.05) / (Math.min(fill, ink) + 0.05) };
+})"""
+STATES = {
+    "outline": "completed",
+    "facts": "failed",
+    "quotes": "waiting",
+    "draft": "cancelled",
+    "review": "skipped",
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_graph_is_legible_in_the_colours_of_the_theme(page: Page, acme: World, theme: str) -> None:
+    run = make_run(acme, published(acme), STATES, status="failed")
+    page.add_init_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
+    open_run(page, acme, run)
+    expect(page.locator("#run-graph g.node")).to_have_count(5)
+
+    nodes = page.evaluate(CONTRASTS)
+
+    assert all(node["ratio"] >= 4.5 for node in nodes), nodes
+    assert all((node["fill"] < 0.2) is (theme == "dark") for node in nodes), nodes
+
+
+def test_timeline_of_a_narrow_window_shows_bars_and_figures(page: Page, acme: World) -> None:
+    run = make_run(acme, published(acme), RUNNING, status="running")
+    log_in(page, acme)
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    page.goto(f"/admin/orchestrator/run/{run.pk}/change/")
+
+    row = page.locator("#timeline tbody tr").first
+    for shown in (row.locator("svg.m-bar"), row.get_by_text("412 + 187"), row.get_by_text("$0.0")):
+        box = shown.bounding_box()
+        assert box is not None
+        assert box["width"] > 20
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+
+
 def test_run_can_be_read_without_scripts(chromium: Browser, site: str, acme: World) -> None:
     run = make_run(acme, published(acme), "completed", status="completed")
     context = chromium.new_context(base_url=site, java_script_enabled=False)

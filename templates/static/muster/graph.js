@@ -7,6 +7,16 @@ window.Muster = (() => {
 
   const isDark = () => document.documentElement.classList.contains("dark");
 
+  // The text brings colours for a light page; the dark ones are those of the badges.
+  function inTheme(text) {
+    if (!isDark()) return text;
+    const style = getComputedStyle(document.documentElement);
+    return text.replace(/classDef (\w+) fill:[^,]+,stroke:[^,]+,color:#\w+/g, (light, state) => {
+      const [ink, fill] = ["", "-bg"].map((end) => style.getPropertyValue(`--m-${state}${end}`).trim());
+      return ink && fill ? `classDef ${state} fill:${fill},stroke:${ink},color:${ink}` : light;
+    });
+  }
+
   async function draw(figure) {
     const target = figure.querySelector(".m-graph-drawing");
     mermaid.initialize({
@@ -18,7 +28,7 @@ window.Muster = (() => {
       flowchart: { useMaxWidth: true, nodeSpacing: 28, rankSpacing: 40 },
     });
     try {
-      const { svg } = await mermaid.render(`drawing-${++drawings}`, figure.dataset.mermaid);
+      const { svg } = await mermaid.render(`drawing-${++drawings}`, inTheme(figure.dataset.mermaid));
       target.innerHTML = svg;
     } catch (error) {
       target.textContent = "This graph cannot be drawn.";
