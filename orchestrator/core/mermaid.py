@@ -18,15 +18,19 @@ def to_mermaid(
     spec: WorkflowSpec,
     *,
     states: Mapping[str, str] | None = None,
+    progress: Mapping[str, str] | None = None,
     max_steps: int = MAX_DRAWN_STEPS,
 ) -> str:
-    """The graph; `states` maps steps to their state. A large graph shows one node per level."""
+    """The graph; `states` maps steps to their state, `progress` maps them to how far they are.
+
+    A large graph shows one node per level.
+    """
     needs = {step.name: step.needs for step in spec.steps}
     edges = sum(map(len, needs.values()))
     if len(needs) > max_steps or edges > MAX_DRAWN_EDGES:
         lines = list(_folded(needs, states=states))
     else:
-        lines = list(_steps(spec.steps, states=states))
+        lines = list(_steps(spec.steps, states=states, progress=progress or {}))
     return "\n".join(["flowchart TD", *lines, *_classes(states), ""])
 
 
@@ -35,12 +39,17 @@ def node_id(position: int) -> str:
     return f"s{position}"
 
 
-def _steps(steps: Sequence[StepSpec], *, states: Mapping[str, str] | None) -> Iterator[str]:
+def _steps(
+    steps: Sequence[StepSpec], *, states: Mapping[str, str] | None, progress: Mapping[str, str]
+) -> Iterator[str]:
     place = {step.name: node_id(position) for position, step in enumerate(steps)}
     for step in steps:
         state = states.get(step.name, "pending") if states is not None else None
         title = f"{PALETTE[state].icon} {step.name}" if state else step.name
-        yield _node(place[step.name], [title, _subtitle(step, state=state)], state=state)
+        subtitle = _subtitle(step, state=state)
+        if step.map and (how_far := progress.get(step.name)):
+            subtitle = f"{subtitle}: {how_far} items"
+        yield _node(place[step.name], [title, subtitle], state=state)
     for step in steps:
         for need in step.needs:
             if need in place:

@@ -1,14 +1,16 @@
 """What the first page tells: what runs, what failed, what it costs; or how to begin."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
 from agents_app.models import Agent
 from costs.models import CostEntry
-from orchestrator.core.state import TERMINAL_RUN, RunStatus
+from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus, RunStatus
 from orchestrator.models import AgentRun, Run, Workflow
+from orchestrator.selectors.runs import WAITS_FOR, with_reasons
 from tenants.kernel.clock import now
 from tenants.models import Tenant
 from tenants.principals import Principal
@@ -28,6 +30,14 @@ class FirstSteps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """How many steps wait for the same, in words."""
+
+    what: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
     tenant: Tenant
     first_steps: FirstSteps | None  # None once there was a run
@@ -38,6 +48,7 @@ class Home:
     latest: list[Run]
     started_today: int
     waiting: int
+    waits: Sequence[Waits]
     spent_today_nano: int
     spent_month_nano: int
 
@@ -47,18 +58,20 @@ def home(principal: Principal) -> Home:
     runs = run_rows()
     running = runs.filter(status__in=_LIVE)
     failed = runs.filter(status__in=_WENT_WRONG, finished_at__gte=today)
-    latest = list(runs[:SHOWN])
+    latest = with_reasons(runs[:SHOWN])
+    waits = _waits()
     spent_today, spent_month = _spent(principal, today)
     return Home(
         tenant=Tenant.objects.get(id=principal.tenant_id),
         first_steps=None if latest else _first_steps(),
-        running=list(running[:SHOWN]),
+        running=with_reasons(running[:SHOWN]),
         running_count=running.count(),
-        failed=list(failed[:SHOWN]),
+        failed=with_reasons(failed[:SHOWN]),
         failed_count=failed.count(),
         latest=latest,
         started_today=runs.filter(created_at__gte=today).count(),
-        waiting=AgentRun.objects.filter(status="waiting").count(),
+        waiting=sum(each.count for each in waits),
+        waits=waits,
         spent_today_nano=spent_today,
         spent_month_nano=spent_month,
     )
@@ -70,6 +83,8 @@ def run_rows() -> QuerySet[Run]:
         "tenant_id",
         "status",
         "status_reason",
+        "stop_wanted",
+        "stop_reason",
         "cost_nano",
         "priority",
         "created_at",
@@ -80,6 +95,13 @@ def run_rows() -> QuerySet[Run]:
         "version__number",
         "project__name",
     )
+
+
+def _waits() -> list[Waits]:
+    """For what steps wait, the most common first."""
+    rows = AgentRun.objects.filter(status=AgentRunStatus.WAITING).order_by()
+    counted = rows.values_list("waiting_for").annotate(count=Count("id")).order_by("-count")
+    return [Waits(what=WAITS_FOR[reason], count=count) for reason, count in counted]
 
 
 def _spent(principal: Principal, today: datetime) -> tuple[int, int]:

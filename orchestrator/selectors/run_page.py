@@ -4,19 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, F, Max, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from costs.models import CostEntry
 from costs.selectors.ledger import ledger
-from orchestrator.core.mermaid import MAX_DRAWN_STEPS, node_id, to_mermaid
+from orchestrator.core.mermaid import MAX_DRAWN_STEPS, node_id
 from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
 from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
-from orchestrator.selectors.runs import Wait, reason_now, step_summaries, wait_of
+from orchestrator.selectors.bars import Segment, bar_of, claimed_at, seconds_between, tries_of
+from orchestrator.selectors.runs import (
+    StepSummary,
+    Wait,
+    drawn,
+    reason_now,
+    step_summaries,
+    wait_of,
+)
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -31,16 +40,6 @@ _TELLING = (
     AgentRunStatus.RUNNING,
     AgentRunStatus.WAITING,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A part of a bar, in percent of the run's whole time."""
-
-    kind: str
-    left: float
-    width: float
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +61,17 @@ class Totals:
     reasoning_tokens: int
     llm_calls: int
     cost_nano: int
+    tried_again: int  # attempts after a failed one
+    recovered: int  # attempts after a lost worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
-    """One agent run in full."""
+    """One agent run in full.
+
+    `parts` sums up the agent runs that a map or a loop stands for, `child_id` is the run of a
+    sub-workflow.
+    """
 
     agent_run: AgentRun
     wait: Wait | None
@@ -75,6 +80,18 @@ class Selected:
     bar: Sequence[Segment]
     queued_seconds: float | None
     running_seconds: float | None
+    waited_seconds: float
+    parts: StepSummary | None
+    rounds: int | None
+    child_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The step of another run whose sub-workflow a run is."""
+
+    run_id: UUID
+    step: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +103,7 @@ class RunPage:
     totals: Totals
     rows: Page[Row]
     selected: Selected | None
+    caller: Caller | None
     graph: str
     nodes: Mapping[str, str]  # node of the graph -> step
 
@@ -101,7 +119,7 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     shown = _select(agent_runs, step)
     totals = _totals(run, agent_runs)
     spec = parse(run.version.spec).spec
-    states = {each.name: each.status for each in step_summaries(run.pk)}
+    summaries = step_summaries(run.pk)
     return RunPage(
         run=run,
         reason=reason_now(run),
@@ -109,8 +127,9 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
         elapsed_seconds=(span[1] - span[0]).total_seconds() if run.started_at else None,
         totals=totals,
         rows=_with_bars(rows, span, clock),
-        selected=_in_full(shown, span, clock) if shown else None,
-        graph=to_mermaid(spec, states=states) if spec else "",
+        selected=_in_full(shown, span, clock, summaries) if shown else None,
+        caller=_caller(run),
+        graph=drawn(spec, summaries) if spec else "",
         nodes=node_names(spec),
     )
 
@@ -148,11 +167,16 @@ def _totals(run: Run, agent_runs: QuerySet[AgentRun]) -> Totals:
         )
     }
     found: dict[str, Any] = calls.aggregate(llm_calls=Count("id"), **sums)
+    again = agent_runs.filter(attempt__gt=1).aggregate(
+        more=Coalesce(Sum(F("attempt") - 1), 0), lost=Coalesce(Sum("lost_count"), 0)
+    )
     unsettled = {"pending", "ready", "queued", "running", "waiting"}
     return Totals(
         steps=sum(by_status.values()),
         ended=sum(n for status, n in by_status.items() if status not in unsettled),
         by_status={s: by_status[s] for s in AgentRunStatus if s in by_status},
+        tried_again=max(again["more"] - again["lost"], 0),
+        recovered=again["lost"],
         **found,
     )
 
@@ -168,19 +192,51 @@ def _select(agent_runs: QuerySet[AgentRun], step: str | None) -> AgentRun | None
     return ended.order_by("-finished_at").first() or agent_runs.order_by("position").first()
 
 
-def _in_full(agent_run: AgentRun, span: tuple[datetime, datetime], clock: datetime) -> Selected:
+def _caller(run: Run) -> Caller | None:
+    if run.parent_agent_run_id is None:
+        return None
+    found = AgentRun.objects.filter(id=run.parent_agent_run_id).values("run_id", "step").first()
+    return Caller(**found) if found else None
+
+
+def _in_full(
+    agent_run: AgentRun,
+    span: tuple[datetime, datetime],
+    clock: datetime,
+    summaries: Sequence[StepSummary],
+) -> Selected:
     until = agent_run.finished_at or clock
     attempts = list(agent_run.attempts.all())
-    worked = [end - begin for _, begin, end in _tries(agent_run, attempts, clock)]
+    worked = [end - begin for _, begin, end in tries_of(agent_run, attempts, clock)]
+    bar = bar_of(agent_run, attempts, span, clock)
     return Selected(
         agent_run=agent_run,
         wait=wait_of(agent_run),
         attempts=attempts,
         calls=list(LlmCall.objects.filter(agent_run=agent_run).order_by("created_at")),
-        bar=_bar(agent_run, attempts, span, clock),
-        queued_seconds=_between(agent_run.queued_at, _claimed_at(agent_run) or until),
+        bar=bar,
+        queued_seconds=seconds_between(agent_run.queued_at, claimed_at(agent_run) or until),
         running_seconds=sum(span.total_seconds() for span in worked) if worked else None,
+        waited_seconds=sum(part.seconds for part in bar if part.kind == AgentRunStatus.WAITING),
+        parts=next((s for s in summaries if s.is_composite and s.name == agent_run.step), None),
+        rounds=_rounds(agent_run),
+        child_id=_child_id(agent_run),
     )
+
+
+def _rounds(agent_run: AgentRun) -> int | None:
+    if agent_run.kind != "loop":
+        return None
+    rounds = AgentRun.objects.filter(run_id=agent_run.run_id, parent_id=agent_run.id)
+    last: int | None = rounds.aggregate(last=Max("item_index"))["last"]
+    return None if last is None else last + 1
+
+
+def _child_id(agent_run: AgentRun) -> UUID | None:
+    if agent_run.kind != "workflow":
+        return None
+    children = Run.objects.filter(parent_agent_run_id=agent_run.id)
+    return children.values_list("id", flat=True).first()
 
 
 def _span(run: Run, clock: datetime) -> tuple[datetime, datetime]:
@@ -193,72 +249,9 @@ def _with_bars(page: Page[Any], span: tuple[datetime, datetime], clock: datetime
         Row(
             agent_run=agent_run,
             wait=wait_of(agent_run),
-            bar=_bar(agent_run, list(agent_run.attempts.all()), span, clock),
-            seconds=_between(agent_run.started_at, agent_run.finished_at or clock),
+            bar=bar_of(agent_run, list(agent_run.attempts.all()), span, clock),
+            seconds=seconds_between(agent_run.started_at, agent_run.finished_at or clock),
         )
         for agent_run in page.object_list
     ]
     return page
-
-
-_Stretch = tuple[str, datetime, datetime]
-
-
-def _bar(
-    agent_run: AgentRun,
-    attempts: Sequence[Attempt],
-    span: tuple[datetime, datetime],
-    clock: datetime,
-) -> tuple[Segment, ...]:
-    """How it lay queued, was tried, and waited in between."""
-    tries = _tries(agent_run, attempts, clock)
-    ended = agent_run.finished_at or clock
-    parts: list[_Stretch] = []
-    if agent_run.queued_at:
-        parts.append(("queued", agent_run.queued_at, _claimed_at(agent_run) or ended))
-    at = agent_run.started_at
-    for kind, begin, end in tries:
-        if at and at < begin:
-            parts.append(("waiting", at, begin))
-        parts.append((kind, begin, end))
-        at = end
-    if at and (agent_run.status == AgentRunStatus.WAITING or not tries):
-        parts.append((agent_run.status, at, ended))
-    return tuple(_segment(kind, begin, end, span) for kind, begin, end in parts if begin <= end)
-
-
-_OUTCOMES = {"lost": AgentRunStatus.CANCELLED}
-
-
-def _tries(agent_run: AgentRun, attempts: Sequence[Attempt], clock: datetime) -> Sequence[_Stretch]:
-    """When it was at work, and what came of it."""
-    tries: list[_Stretch] = [
-        (_OUTCOMES.get(each.outcome, each.outcome), each.started_at, each.finished_at)
-        for each in attempts
-    ]
-    if agent_run.status == AgentRunStatus.RUNNING and agent_run.attempt_started_at:
-        tries.append((agent_run.status, agent_run.attempt_started_at, clock))
-    return tries
-
-
-def _claimed_at(agent_run: AgentRun) -> datetime | None:
-    """When it was taken from the queue in which it last lay."""
-    claimed, queued = agent_run.attempt_started_at, agent_run.queued_at
-    return claimed if claimed and queued and queued <= claimed else None
-
-
-def _segment(kind: str, begin: datetime, end: datetime, span: tuple[datetime, datetime]) -> Segment:
-    whole = max((span[1] - span[0]).total_seconds(), 0.001)
-    left = 100 * (begin - span[0]).total_seconds() / whole
-    left = min(max(left, 0.0), 99.5)
-    width = 100 * (end - begin).total_seconds() / whole
-    return Segment(
-        kind=kind,
-        left=round(left, 2),
-        width=round(min(max(width, 0.5), 100 - left), 2),
-        seconds=(end - begin).total_seconds(),
-    )
-
-
-def _between(begin: datetime | None, end: datetime | None) -> float | None:
-    return max((end - begin).total_seconds(), 0.0) if begin and end else None

@@ -1,6 +1,6 @@
 """Runs as people and programs look at them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -14,7 +14,13 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.mermaid import to_mermaid
 from orchestrator.core.parsing import spec_from_mapping
-from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason, is_terminal
+from orchestrator.core.spec import WorkflowSpec
+from orchestrator.core.state import (
+    AgentRunStatus,
+    RunStatus,
+    WaitingReason,
+    is_terminal,
+)
 from orchestrator.models import AgentRun, Run
 from orchestrator.selectors.workflows import in_project
 from tenants.principals import Principal
@@ -24,7 +30,7 @@ _A = AgentRunStatus
 # What a map at work is said to be: what moves comes first.
 _MOVING = (_A.RUNNING, _A.WAITING, _A.QUEUED, _A.READY)
 # Agent runs that only stand for others.
-_GATHERING = ("map", "loop")
+GATHERING = ("map", "loop")
 # What an agent run that waits for one of these waits for, in words.
 WAITS_FOR: Final[Mapping[str, str]] = {
     WaitingReason.RATE_LIMITED: "a rate limit",
@@ -64,13 +70,14 @@ class Wait:
 
 @dataclass(slots=True, kw_only=True)
 class StepSummary:
-    """A step with its agent runs: its own, or those of a map's items.
+    """A step with its agent runs: its own, or those that a map or a loop at work stands for.
 
     `waiting` is the wait that is over first.
     """
 
     name: str
     own_status: str
+    is_composite: bool = False
     counts: dict[str, int] = field(default_factory=dict)
     waiting: Wait | None = None
     cost_nano: int = 0
@@ -81,6 +88,11 @@ class StepSummary:
         if self.own_status != _A.RUNNING:
             return self.own_status
         return next((status for status in _MOVING if status in self.counts), self.own_status)
+
+    @property
+    def progress(self) -> str:
+        """How many of its agent runs have completed, such as 3 of 5."""
+        return f"{self.counts.get(_A.COMPLETED, 0):,} of {sum(self.counts.values()):,}"
 
     def add(self, row: Mapping[str, Any]) -> None:
         status, until = row["status"], row["until"]
@@ -202,14 +214,16 @@ def step_summaries(run_id: UUID) -> list[StepSummary]:
     for row in own.values(
         "id", "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
     ):
-        step = StepSummary(name=row["step"], own_status=row["status"])
-        if row["kind"] not in _GATHERING:
+        step = StepSummary(
+            name=row["step"], own_status=row["status"], is_composite=row["kind"] in GATHERING
+        )
+        if not step.is_composite:
             step.add({**row, "count": 1})
         steps[row["id"]] = step
     parts = AgentRun.objects.filter(run_id=run_id, parent_id__isnull=False).order_by()
-    inner = dict(parts.filter(kind__in=_GATHERING).values_list("id", "parent_id"))
+    inner = dict(parts.filter(kind__in=GATHERING).values_list("id", "parent_id"))
     counted: Iterable[Mapping[str, Any]] = (
-        parts.exclude(kind__in=_GATHERING)
+        parts.exclude(kind__in=GATHERING)
         .values("parent_id", "status", "waiting_for")
         .annotate(count=Count("id"), cost=Sum("cost_nano"), until=Min("due_at"))
     )
@@ -321,5 +335,11 @@ def agent_runs_of(
 
 def graph_of(run: Run) -> str:
     """The run's graph as Mermaid text, coloured by state."""
-    states = {step.name: step.status for step in step_summaries(run.pk)}
-    return to_mermaid(spec_from_mapping(run.version.spec), states=states)
+    return drawn(spec_from_mapping(run.version.spec), step_summaries(run.pk))
+
+
+def drawn(spec: WorkflowSpec, steps: Sequence[StepSummary]) -> str:
+    """The graph with the states of the steps, and how far its maps have come."""
+    states = {step.name: step.status for step in steps}
+    progress = {step.name: step.progress for step in steps if step.is_composite}
+    return to_mermaid(spec, states=states, progress=progress)

@@ -1,6 +1,7 @@
 """How states, money, times and values look, in every template."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,8 @@ from django.utils.safestring import SafeString, mark_safe
 from costs.core.money import usd_from_nano
 from orchestrator.core.palette import PALETTE
 from orchestrator.markdown import to_html
+from orchestrator.models import RunEvent
+from orchestrator.selectors.runs import WAITS_FOR
 from tenants.badges import state_badge
 
 register = template.Library()
@@ -80,6 +83,12 @@ def quoted(sentence: str) -> SafeString:
     return format_html_join("", "{}", ((_code(p) if at % 2 else p,) for at, p in parts))
 
 
+@register.filter
+def error_text(error: Any) -> SafeString:
+    """What an error says."""
+    return quoted(str(error.get("message") or error.get("code") or "It failed."))
+
+
 def _code(text: str) -> SafeString:
     return format_html("<code>{}</code>", text)
 
@@ -95,6 +104,12 @@ def usd(nano: int | None) -> str:
     # Two digits after the zeros that lead.
     places = 1 - amount.adjusted()
     return f"${amount.quantize(Decimal(1).scaleb(-places)):f}"
+
+
+@register.filter
+def count(number: int | None) -> str:
+    """A number as people read it: 1,826,907."""
+    return f"{number or 0:,}"
 
 
 @register.filter
@@ -125,6 +140,33 @@ def moment(value: datetime | None) -> SafeString | str:
 @register.filter
 def clock(value: datetime) -> str:
     return f"{value:%H:%M:%S}.{value.microsecond // 1000:03}"
+
+
+@register.filter
+def details(event: RunEvent) -> str:
+    """What an event of a run tells beside its name and its step."""
+    data = event.data
+    told = [
+        f"attempt {data['attempt']}" if data.get("attempt") else "",
+        f"on {data['worker']}" if data.get("worker") else "",
+        _call(data) if data.get("model") else "",
+        _reason(event.type, data),
+        (data.get("error") or {}).get("message", ""),
+    ]
+    return ", ".join(filter(None, told))
+
+
+def _call(data: Mapping[str, Any]) -> str:
+    tokens = (f"{count(data.get(f'{kind}put_tokens'))} {kind}" for kind in ("in", "out"))
+    return ", ".join([f"{data.get('provider', '')} {data['model']}", *tokens])
+
+
+def _reason(kind: str, data: Mapping[str, Any]) -> str:
+    reason = str(data.get("reason") or "")
+    if kind != "agent.waiting":
+        return reason.replace("`", "")
+    until = f" until {clock(datetime.fromisoformat(data['until']))}" if data.get("until") else ""
+    return f"for {WAITS_FOR.get(reason, words(reason))}{until}"
 
 
 @register.filter

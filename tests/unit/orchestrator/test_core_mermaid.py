@@ -25,6 +25,19 @@ def test_states_show_as_icon_word_and_class() -> None:
     assert "classDef budget_exceeded fill:" in text
 
 
+def test_map_shows_how_far_it_is() -> None:
+    steps = {
+        "each": {"agent": PROMPT, "map": {"over": "${input.list}"}},
+        "end": {"needs": ["each"], "agent": PROMPT},
+    }
+    states = {"each": "running", "end": "pending"}
+
+    text = to_mermaid(spec(steps), states=states, progress={"each": "3 of 1,200", "end": "0 of 1"})
+
+    assert "each<br/>running: 3 of 1,200 items" in text
+    assert 'end<br/>pending"' in text
+
+
 def test_hostile_labels_are_escaped() -> None:
     hostile = '"]; click s0 call x() %% <script>`#quot;'
     steps = {"a": {"agent": {"type": "tool", "tool": hostile}}}
