@@ -368,7 +368,7 @@ class AuditList(ChangeList):  # type: ignore[misc]
 @admin.register(AuditEntry)
 class AuditEntryAdmin(TenantModelAdmin):
     view_scope = Scope.ADMIN
-    list_display = ("at", "who", "action", "what", "ip")
+    list_display = ("at", "who", "action", "what", "address")
     list_filter = ("actor_kind", "object_type", "at")
     search_fields = ("action", "actor_label", "object_id")
     date_hierarchy = "at"
@@ -402,6 +402,10 @@ class AuditEntryAdmin(TenantModelAdmin):
         if entry is not None:
             with_labels([entry])
         return entry
+
+    @admin.display(description="From", ordering="ip")
+    def address(self, entry: AuditEntry) -> str:
+        return entry.ip or "\N{EN DASH}"
 
     @admin.display(description="Who", ordering="actor_label")
     def who(self, entry: AuditEntry) -> str:

@@ -91,7 +91,8 @@ class ApprovalAdmin(TenantModelAdmin):
             "cards": [_card(request, row) for row in waiting.get_page(1)],
             "page": Paginator(everything, ALL_PAGE).get_page(request.GET.get("p")),
         }
-        return self._shown(request, "inbox.html", "Approvals", context)
+        # Without `opts`, which would lead from this page to this page.
+        return self._shown(request, "inbox.html", "Approvals", {**context, "opts": None})
 
     def change_view(
         self,

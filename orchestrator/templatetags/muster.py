@@ -21,6 +21,7 @@ from tenants.badges import state_badge
 register = template.Library()
 # A page is for reading; the whole value is one click away.
 MAX_SHOWN = 100_000
+MAX_PARTS = 20
 _CENT = Decimal("0.01")
 
 
@@ -179,6 +180,16 @@ def as_text(value: Any) -> str:
 @register.filter
 def is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+@register.filter
+def texts(value: Any) -> list[tuple[str, str]]:
+    """The parts of an object that holds nothing but a few texts, to be read one by one."""
+    if not isinstance(value, dict) or not 0 < len(value) <= MAX_PARTS:
+        return []
+    if not all(isinstance(part, str) for part in value.values()):
+        return []
+    return list(value.items())
 
 
 @register.filter

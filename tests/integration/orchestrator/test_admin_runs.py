@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from orchestrator.markdown import to_html
+from orchestrator.models import Run
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
@@ -92,13 +93,37 @@ def test_size_of_a_run_does_not_change_the_number_of_queries(acme: World) -> Non
 
 def test_length_of_the_list_does_not_change_the_number_of_queries(acme: World) -> None:
     client, version = acme.browser(), published(acme)
-    make_run(acme, version, "completed", status="completed")
+    make_run(acme, version, "running", status="running")
     url = reverse("admin:orchestrator_run_changelist")
     one = asked_by(lambda: client.get(url))
     for _ in range(5):
         make_run(acme, version, "running", status="running")
 
     assert asked_by(lambda: client.get(url)) == one
+
+
+def test_list_tells_why_each_run_is_as_it_is(acme: World) -> None:
+    version = published(acme)
+    make_run(acme, version, "waiting", status="running")
+    make_run(acme, version, "failed", status="failed", reason="`facts` failed: " + "x" * 300)
+
+    shown = acme.browser().get(reverse("admin:orchestrator_run_changelist")).content.decode()
+
+    assert "5 of 5 steps wait" in shown
+    assert "<code>facts</code> failed: xxx" in shown
+    assert "x\u2026</span>" in shown
+
+
+def test_output_of_texts_is_shown_text_by_text(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    with acme.scope():
+        Run.objects.filter(pk=run.pk).update(output={"draft": "# High\nWater", "<b>": "noon"})
+
+    shown = page(acme, run.pk)
+
+    assert "<h3>draft</h3>" in shown
+    assert "<h1>High</h1>" in shown
+    assert "<h3>&lt;b&gt;</h3>" in shown
 
 
 def test_output_comes_as_json_and_as_markdown(acme: World) -> None:
