@@ -32,12 +32,13 @@ def bar_of(
     parts: list[_Stretch] = []
     if agent_run.queued_at:
         parts.append(("queued", agent_run.queued_at, claimed_at(agent_run) or ended))
-    at = agent_run.started_at
+    at, before = agent_run.started_at, ""
     for kind, begin, end in tries:
         if at and at < begin:
-            parts.append(("waiting", at, begin))
+            # Only a failed attempt is followed by a pause.
+            parts.append(("queued" if before == "lost" else "waiting", at, begin))
         parts.append((kind, begin, end))
-        at = end
+        at, before = end, kind
     if at and (agent_run.status == AgentRunStatus.WAITING or not tries):
         parts.append((agent_run.status, at, ended))
     return tuple(_segment(kind, begin, end, span) for kind, begin, end in parts if begin <= end)

@@ -143,9 +143,15 @@ def node_names(spec: WorkflowSpec | None) -> dict[str, str]:
 
 
 def events_of(run: Run) -> list[RunEvent]:
-    """The newest events, oldest first."""
+    """The newest events, oldest first, each with the `step` that it is about."""
     newest = RunEvent.objects.filter(tenant_id=current_tenant_id(), run=run).order_by("-id")
-    return list(newest[:EVENTS_SHOWN])[::-1]
+    events = list(newest[:EVENTS_SHOWN])[::-1]
+    told_of = [event.agent_run_id for event in events if event.agent_run_id]
+    rows = AgentRun.objects.filter(id__in=set(told_of)).values_list("id", "step")
+    steps: dict[UUID | None, str] = dict(rows)
+    for event in events:
+        event.step = steps.get(event.agent_run_id, "")  # type: ignore[attr-defined]  # for the page
+    return events
 
 
 def ledger_of(run: Run) -> QuerySet[CostEntry]:

@@ -230,6 +230,18 @@ def test_timeline_of_a_narrow_window_shows_bars_and_figures(page: Page, acme: Wo
         assert box["x"] + box["width"] <= 390
 
 
+def test_list_in_a_narrow_window_shows_all_of_its_texts(page: Page, acme: World) -> None:
+    make_run(acme, published(acme), "failed", status="failed", reason="It failed. " * 10)
+    log_in(page, acme)
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    page.goto("/admin/orchestrator/run/")
+
+    cell = page.locator("#result_list td.field-why")
+    expect(cell).to_contain_text("It failed.")
+    assert cell.evaluate("cell => cell.scrollHeight <= cell.clientHeight + 1")
+
+
 def test_run_can_be_read_without_scripts(chromium: Browser, site: str, acme: World) -> None:
     run = make_run(acme, published(acme), "completed", status="completed")
     context = chromium.new_context(base_url=site, java_script_enabled=False)

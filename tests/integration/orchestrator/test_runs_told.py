@@ -92,6 +92,7 @@ def test_recovered_work_is_told(acme: World) -> None:
     assert "<dt>Recovered</dt><dd>1</dd>" in shown
     assert "Recovered after a worker stopped answering" in shown
     assert "attempt 2, 1 worker lost" in shown
+    assert "<dt>Waited</dt>" not in shown
     assert [each["outcome"] for each in told["attempts"]] == ["lost", "completed"]
     assert "w0@host stopped renewing its lease" in told["attempts"][0]["error"]["message"]
     assert "agent.recovered" in [event["type"] for event in events]
