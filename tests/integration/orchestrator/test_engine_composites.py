@@ -27,8 +27,8 @@ LOOP = {"loop": {"steps": {"say": echo(value=1)}, "until": "true", "max_rounds":
 # Its other step is at rest, and says nothing for an hour.
 CALLING = {"it": {"workflow": "check"}, "pause": {"delay": "1h"}}
 QUIET = """
-UPDATE run SET created_at = created_at - interval '1 min',
-               advance_wanted_at = advance_wanted_at - interval '1 min'
+UPDATE run SET created_at = created_at - interval '1 day',
+               advance_wanted_at = advance_wanted_at - interval '1 day'
  WHERE id = %s RETURNING id
 """
 
