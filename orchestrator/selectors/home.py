@@ -99,7 +99,9 @@ def run_rows() -> QuerySet[Run]:
 
 def _waits() -> list[Waits]:
     """For what steps wait, the most common first."""
-    rows = AgentRun.objects.filter(status=AgentRunStatus.WAITING).order_by()
+    # Through the live runs: agent runs have no index on their status.
+    live = Run.objects.filter(status__in=_LIVE)
+    rows = AgentRun.objects.filter(run__in=live, status=AgentRunStatus.WAITING).order_by()
     counted = rows.values_list("waiting_for").annotate(count=Count("id")).order_by("-count")
     return [Waits(what=WAITS_FOR[reason], count=count) for reason, count in counted]
 

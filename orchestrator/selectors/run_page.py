@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, F, Max, QuerySet, Sum
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Least
 
 from costs.models import CostEntry
 from costs.selectors.ledger import ledger
@@ -173,16 +173,17 @@ def _totals(run: Run, agent_runs: QuerySet[AgentRun]) -> Totals:
         )
     }
     found: dict[str, Any] = calls.aggregate(llm_calls=Count("id"), **sums)
+    more = F("attempt") - 1
     again = agent_runs.filter(attempt__gt=1).aggregate(
-        more=Coalesce(Sum(F("attempt") - 1), 0), lost=Coalesce(Sum("lost_count"), 0)
+        all=Coalesce(Sum(more), 0), recovered=Coalesce(Sum(Least("lost_count", more)), 0)
     )
     unsettled = {"pending", "ready", "queued", "running", "waiting"}
     return Totals(
         steps=sum(by_status.values()),
         ended=sum(n for status, n in by_status.items() if status not in unsettled),
         by_status={s: by_status[s] for s in AgentRunStatus if s in by_status},
-        tried_again=max(again["more"] - again["lost"], 0),
-        recovered=again["lost"],
+        tried_again=again["all"] - again["recovered"],
+        recovered=again["recovered"],
         **found,
     )
 
