@@ -37,8 +37,8 @@ class CostEntryAdmin(TenantModelAdmin):
         "step",
         "provider",
         "model",
-        "input_tokens",
-        "output_tokens",
+        "tokens_in",
+        "tokens_out",
     )
     list_filter = ("kind", "provider", "model", "workflow_name", "role", "estimated")
     search_fields = ("workflow_name", "step", "model", "run_id")
@@ -58,6 +58,14 @@ class CostEntryAdmin(TenantModelAdmin):
     @admin.display(description="Amount (USD)", ordering="amount_nano")
     def amount(self, entry: CostEntry) -> str:
         return format_usd(entry.amount_nano)
+
+    @admin.display(description="Input tokens", ordering="input_tokens")
+    def tokens_in(self, entry: CostEntry) -> str:
+        return f"{entry.input_tokens:,}"
+
+    @admin.display(description="Output tokens", ordering="output_tokens")
+    def tokens_out(self, entry: CostEntry) -> str:
+        return f"{entry.output_tokens:,}"
 
     @admin.display(description="Run")
     def run_link(self, entry: CostEntry) -> str:

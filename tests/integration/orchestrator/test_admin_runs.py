@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from orchestrator.markdown import to_html
-from orchestrator.models import Run
+from orchestrator.models import LlmCall, Run
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
@@ -112,6 +112,15 @@ def test_list_tells_why_each_run_is_as_it_is(acme: World) -> None:
     assert "5 of 5 steps wait" in shown
     assert "<code>facts</code> failed: xxx" in shown
     assert "x\u2026</span>" in shown
+
+
+def test_large_counts_have_their_separators(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    with acme.scope():
+        LlmCall.objects.filter(run=run).update(input_tokens=1_234_567)
+
+    assert "<dt>Tokens in</dt><dd>6,172,835</dd>" in page(acme, run.pk)
+    assert "1,234,567 in, 187 out" in page(acme, run.pk)
 
 
 def test_output_of_texts_is_shown_text_by_text(acme: World) -> None:
