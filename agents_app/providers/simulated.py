@@ -5,7 +5,6 @@ the same calls are alike whatever their order, and a retry gets a draw of its ow
 """
 
 import random
-import threading
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from agents_app.core import values
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest
+from agents_app.providers import transport
 from agents_app.providers.base import ProviderKind, ProviderSettings
 from agents_app.providers.models import model_info
 from agents_app.providers.sampling import WORDS, sample_of
@@ -33,9 +33,10 @@ class SimulatedClient:
         latency = _latency(options, rng)
         failure = _failure(options, rng, attempt=request.attempt)
         if failure is ProviderErrorKind.TIMEOUT or latency > request.deadline_seconds:
-            _wait(request.deadline_seconds)
+            transport.wait(request.deadline_seconds)
             raise self._error(ProviderErrorKind.TIMEOUT, options)
-        _wait(latency)
+        if not transport.wait(latency):
+            raise self._error(ProviderErrorKind.TIMEOUT, options)
         if failure is not None:
             raise self._error(failure, options)
         return self._reply(request, options=options, rng=rng, latency_seconds=latency)
@@ -122,11 +123,6 @@ def _failure(
             return kind
         drawn -= share
     return None
-
-
-def _wait(seconds: float) -> None:
-    if seconds > 0:
-        threading.Event().wait(seconds)
 
 
 def _words(

@@ -6,6 +6,7 @@ is in; that covers connect, TLS, headers and body. Name resolution alone is the 
 """
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,16 @@ def cut_short_when(is_over: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         _is_cut.reset(token)
+
+
+def wait(seconds: float) -> bool:
+    """As long as a call takes that goes nowhere; False if it was cut short."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        threading.Event().wait(min(left, _GLANCE_SECONDS))
+        if _is_cut.get()():
+            return False
+    return True
 
 
 def timeouts(seconds: float) -> httpx2.Timeout:

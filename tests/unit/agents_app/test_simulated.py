@@ -9,6 +9,7 @@ from agents_app.core.model import FinishReason, Message, ModelRequest
 from agents_app.core.structured import parse_output
 from agents_app.providers.base import ProviderKind, ProviderSettings, client_for
 from agents_app.providers.check import check
+from agents_app.providers.transport import cut_short_when
 
 ASK = ModelRequest(provider="sim", model="m", messages=(Message("user", "x" * 30),))
 
@@ -178,3 +179,13 @@ def test_it_passes_its_check():
     result = check(settings)
 
     assert (result.reachable, result.ok, result.model) == (True, True, "m")
+
+
+def test_call_that_is_no_longer_wanted_breaks_off_in_doubt():
+    began = time.monotonic()
+
+    with cut_short_when(lambda: True), pytest.raises(ProviderError) as failed:
+        client(latency=30.0).complete(replace(ASK, deadline_seconds=60))
+
+    assert failed.value.in_doubt
+    assert time.monotonic() - began < 5
