@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ TYPES = {
 AT_WORK = "SELECT worker FROM agent_run WHERE status = 'running' AND uses_model"
 LOST = "SELECT worker FROM attempt WHERE outcome = 'lost'"
 
+ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+
 # A minute where nothing else runs, more where much does.
 pytestmark = pytest.mark.timeout(300)
 
@@ -68,13 +70,12 @@ class Demo:
         os.kill(int(read_state(self.home).processes[name]["pid"]), signal.SIGKILL)
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    home = Home(tmp_path / "a home")
+@contextmanager
+def running(home: Home, *before: str) -> Iterator[Demo]:
     command = [sys.executable, "-m", "orchestrator.embedded", "--home", home.path, "demo", "--once"]
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, cwd=REPOSITORY, env=CLEAN, stdout=pipe, stderr=pipe, text=True
+        [*before, *command], cwd=REPOSITORY, env=CLEAN, stdout=pipe, stderr=pipe, text=True
     ) as process:
         try:
             yield Demo(home, process)
@@ -86,7 +87,25 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
             end_leftovers(home)
 
 
-def test_demo_runs_a_workflow_on_the_real_model_and_leaves_nothing_behind(demo: Demo) -> None:
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    with running(Home(tmp_path / "a home")) as started:
+        yield started
+
+
+@pytest.fixture
+def offline_demo(tmp_path: Path) -> Iterator[Demo]:
+    """In a network of its own that leads nowhere, where the machine lets us have one."""
+    is_allowed = subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+    with running(Home(tmp_path / "a home"), *(ALONE if is_allowed else ())) as started:
+        yield started
+
+
+def test_demo_runs_offline_on_the_real_model_and_leaves_nothing_behind(
+    offline_demo: Demo,
+) -> None:
+    demo = offline_demo
+
     result = demo.result()
 
     assert {name: type(value) for name, value in result.items()} == TYPES
