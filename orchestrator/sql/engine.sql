@@ -309,16 +309,16 @@ BEGIN
 END $$;
 
 -- What follows when p_ended agent runs of a run have left their places and p_due have become
--- due: those are queued, or wait for a place where the run has a window or stands still. The
--- row of the run is locked before any of theirs, as `advance` does it, wherever it is changed.
-CREATE FUNCTION muster_hand_out(
-    p_run uuid, p_due uuid[], p_ended integer, p_tell boolean)
-RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+-- due: those that have a place (`due`), and whether `advance` is to be asked. The others wait where
+-- the run has a window, or stands still. The row of the run is locked before any of theirs, as
+-- `advance` does it, wherever it is changed.
+CREATE FUNCTION muster_give_places(
+    p_run uuid, p_due uuid[], p_ended integer, p_tell boolean, OUT due uuid[], OUT asks boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
     v_goes boolean;
     v_window integer;
     v_busy integer := 0;
-    v_taken uuid[];
 BEGIN
     SELECT r.status = 'running' AND r.stop_wanted = '', r.window INTO v_goes, v_window
       FROM run r WHERE r.id = p_run;
@@ -327,22 +327,25 @@ BEGIN
           INTO v_goes, v_window, v_busy FROM run r WHERE r.id = p_run FOR NO KEY UPDATE;
     END IF;
     IF v_goes AND v_window IS NULL THEN
-        RETURN QUERY SELECT * FROM muster_queue(p_due);
+        due := p_due;
     ELSE
         IF p_due IS NOT NULL THEN
             PERFORM muster_make_ready(p_due);
         END IF;
         IF v_goes AND v_busy < v_window THEN
-            v_taken := muster_leave_lane(p_run, v_window - v_busy);
-            v_busy := v_busy + COALESCE(cardinality(v_taken), 0);
-            RETURN QUERY SELECT * FROM muster_queue(v_taken);
+            due := muster_leave_lane(p_run, v_window - v_busy);
+            v_busy := v_busy + COALESCE(cardinality(due), 0);
         END IF;
         UPDATE run SET in_flight = v_busy WHERE id = p_run;
     END IF;
-    IF (p_tell OR (v_window IS NOT NULL AND p_ended > 0 AND v_busy <= 0)) AND muster_want_advance(p_run) THEN
-        RETURN QUERY SELECT 'advance', p_run, NULL::uuid, NULL::integer;
-    END IF;
+    asks := (p_tell OR (v_window IS NOT NULL AND p_ended > 0 AND v_busy <= 0)) AND muster_want_advance(p_run);
 END $$;
+
+-- Hands out agent runs of a run that have become due.
+CREATE FUNCTION muster_hand_out(p_run uuid, p_due uuid[]) RETURNS SETOF muster_hint LANGUAGE sql AS $$
+    SELECT h.* FROM muster_give_places(p_run, p_due, 0, false) AS g
+     CROSS JOIN LATERAL muster_queue(g.due) AS h
+$$;
 
 -- Lowers gates, one for each time that p_gates names it. A need that did not complete spoils its
 -- gate: whether the steps behind may start is then for `advance` to say.
@@ -384,6 +387,8 @@ DECLARE
     v_id uuid;
     v_due uuid[];
     v_lowered record;
+    v_given record;
+    v_sent uuid[];
     v_places bigint := 0;
     g record;
 BEGIN
@@ -480,17 +485,21 @@ BEGIN
         END IF;
         IF g.gates IS NOT NULL OR g.spoiled IS NOT NULL THEN
             SELECT * INTO v_lowered FROM muster_lower_gates(g.run, g.gates, g.spoiled);
-            RETURN QUERY SELECT * FROM muster_hand_out(
+            SELECT * INTO v_given FROM muster_give_places(
                 g.run, v_due || v_lowered.due, g.places, g.tells OR v_lowered.asks);
         ELSE
-            RETURN QUERY SELECT * FROM muster_hand_out(g.run, v_due, g.places, g.tells);
+            SELECT * INTO v_given FROM muster_give_places(g.run, v_due, g.places, g.tells);
+        END IF;
+        v_sent := v_sent || v_given.due;
+        IF v_given.asks THEN
+            RETURN QUERY SELECT 'advance', g.run, NULL::uuid, NULL::integer;
         END IF;
     END LOOP;
-    IF v_places > 0 THEN
-        PERFORM muster_count_in_flight(p_tenant, -v_places);
-        IF muster_is_waiting(p_tenant) THEN
-            RETURN QUERY SELECT * FROM muster_refill(p_tenant);
-        END IF;
+    PERFORM muster_count_in_flight(p_tenant, -v_places);
+    IF v_sent IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM muster_queue(v_sent);
+    ELSIF v_places > 0 AND muster_is_waiting(p_tenant) THEN
+        RETURN QUERY SELECT * FROM muster_refill(p_tenant);
     END IF;
 END $$;
 
@@ -694,7 +703,7 @@ BEGIN
         RETURN QUERY SELECT * FROM muster_queue(muster_leave_lane(p_run, NULL));
     END IF;
     IF v_window IS NOT NULL OR p_due <> '{}' THEN
-        RETURN QUERY SELECT * FROM muster_hand_out(p_run, p_due, 0, false);
+        RETURN QUERY SELECT * FROM muster_hand_out(p_run, p_due);
     END IF;
 END $$;
 
@@ -746,7 +755,7 @@ BEGIN
         RETURNING a.id, a.priority, a.item_index)
     INSERT INTO ready_agent_run (lane, tenant_id, run_id, urgency, deadline, position, agent_run_id)
     SELECT v_map.id, p_tenant, p_run, 10 - l.priority, 0, l.item_index, l.id FROM late l;
-    RETURN QUERY SELECT * FROM muster_hand_out(p_run, v_due[:p_parallel], 0, false);
+    RETURN QUERY SELECT * FROM muster_hand_out(p_run, v_due[:p_parallel]);
 END $$;
 
 -- The maps of a run that are at work, and how their items stand.

@@ -49,7 +49,7 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     RETURN QUERY SELECT * FROM muster_hand_out(p_run, ARRAY(
         SELECT a.id FROM agent_run a WHERE a.id = ANY (p_agent_runs) AND a.status = 'waiting'
-         ORDER BY a.id FOR NO KEY UPDATE), 0, false);
+         ORDER BY a.id FOR NO KEY UPDATE));
 END $$;
 
 -- Live runs that nobody drives: a wish for `advance` that went unanswered, nothing in flight, or
