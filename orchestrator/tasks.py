@@ -10,15 +10,18 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from orchestrator.celery import app
 from orchestrator.dispatch.routing import AGENT_QUEUES
 from orchestrator.execution import presence
 from orchestrator.services import advance as advancing
 from orchestrator.services import agent_runs, fair_shares
 from orchestrator.services import sweep as sweeping
+from orchestrator.services.leaving import Leaving
 from orchestrator.services.periodic import Periodic
 from tenants.checks import refuse_unsafe_start
 
 _periodic: list[Periodic] = []
+app.steps["worker"].add(Leaving)
 
 
 # An exception would break the chord that only counts that its tasks are done.

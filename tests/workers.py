@@ -35,14 +35,21 @@ class Worker:
 
 @contextmanager
 def worker(
-    name: str, queues: str, log_dir: Path, *, concurrency: int = 8, **environment: str
+    name: str,
+    queues: str,
+    log_dir: Path,
+    *,
+    concurrency: int = 8,
+    include: str = "",
+    **environment: str,
 ) -> Iterator[Worker]:
-    """A Celery worker on the threads pool, ready to work."""
+    """A Celery worker on the threads pool, ready to work; `include` is a module that it loads."""
     log = log_dir / f"{name}.log"
     command = [
         *(sys.executable, "-m", "celery", "-A", "orchestrator.celery", "worker"),
         *("-P", "threads", "-c", str(concurrency), "-Q", queues, "-n", f"{name}@test"),
         *("--without-gossip", "--without-mingle", "-l", "INFO"),
+        *(("--include", include) if include else ()),
     ]
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -41,6 +41,12 @@ def publish_advances(tenant_id: UUID, run_ids: Sequence[UUID]) -> None:
     publish(RunHints(tenant_id=tenant_id, run_id=run_id, advance=True) for run_id in run_ids)
 
 
+def publish_sweep() -> None:
+    """For what need not wait until the sweeper comes by itself."""
+    with _hinting():
+        app.signature("orchestrator.sweep", immutable=True).apply_async()
+
+
 def _canvases(run: RunHints) -> Iterator[Signature]:
     advance = _signature("orchestrator.advance", (str(run.tenant_id), str(run.run_id)), run.run_id)
     if len(run.chord) == 1:

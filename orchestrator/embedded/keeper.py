@@ -60,11 +60,13 @@ class Keeper:
     def _watch(self) -> None:
         pause, began = SHORTEST_PAUSE, time.monotonic()
         while not self._stopping.wait(CHECK_SECONDS):
-            if self._process is not None and self._process.poll() is None:
+            if self._process is None or self._process.poll() is None:
                 continue
+            code = self._process.returncode
             lived = time.monotonic() - began
             pause = SHORTEST_PAUSE if lived > SETTLED_SECONDS else min(pause * 2, LONGEST_PAUSE)
-            self._say(f"{self.service.name} ended after {lived:.0f} s; starting it again.")
+            ended = f"{self.service.name} ended with exit code {code} after {lived:.0f} s"
+            self._say(f"{ended}; starting it again.")
             self._restart()
             began = time.monotonic()
             self._stopping.wait(pause)

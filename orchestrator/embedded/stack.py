@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from celery import Celery
@@ -25,6 +25,8 @@ FAMILIAR_PORTS = {"web": 8000, "flower": 5555}
 PORT_VARIABLES = {"web": "PORT", "flower": "FLOWER_PORT"}
 PROGRAMS = ("postgres", "valkey", "model", "web", "flower")
 FLOWER_USER = "muster"
+# What a worker takes to hand over its work, after the time in which it may finish it.
+HAND_OVER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,8 @@ def build_stack(
         "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{secrets.flower}",
         # Flower shows nothing without them.
         "CELERY_TASK_EVENTS": "true",
+        # Somebody waits for it at a terminal.
+        "CELERY_SOFT_SHUTDOWN_SECONDS": "10",
     }
     environment |= {name: given[name] for name in environment if name in given}
     return Stack(
@@ -138,7 +142,9 @@ def processes(
         )
 
     def worker(name: str, command: tuple[str, ...]) -> Service:
-        return process(name, command, partial(worker_answers, name, broker=broker))
+        service = process(name, command, partial(worker_answers, name, broker=broker))
+        patience = float(environment["CELERY_SOFT_SHUTDOWN_SECONDS"])
+        return replace(service, stop_seconds=patience + HAND_OVER_SECONDS)
 
     return (
         *(worker(name, commands.worker(name=name)) for name in AGENT_WORKERS),

@@ -1,10 +1,13 @@
 """Keeps the leases of the agent runs that this process works on."""
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from uuid import UUID
 
 import structlog
@@ -22,7 +25,7 @@ _RENEW = "SELECT * FROM muster_renew_leases(%s, %s::uuid[], %s::int[], %s::inter
 GRACE = timedelta(seconds=5)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Lease:
     """Held for one attempt.
 
@@ -34,10 +37,24 @@ class Lease:
     attempt: int
     lost: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
+    _due: float = field(default=math.inf, init=False)
 
     @property
     def is_over(self) -> bool:
         return self.lost.is_set() or self.stopping.is_set()
+
+    def expect_end(self, *, within_seconds: float) -> None:
+        """Whoever still holds the lease some time after that, although it is lost, hangs."""
+        self._due = time.monotonic() + within_seconds + GRACE.total_seconds()
+
+    def lose(self) -> None:
+        """A holder that notices at its next look does not hang, so it is given time from now on."""
+        self._due = max(self._due, time.monotonic() + GRACE.total_seconds())
+        self.lost.set()
+
+    @property
+    def is_hung(self) -> bool:
+        return self.lost.is_set() and time.monotonic() > self._due
 
 
 class LeaseKeeper:
@@ -51,8 +68,10 @@ class LeaseKeeper:
     def __init__(self, worker: str, *, lease: timedelta) -> None:
         self._worker = worker
         self._lease = lease
-        self._held: dict[UUID, Lease] = {}
+        # By attempt too: while one hangs, this very process may work on the next.
+        self._held: dict[tuple[UUID, int], Lease] = {}
         self._guard = threading.Lock()
+        self._renewing = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -60,18 +79,33 @@ class LeaseKeeper:
     def holding(self, agent_run_id: UUID, attempt: int) -> Iterator[Lease]:
         lease = Lease(agent_run_id, attempt)
         with self._guard:
-            self._held[agent_run_id] = lease
+            self._held[agent_run_id, attempt] = lease
             self._start()
         try:
             yield lease
         finally:
             with self._guard:
-                # A later attempt in this very process may have taken the place.
-                if self._held.get(agent_run_id) is lease:
-                    del self._held[agent_run_id]
+                self._held.pop((agent_run_id, attempt), None)
+
+    @property
+    def hung(self) -> int:
+        """How many threads have not come back, although their step's time is over."""
+        return sum(lease.is_hung for lease in self._leases())
 
     def stop(self) -> None:
         self._stop.set()
+
+    def hand_over(self) -> int:
+        """Let all leases run out now, for others to take the work; gives how many there were.
+
+        What is reported before somebody has taken it still counts.
+        """
+        self.stop()
+        return self._renew(timedelta(0))
+
+    def _leases(self) -> list[Lease]:
+        with self._guard:
+            return list(self._held.values())
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -89,25 +123,39 @@ class LeaseKeeper:
                 log.exception("leases_not_renewed")
 
     def renew(self) -> None:
-        with self._guard:
-            held = list(self._held.values())
-        if not held:
-            return
-        renewed = engine_db.many(
-            _RENEW,
-            self._worker,
-            [lease.agent_run_id for lease in held],
-            [lease.attempt for lease in held],
-            self._lease,
-            GRACE,
-            alias=engine_db.LEASES,
-        )
-        ours = {row["id"]: row["is_stopping"] for row in renewed}
+        self._renew(self._lease)
+
+    def _renew(self, length: timedelta) -> int:
+        """How many attempts are still ours. One renewal at a time, so that the last one counts."""
+        with self._renewing:
+            if self._stop.is_set() and length:
+                return 0
+            held = [lease for lease in self._leases() if not lease.lost.is_set()]
+            if not held:
+                return 0
+            renewed = engine_db.many(
+                _RENEW,
+                self._worker,
+                [lease.agent_run_id for lease in held],
+                [lease.attempt for lease in held],
+                length,
+                GRACE,
+                alias=engine_db.LEASES,
+            )
+        ours = {(row["id"], row["attempt"]): row["is_stopping"] for row in renewed}
         for lease in held:
-            if lease.agent_run_id not in ours:
-                lease.lost.set()
-            elif ours[lease.agent_run_id]:
+            key = lease.agent_run_id, lease.attempt
+            if key not in ours:
+                lease.lose()
+            elif ours[key]:
                 lease.stopping.set()
+        return len(ours)
+
+
+@cache
+def keeper_of(worker: str) -> LeaseKeeper:
+    """The one keeper of this process, which has one worker."""
+    return LeaseKeeper(worker, lease=lease_length())
 
 
 def lease_length() -> timedelta:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -37,7 +36,7 @@ from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
-from orchestrator.execution.leases import Lease, LeaseKeeper, lease_length
+from orchestrator.execution.leases import Lease, keeper_of, lease_length
 from orchestrator.execution.versions import plan_of
 from orchestrator.monitoring.host import host_sample
 from tenants.kernel.errors import PlatformError
@@ -102,7 +101,7 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
     )
     nudge(claimed.run_id)
     with bound:
-        with _keeper(worker).holding(agent_run_id, claimed.attempt) as lease:
+        with keeper_of(worker).holding(agent_run_id, claimed.attempt) as lease:
             try:
                 result = _attempt(claimed, lease)
             except LeaseLostError as error:
@@ -126,6 +125,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
         if claimed.overrides:
             step = overridden(step, claimed.overrides)
         config = _configure(step, claimed)
+        lease.expect_end(within_seconds=step.timeout_seconds)
         prompt = config.prompt or None
         outcome = run_agent(
             config,
@@ -280,8 +280,3 @@ def _too_large(given: Finish) -> Finish:
         output=None,
         error=error,
     )
-
-
-@cache
-def _keeper(worker: str) -> LeaseKeeper:
-    return LeaseKeeper(worker, lease=lease_length())

@@ -144,6 +144,8 @@ TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXY_COUNT", 0)
 CELERY_BROKER_URL: str = broker_url
 MUSTER_LEASE_SECONDS = env_int("MUSTER_LEASE_SECONDS", 15, minimum=3)
 MUSTER_SWEEP_SECONDS = env_float("MUSTER_SWEEP_SECONDS", 2.0)
+# Each hung thread costs a share of the process; a restart costs waiting for the healthy ones.
+MUSTER_HUNG_SHARE = env_float("MUSTER_HUNG_SHARE", 0.25)
 MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)
 # Where the chaos suite lets processes die; see execution/crashpoints.py.
 MUSTER_CRASH_POINTS = env_text("MUSTER_CRASH_POINTS")

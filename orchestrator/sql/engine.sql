@@ -992,7 +992,7 @@ END $$;
 -- outlives its step's time by more than the grace that a thread has to notice it.
 CREATE FUNCTION muster_renew_leases(
     p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval, p_grace interval)
-RETURNS TABLE (id uuid, is_stopping boolean)
+RETURNS TABLE (id uuid, attempt integer, is_stopping boolean)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE agent_run a
        SET lease_until = LEAST(clock_timestamp() + p_lease,
@@ -1000,7 +1000,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $
       FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt), run r
      WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker
        AND a.status = 'running' AND r.id = a.run_id
-    RETURNING a.id, r.stop_wanted <> ''
+    RETURNING a.id, a.attempt, r.stop_wanted <> ''
 $$;
 REVOKE EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval, interval)

@@ -354,7 +354,7 @@ def test_lease_keeper_survives_what_it_did_not_foresee(
     def renew(*_: object) -> list[dict[str, Any]]:
         for failure in failures:
             raise failure
-        return [{"id": agent_run, "is_stopping": False}]
+        return [{"id": agent_run, "attempt": 1, "is_stopping": False}]
 
     agent_run = queued(acme)
     monkeypatch.setattr(leases.engine_db, "many", renew)

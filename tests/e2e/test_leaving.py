@@ -1,0 +1,130 @@
+"""Workers that end: told to, or by themselves because their threads hang."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from django.conf import settings
+from redis import Redis
+
+from costs.models import CostEntry
+from orchestrator.embedded import commands
+from orchestrator.embedded.keeper import Keeper
+from orchestrator.embedded.processes import Service
+from orchestrator.embedded.stack import worker_answers
+from orchestrator.models import AgentRun, LlmCall
+from orchestrator.services.leaving import EXIT_HUNG
+from tenants.kernel.clock import now
+from tests import workers
+from tests.e2e.stories import echo, ended, simulated, start, statuses
+from tests.eventually import eventually
+from tests.world import World
+
+QUICK = {"MUSTER_LEASE_SECONDS": "3", "MUSTER_SWEEP_SECONDS": "0.5"}
+
+
+def attempts(world: World, run_id: UUID, step: str) -> list[tuple[str, str]]:
+    with world.scope():
+        agent_run = AgentRun.objects.get(run=run_id, step=step)
+        return list(agent_run.attempts.values_list("worker", "outcome"))
+
+
+def queue_length() -> int:
+    return Redis.from_url(settings.CELERY_BROKER_URL).llen("agents")
+
+
+@contextmanager
+def kept(name: str, log_dir: Path, *options: str) -> Iterator[list[str]]:
+    """A worker as the embedded supervisor keeps it; gives what the supervisor says of it."""
+    said: list[str] = []
+    service = Service(
+        name=name,
+        command=commands.worker(*options, name=name),
+        directory=commands.REPOSITORY,
+        log=log_dir / f"{name}.log",
+        environment={**os.environ, **QUICK},
+        is_ready=partial(worker_answers, name, broker=settings.CELERY_BROKER_URL),
+        ready_seconds=60,
+    )
+    keeper = Keeper(service, home=log_dir, say=said.append, started=lambda *_: None)
+    try:
+        keeper.start()
+        yield said
+    finally:
+        keeper.stop()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("live_db")
+def test_worker_whose_threads_hang_finishes_the_others_and_is_replaced(
+    acme: World, log_dir: Path
+) -> None:
+    hanging = {**echo(value="hang"), "timeout": "1s", "retry": {"attempts": 1}}
+    with (
+        workers.control("control-h", log_dir, **QUICK),
+        kept("sick", log_dir, "-c", "4", "--include", "tests.e2e.hanging_tool") as said,
+    ):
+        healthy = start(acme, {"a": simulated("slow", latency=16.0)})
+        eventually(lambda: statuses(acme, healthy)["a"] == "running")
+        hung = ended(acme, start(acme, {"a": hanging}))
+        eventually(lambda: said)
+        after = ended(acme, start(acme, {"a": echo(value=1)}))
+
+    assert f"sick ended with exit code {EXIT_HUNG} " in said[0]
+    assert "worker_hangs" in (log_dir / "sick.old.log").read_text()
+    assert (hung.status, after.status) == ("failed", "completed")
+    assert [outcome for _, outcome in attempts(acme, healthy, "a")] == ["completed"]
+
+
+@pytest.mark.usefixtures("live_db")
+def test_what_a_worker_has_not_begun_goes_back_at_once(acme: World, log_dir: Path) -> None:
+    with (
+        workers.control("control-b", log_dir),
+        workers.agents("full", log_dir, concurrency=1, CELERY_PREFETCH="8") as full,
+    ):
+        slow = start(acme, {"a": simulated("slow", latency=6.0)})
+        eventually(lambda: statuses(acme, slow)["a"] == "running")
+        waiting = start(acme, {f"s{i}": echo(value=i) for i in range(12)})
+        eventually(lambda: queue_length() == 12 - 8)
+        full.process.terminate()
+        with workers.agents("next", log_dir):
+            run = ended(acme, waiting)
+            assert full.process.poll() is None
+            assert full.process.wait(20) == 0
+
+    assert run.status == "completed"
+    with acme.scope():
+        assert set(run.agent_runs.values_list("worker", "attempt", "publish_count")) == {
+            ("next@test", 1, 1)
+        }
+        assert attempts(acme, slow, "a") == [("full@test", "completed")]
+
+
+@pytest.mark.usefixtures("live_db")
+def test_what_does_not_end_in_time_is_handed_over_at_once(acme: World, log_dir: Path) -> None:
+    with (
+        workers.control("control-o", log_dir, MUSTER_SWEEP_SECONDS="60"),
+        workers.agents("leaver", log_dir, CELERY_SOFT_SHUTDOWN_SECONDS="1") as leaver,
+    ):
+        run_id = start(acme, {"a": simulated("slow", latency=4.0)})
+        eventually(lambda: statuses(acme, run_id)["a"] == "running")
+        with workers.agents("taker", log_dir):
+            leaver.process.terminate()
+            told_at = now()
+            assert leaver.process.wait(10) == 0
+            run = ended(acme, run_id)
+
+    with acme.scope():
+        lost, completed = AgentRun.objects.get(run=run).attempts.order_by("number")
+        calls = LlmCall.objects.filter(run=run).order_by("attempt")
+        assert (lost.outcome, completed.outcome) == ("lost", "completed")
+        assert completed.worker == "taker@test"
+        assert completed.started_at - told_at < timedelta(seconds=5)
+        assert [call.status for call in calls] == ["in_doubt", "closed"]
+        assert CostEntry.objects.filter(run_id=run.id).count() == 2
+        assert run.cost_nano == sum(call.cost_nano for call in calls)
