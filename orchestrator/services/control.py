@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import DeadlockDetected
 
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.state import LIVE_RUN, TERMINAL_RUN, RunStatus
-from orchestrator.dispatch.canvas import publish_advance
+from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.models import Run
 from orchestrator.services.runs import refuse_suspended
 from tenants.scope import current_actor, current_tenant_id
@@ -81,6 +83,16 @@ def retry_run(run: Run) -> None:
 
 
 def _change(run: Run, action: str, query: str, *arguments: Any) -> None:
+    """Once more after a deadlock with a worker, whose savepoint has let go of all locks."""
+    try:
+        _change_once(run, action, query, *arguments)
+    except OperationalError as error:
+        if not isinstance(error.__cause__, DeadlockDetected):
+            raise
+        _change_once(run, action, query, *arguments)
+
+
+def _change_once(run: Run, action: str, query: str, *arguments: Any) -> None:
     tenant_id = current_tenant_id()
     with transaction.atomic():
         # Of two at once the second sees what the first has made of it.
@@ -90,8 +102,10 @@ def _change(run: Run, action: str, query: str, *arguments: Any) -> None:
             raise RunStateError(action, state_of(fresh))
         with connection.cursor() as cursor:
             cursor.execute(query, [tenant_id, run.id, *arguments])
+            # Resuming gives the runs below as well, the others whether they did anything.
+            moved = {run.id} | {told for (told,) in cursor.fetchall() if isinstance(told, UUID)}
         note(f"run.{_PAST[action]}", object_type="run", object_id=run.id)
-        transaction.on_commit(lambda: publish_advance(tenant_id, run.id))
+        transaction.on_commit(lambda: publish_advances(tenant_id, list(moved)))
 
 
 def state_of(run: Run) -> str:

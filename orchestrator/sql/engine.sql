@@ -947,19 +947,23 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Lets a paused run go on, and the sub-workflows below it; gives those for which `advance` is to be
+-- published, none if it was not paused.
 CREATE FUNCTION muster_resume_run(p_tenant uuid, p_run uuid, p_reason text)
-RETURNS boolean LANGUAGE plpgsql AS $$
+RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     UPDATE run SET status = 'running', status_reason = '', updated_at = clock_timestamp(),
            started_at = COALESCE(started_at, clock_timestamp()),
            advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status = 'paused';
-    IF NOT FOUND THEN RETURN false; END IF;
+    IF NOT FOUND THEN RETURN; END IF;
+    -- Queued by who had not seen the pause: workers have refused their messages.
+    PERFORM muster_make_ready(ARRAY(SELECT id FROM agent_run WHERE run_id = p_run AND status = 'queued'));
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed', jsonb_build_object('reason', p_reason));
-    -- The sweeper finds their wish for `advance`.
-    PERFORM muster_resume_run(p_tenant, c.id, p_reason) FROM muster_called_runs(p_run) AS c (id);
-    RETURN true;
+    RETURN NEXT p_run;
+    RETURN QUERY SELECT x.id FROM muster_called_runs(p_run) AS c (id),
+                        muster_resume_run(p_tenant, c.id, p_reason) AS x (id);
 END $$;
 
 -- Takes an ended run up again: what did not complete is pending once more, and what did is kept.
