@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +40,16 @@ def worker(
     log_dir: Path,
     *,
     concurrency: int = 8,
-    include: str = "",
+    inside: Sequence[str] = (),
     **environment: str,
 ) -> Iterator[Worker]:
-    """A Celery worker on the threads pool, ready to work; `include` is a module that it loads."""
+    """A Celery worker on the threads pool, ready to work; `inside` begins its command line."""
     log = log_dir / f"{name}.log"
     command = [
+        *inside,
         *(sys.executable, "-m", "celery", "-A", "orchestrator.celery", "worker"),
         *("-P", "threads", "-c", str(concurrency), "-Q", queues, "-n", f"{name}@test"),
         *("--without-gossip", "--without-mingle", "-l", "INFO"),
-        *(("--include", include) if include else ()),
     ]
     with log.open("wb") as out:
         process = subprocess.Popen(
