@@ -1,10 +1,12 @@
 """Celery's entry points. Each takes ids, does nothing twice, and never raises for a run's sake."""
 
+import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from uuid import UUID
 
+import structlog
 from celery import Task, shared_task
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 from django.conf import settings
@@ -20,22 +22,39 @@ from orchestrator.services.leaving import Leaving
 from orchestrator.services.periodic import Periodic
 from tenants.checks import refuse_unsafe_start
 
+log = structlog.get_logger(__name__)
 _periodic: list[Periodic] = []
 app.steps["worker"].add(Leaving)
 
 
+class IdTask(Task):
+    """Takes nothing but ids. Others may put messages into the queues by its name."""
+
+    Strategy = "orchestrator.dispatch.strategy:careful"
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        if named or len(given) != self.ids or not all(map(_is_id, given)):
+            log.warning("message_refused", task=self.name, reason="its arguments are no ids")
+            return None
+        return self.run(*given)
+
+    @cached_property
+    def ids(self) -> int:
+        return len(inspect.signature(self.run).parameters)
+
+
 # An exception would break the chord that only counts that its tasks are done.
-@shared_task(bind=True, name="orchestrator.run_agent")
+@shared_task(bind=True, base=IdTask, name="orchestrator.run_agent")
 def run_agent(self: Task, tenant_id: str, run_id: str, agent_run_id: str) -> None:
     agent_runs.execute(UUID(tenant_id), UUID(agent_run_id), worker=self.request.hostname)
 
 
-@shared_task(name="orchestrator.advance")
+@shared_task(base=IdTask, name="orchestrator.advance")
 def advance(tenant_id: str, run_id: str) -> None:
     advancing.advance(UUID(tenant_id), UUID(run_id))
 
 
-@shared_task(name="orchestrator.sweep")
+@shared_task(base=IdTask, name="orchestrator.sweep")
 def sweep() -> None:
     sweeping.sweep()
 
@@ -72,6 +91,14 @@ def stop_periodic(**_: Any) -> None:
 @setup_logging.connect
 def keep_logging(**_: Any) -> None:
     """Django has set up logging; with a receiver here Celery leaves it alone."""
+
+
+def _is_id(given: Any) -> bool:
+    try:
+        UUID(given)
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _exit_if_unsafe(alias: str) -> None:
