@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from orchestrator.chaos.evidence import Evidence
+from orchestrator.chaos.evidence import Evidence, Row
 from orchestrator.chaos.flows import asked_as, said
 from orchestrator.chaos.oracle import COMPLETED, FAILED, Ending, ending, run_output
 from orchestrator.chaos.traffic import Started
@@ -36,6 +37,14 @@ def _places_right(evidence: Evidence, run: Started, name: str) -> Iterator[str]:
         is_asked = row["parent_id"] and row["uses_model"] and row["status"] == COMPLETED
         if is_asked and row["output"]["said"] != said(run.marker, asked_as(row["step"])):
             yield f"{name}: {row['step']} gave {row['output']!r}"
+
+
+def _given(agent_run: Row) -> Any:
+    """Its output, without who decided and when."""
+    output = agent_run["output"]
+    if agent_run["kind"] == "approval" and output is not None:
+        return {"decision": output["decision"]}
+    return output
 
 
 def _given_up(evidence: Evidence, run: Started) -> frozenset[str]:
@@ -70,7 +79,7 @@ def _part_of(
         step, is_ended = agent_run["step"], agent_run["status"] in (COMPLETED, FAILED)
         if is_ended and agent_run["status"] != expected.steps[step]:
             yield f"{name}: {step} is {agent_run['status']}, not {expected.steps[step]}"
-        if is_ended and agent_run["output"] != expected.outputs[step]:
+        if is_ended and _given(agent_run) != expected.outputs[step]:
             yield f"{name}: {step} gave {agent_run['output']!r}"
 
 
@@ -85,7 +94,7 @@ def _whole(evidence: Evidence, run: Started, expected: Ending, name: str) -> Ite
                 f"{name}: {step} is {agent_run['status']}, not {expected.steps[step]}: "
                 f"{agent_run['status_reason']}"
             )
-        elif agent_run["output"] != expected.outputs[step]:
+        elif _given(agent_run) != expected.outputs[step]:
             yield f"{name}: {step} gave {agent_run['output']!r}, not {expected.outputs[step]!r}"
     if row["output"] != run_output(run.flow, expected):
         yield f"{name} gave {row['output']!r}"

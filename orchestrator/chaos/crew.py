@@ -34,6 +34,9 @@ POINTS: Final[Mapping[Role, Mapping[str, float]]] = {
 CONTROL_WORKERS: Final = 2
 _LOOK_SECONDS: Final = 0.05
 _STOP_SECONDS: Final = 20.0
+# Clocks are wrong by longer than a storm takes, so that what was told the time by them shows.
+_CLOCKS: Final = (-3600.0, -1200.0, 0.0, 0.0, 1200.0, 3600.0)
+_CLOCK_FOLDER: Final = Path(__file__).parent / "clock"
 _CRASHED: Final = re.compile(rb"^crash point (\w+)$", re.MULTILINE)
 
 
@@ -47,6 +50,8 @@ class Member:
     cause: str = ""
     ended_at: float = 0.0
     frozen: list[tuple[float, float]] = field(default_factory=list)
+    # Seconds by which the clock of its host is wrong.
+    wrong_by: float = 0.0
 
     @property
     def worker(self) -> str:
@@ -172,18 +177,19 @@ class Crew:
         command = commands.control if role == "control" else commands.worker
         options = () if role == "control" else ("-c", str(AGENT_THREADS))
         log = self._home / "logs" / f"{name}.log"
+        wrong_by = self._rng.choice(_CLOCKS)
         with log.open("wb") as out:
             process = subprocess.Popen(
                 command(*options, name=name),
                 cwd=commands.REPOSITORY,
-                env={**self._environment, "MUSTER_CRASH_POINTS": points},
+                env={**self._environment, **_clock(wrong_by), "MUSTER_CRASH_POINTS": points},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the storm, which ends them in order.
                 start_new_session=True,
             )
-        member = Member(name=name, role=role, process=process, log=log)
+        member = Member(name=name, role=role, process=process, log=log, wrong_by=wrong_by)
         with self._guard:
             self.living.append(member)
 
@@ -197,3 +203,7 @@ class Crew:
     def _points(self, role: Role, fate: str) -> str:
         chance = min(POINTS[role][fate] * self._eagerness, 1.0)
         return f"{fate}={chance},seed={self._rng.random()}"
+
+
+def _clock(wrong_by: float) -> dict[str, str]:
+    return {"PYTHONPATH": str(_CLOCK_FOLDER), "MUSTER_CLOCK_SECONDS": str(wrong_by)}

@@ -33,8 +33,10 @@ SELECT *, extract(epoch FROM created_at)::float AS began,
   FROM llm_call ORDER BY agent_run_id, created_at
 """
 _ENTRIES: Final = "SELECT call_id, kind, amount_nano FROM cost_entry ORDER BY at"
+_APPROVALS: Final = "SELECT * FROM approval ORDER BY id"
+_BATCHES: Final = "SELECT * FROM run_batch ORDER BY id"
 _EVENTS: Final = """
-SELECT id, run_id, agent_run_id, type, data, extract(epoch FROM at)::float AS at
+SELECT id, run_id, agent_run_id, type, data, at AS told_at, extract(epoch FROM at)::float AS at
   FROM run_event ORDER BY id
 """
 
@@ -57,6 +59,11 @@ class Evidence:
     calls: Mapping[UUID, Sequence[Row]]  # by agent run, in order
     entries: Mapping[UUID, Sequence[Row]]  # by call
     events: Mapping[UUID, Sequence[Row]]  # by run, in order
+    approvals: Sequence[Row]
+    batches: Sequence[Row]
+    decided: Mapping[UUID, int]  # how many were told that their answer to an approval holds
+    cancelled_batches: Sequence[UUID]
+    span: tuple[float, float]  # of the whole storm
     log: Sequence[Entry]
     members: Mapping[str, Member]  # by the name that rows have
     outages: Sequence[tuple[float, float]]  # of PostgreSQL
@@ -96,6 +103,8 @@ def rows(url: str) -> dict[str, Any]:
             "calls": grouped(_CALLS, "agent_run_id"),
             "entries": grouped(_ENTRIES, "call_id"),
             "events": grouped(_EVENTS, "run_id"),
+            "approvals": list(connection.execute(_APPROVALS)),
+            "batches": list(connection.execute(_BATCHES)),
         }
 
 
@@ -107,11 +116,19 @@ def as_json(evidence: Evidence) -> str:
         name: {str(key): rows_ for key, rows_ in table.items()} for name, table in tables.items()
     }
     faults = {
-        name: {"cause": m.cause, "ended_at": m.ended_at, "frozen": m.frozen}
+        name: {"cause": m.cause, "ended_at": m.ended_at, "frozen": m.frozen, "wrong": m.wrong_by}
         for name, m in evidence.members.items()
     }
     return json.dumps(
-        {**written, "members": faults, "outages": evidence.outages}, default=str, indent=1
+        {
+            **written,
+            "members": faults,
+            "outages": evidence.outages,
+            "approvals": evidence.approvals,
+            "batches": evidence.batches,
+        },
+        default=str,
+        indent=1,
     )
 
 

@@ -21,7 +21,8 @@ _ANSWER: Final = {
 }
 
 
-Kind = Literal["ask", "echo", "gather", "delay", "list", "map", "loop", "call"]
+Kind = Literal["ask", "echo", "gather", "delay", "list", "map", "loop", "call", "approval"]
+Verdict = Literal["approve", "reject", "expire"]
 Strategy = Literal["adaptive", "levels", "sequential"]
 
 
@@ -30,7 +31,7 @@ class Vertex:
     """A step. Needs stand before it, so a flow's order is a topological one.
 
     The provider refuses an `ask` that is `failing` for good, and the first `stumbles` requests
-    of any other.
+    of any other. An `approval` that is `failing` fails when it is rejected, or expires.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Vertex:
     items: tuple[bool, ...] = ()
     allow_failed: float = 0.0
     rounds: int = 0  # of a loop
+    verdict: Verdict = "approve"  # of people on an approval; `seconds` is how long it may take them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,17 @@ def _delay(vertex: Vertex) -> dict[str, Any]:
     return {"delay": f"{vertex.seconds:.0f}s"}
 
 
+def _approval(vertex: Vertex) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "question": f"Shall {vertex.name} of ${{input.marker}} go on?",
+        "on_reject": "fail" if vertex.failing else "continue",
+    }
+    if vertex.verdict == "expire":
+        on_expire = "fail" if vertex.failing else "approve"
+        asked |= {"expires": f"{vertex.seconds:.0f}s", "on_expire": on_expire}
+    return {"approval": asked}
+
+
 _KINDS: Final[dict[str, Callable[[Vertex], dict[str, Any]]]] = {
     "ask": _ask,
     "echo": _echo,
@@ -187,4 +200,5 @@ _KINDS: Final[dict[str, Callable[[Vertex], dict[str, Any]]]] = {
     "map": _map,
     "loop": _loop,
     "call": _call,
+    "approval": _approval,
 }

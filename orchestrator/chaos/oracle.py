@@ -103,11 +103,17 @@ def _output(
             return run_output(leaf, ending(leaf, called(marker)))
         case "echo":
             return _echoed(vertex, outputs)
-    return None
+    return _decision(vertex)
 
 
 def _answer(route: str, marker: str, step: str) -> dict[str, str]:
     return {"route": route, "said": said(marker, step)}
+
+
+def _decision(vertex: Vertex) -> dict[str, str] | None:
+    if vertex.kind != "approval":
+        return None
+    return {"decision": "reject" if vertex.verdict == "reject" else "approve"}
 
 
 def _echoed(vertex: Vertex, outputs: Mapping[str, Any]) -> Any:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+RUNS_OF_BATCH: Final = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
@@ -16,6 +18,7 @@ class Size:
     runs: int
     flows: int
     workers: int
+    batches: int
     faults: Mapping[str, int]
     # How likely workers die at their crash points, against `crew.POINTS`, and how often each of
     # the points has to be hit, at least.
@@ -26,8 +29,9 @@ class Size:
 SHORT: Final = Size(
     seconds=30,
     runs=30,
-    flows=14,
+    flows=15,
     workers=2,
+    batches=2,
     eagerness=3.0,
     faults={
         "kill_agents": 4,
@@ -47,6 +51,7 @@ LONG: Final = Size(
     runs=320,
     flows=40,
     workers=4,
+    batches=12,
     eagerness=0.7,
     faults={
         "kill_agents": 50,
@@ -75,7 +80,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Deed:
-    """What a person does with a run: start, cancel, pause, resume or retry it."""
+    """What a person does with a run: start, cancel, pause, resume or retry it.
+
+    A batch goes by the number of its first run, and is started or cancelled as a whole.
+    """
 
     at: float
     what: str
@@ -92,7 +100,17 @@ def faults(rng: Random, size: Size) -> list[Fault]:
 
 
 def deeds(rng: Random, size: Size) -> list[Deed]:
-    return sorted(deed for run in range(size.runs) for deed in _of_run(rng, run, size))
+    of_runs = [deed for run in range(size.runs) for deed in _of_run(rng, run, size)]
+    of_batches = [deed for batch in range(size.batches) for deed in _of_batch(rng, batch, size)]
+    return sorted(of_runs + of_batches)
+
+
+def _of_batch(rng: Random, batch: int, size: Size) -> Iterator[Deed]:
+    began = rng.uniform(0, size.seconds * 0.9)
+    first = size.runs + batch * RUNS_OF_BATCH
+    yield Deed(began, "batch", first)
+    if rng.random() < 0.5:
+        yield Deed(began + rng.uniform(0.1, 5), "cancel_batch", first)
 
 
 def _of_run(rng: Random, run: int, size: Size) -> Iterator[Deed]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
-from orchestrator.chaos.flows import LEAF, Flow, Kind, Strategy, Vertex
+from orchestrator.chaos.flows import LEAF, Flow, Kind, Strategy, Verdict, Vertex
 
 ROUTES: Final = ("left", "right")
 _STRATEGIES: Final[tuple[Strategy, ...]] = ("adaptive", "levels", "sequential")
@@ -135,6 +135,24 @@ def _calling(rng: Random) -> Iterator[Vertex]:
     yield Vertex(name="end", kind="gather", needs=("sub", "beside"))
 
 
+def _deciding(rng: Random) -> Iterator[Vertex]:
+    yield _asking(rng, "first")
+    verdicts: tuple[Verdict, ...] = ("approve", "reject", "expire")
+    for verdict in verdicts:
+        fails = verdict != "approve" and rng.random() < 0.3
+        yield Vertex(
+            name=verdict,
+            kind="approval",
+            verdict=verdict,
+            seconds=rng.randint(1, 4),
+            failing=fails,
+            needs=("first",),
+        )
+    yield _asking(rng, "meanwhile", needs=("first",))
+    yield Vertex(name="agreed", kind="echo", needs=("meanwhile", "approve"))
+    yield Vertex(name="end", kind="echo", needs=("first", *verdicts))
+
+
 def _late(rng: Random) -> Iterator[Vertex]:
     yield _asking(rng, "first")
     yield Vertex(name="pause", kind="delay", seconds=3600, needs=("first",))
@@ -178,5 +196,6 @@ _SHAPES: Final = (
     _mapping,
     _looping,
     _calling,
+    _deciding,
     _late,
 )

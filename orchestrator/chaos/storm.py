@@ -21,6 +21,8 @@ from orchestrator.chaos import schedule
 from orchestrator.chaos.crew import POINTS, Crew
 from orchestrator.chaos.evidence import Evidence, as_json, leftovers, rows
 from orchestrator.chaos.mail import QUEUES, Mail, send_stray
+from orchestrator.chaos.noise import Noise
+from orchestrator.chaos.people import People
 from orchestrator.chaos.provider import entries
 from orchestrator.chaos.schedule import Deed, Fault, Size
 from orchestrator.chaos.servers import Servers
@@ -36,6 +38,7 @@ _FREEZE_SECONDS: Final = 7.0
 _NO_CONTROL_SECONDS: Final = 4.0
 _PATIENCE_SECONDS: Final = 120.0
 _COPY_SECONDS: Final = 3.0
+_NOISE_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -46,12 +49,15 @@ class Storm:
     servers: Servers
     say: Say
     struck: list[str] = field(default_factory=list, init=False)
+    noise: int = field(default=0, init=False)
+    _began: float = field(default_factory=time.time, init=False)
     _over: threading.Event = field(default_factory=threading.Event, init=False)
 
     def rage(self) -> dict[str, Any]:
         flowing = flows(self._rng("flows"), self.size.flows)
         traffic = Traffic(self._rng("traffic"), flowing)
         traffic.prepare()
+        people = People(traffic)
         mail = Mail(self.servers.redis())
         crew = Crew(
             home=self.home,
@@ -61,12 +67,14 @@ class Storm:
         )
         with self._provider():
             crew.start()
+            people.start()
             try:
                 self._unleash(traffic, crew, mail)
                 stuck = self._calm(traffic, crew)
             finally:
+                people.stop()
                 crew.stop()
-        evidence = self._evidence(traffic, crew)
+        evidence = self._evidence(traffic, people, crew)
         (self.home / "evidence.json").write_text(as_json(evidence))
         return self._verdict(evidence, crew, mail, stuck=len(stuck))
 
@@ -107,7 +115,7 @@ class Storm:
         # Slow ones, such as a freeze, do not hold up the others.
         with ThreadPoolExecutor(max_workers=16) as pool:
             people = pool.submit(self._live, traffic, deeds, began)
-            working = [pool.submit(self._copy_now_and_then)]
+            working = [pool.submit(self._copy_now_and_then), pool.submit(self._make_noise)]
             try:
                 for fault in faults:
                     self._is_over_at(began + fault.at)
@@ -128,6 +136,13 @@ class Storm:
     def _copy_now_and_then(self) -> None:
         while not self._over.wait(_COPY_SECONDS):
             self.servers.keep_copy()
+
+    def _make_noise(self) -> None:
+        noise = Noise(self.servers.environment["REDIS_URL"], self._rng("noise"))
+        while not self._over.wait(_NOISE_SECONDS):
+            noise.make()
+        noise.close()
+        self.noise = noise.sent
 
     def _is_over_at(self, moment: float) -> bool:
         """Wait until then, or until the storm is broken off."""
@@ -160,7 +175,7 @@ class Storm:
         while any(client.llen(queue) for queue in QUEUES) and time.monotonic() < until:
             time.sleep(0.1)
 
-    def _evidence(self, traffic: Traffic, crew: Crew) -> Evidence:
+    def _evidence(self, traffic: Traffic, people: People, crew: Crew) -> Evidence:
         found = rows(self.servers.superuser_url)
         return Evidence(
             started=[*traffic.runs.values(), *traffic.called(found["runs"].values())],
@@ -169,6 +184,9 @@ class Storm:
                 (traffic.runs[number].id, what): count
                 for (number, what), count in traffic.accepted.items()
             },
+            decided=people.accepted,
+            cancelled_batches=traffic.cancelled_batches,
+            span=(self._began, time.time()),
             log=entries(self._log),
             members={member.worker: member for member in crew.everyone},
             outages=self.servers.outages,
@@ -196,6 +214,10 @@ class Storm:
             "freezes": sum(len(member.frozen) for member in crew.everyone),
             "duplicates": mail.doubled,
             "drops": mail.dropped,
+            "noise": self.noise,
+            "wrong_clocks": sum(member.wrong_by != 0 for member in crew.everyone),
+            "batches": len(evidence.batches),
+            "approvals": Counter(approval["status"] for approval in evidence.approvals),
             "crash_points": points,
             "calls": sum(map(len, evidence.calls.values())),
             "in_doubt": sum(

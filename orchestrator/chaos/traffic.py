@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ from django.db import InterfaceError, OperationalError, connections
 
 from costs.models import PlatformPrice
 from orchestrator.chaos.flows import MODEL, PROVIDER, Flow, spec_of
-from orchestrator.chaos.schedule import Deed
-from orchestrator.models import Run, Workflow
+from orchestrator.chaos.schedule import RUNS_OF_BATCH, Deed
+from orchestrator.models import Run, RunBatch, Workflow
 from orchestrator.services import control
+from orchestrator.services.batches import BatchStateError, Wanted, cancel_batch, start_batch
 from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import publish_spec
 from tenants.models import Project, Tenant
@@ -55,7 +57,11 @@ class Traffic:
     flows: Sequence[Flow]
     runs: dict[int, Started] = field(default_factory=dict)
     accepted: Counter[tuple[int, str]] = field(default_factory=Counter)
+    # Each by its first run: its tenant and itself.
+    batches: dict[int, tuple[UUID, UUID]] = field(default_factory=dict)
+    cancelled_batches: list[UUID] = field(default_factory=list)
     _tenants: list[Tenant] = field(default_factory=list, init=False)
+    _guard: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def prepare(self) -> None:
         """Two tenants that have every workflow."""
@@ -79,12 +85,16 @@ class Traffic:
     def do(self, deed: Deed) -> None:
         if deed.what == "start":
             self.start(deed.run)
+        elif deed.what == "batch":
+            self.start_batch(deed.run)
+        elif deed.what == "cancel_batch":
+            self.cancel_batch(deed.run)
         elif deed.run in self.runs:
             self.act(deed.run, deed.what)
 
     def start(self, number: int) -> None:
         marker = f"r{number}"
-        flow = self.flows[number % len(self.flows)]
+        flow = self._flow(number)
         tenant = self._tenants[number // len(self.flows) % len(self._tenants)]
         priority = self.rng.choice((3, 5, 5, 8))
 
@@ -102,7 +112,7 @@ class Traffic:
                     priority=priority,
                 ).id
 
-        run_id = _persistently(begin)
+        run_id = persistently(begin)
         self.runs[number] = Started(id=run_id, tenant_id=tenant.id, marker=marker, flow=flow)
 
     def act(self, number: int, what: str) -> bool:
@@ -117,9 +127,60 @@ class Traffic:
                     return False
             return True
 
-        is_accepted = _persistently(ask)
-        self.accepted[number, what] += is_accepted
+        is_accepted = persistently(ask)
+        with self._guard:
+            self.accepted[number, what] += is_accepted
         return is_accepted
+
+    def start_batch(self, first: int) -> None:
+        numbers = range(first, first + RUNS_OF_BATCH)
+        tenant = self._tenants[first % len(self._tenants)]
+
+        def begin() -> tuple[UUID, dict[str, UUID]]:
+            with tenant_scope(tenant.id):
+                known = RunBatch.objects.filter(name=f"b{first}").first()
+                batch_id = known.id if known else self._new_batch(f"b{first}", numbers)
+                runs = Run.objects.filter(batch=batch_id)
+                return batch_id, {run.metadata["marker"]: run.id for run in runs}
+
+        batch_id, ids = persistently(begin)
+        self.batches[first] = (tenant.id, batch_id)
+        for number in numbers:
+            marker = f"r{number}"
+            self.runs[number] = Started(
+                id=ids[marker], tenant_id=tenant.id, marker=marker, flow=self._flow(number)
+            )
+
+    def _new_batch(self, name: str, numbers: Iterable[int]) -> UUID:
+        wanted = [
+            Wanted(
+                place=place,
+                workflow=Workflow.objects.get(name=self._flow(number).name),
+                input={"marker": f"r{number}"},
+                metadata={"marker": f"r{number}"},
+            )
+            for place, number in enumerate(numbers)
+        ]
+        return start_batch(wanted, name=name).id
+
+    def cancel_batch(self, first: int) -> None:
+        if first not in self.batches:
+            return
+        tenant_id, batch_id = self.batches[first]
+
+        def ask() -> bool:
+            with tenant_scope(tenant_id):
+                try:
+                    cancel_batch(RunBatch.objects.get(id=batch_id))
+                except BatchStateError:
+                    return False
+            return True
+
+        if persistently(ask):
+            self.cancelled_batches.append(batch_id)
+
+    def _flow(self, number: int) -> Flow:
+        return self.flows[number % len(self.flows)]
 
     def called(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Started]:
         """The runs among these rows that steps of others have started."""
@@ -142,7 +203,7 @@ class Traffic:
         return [self.runs[number] for number in self._open()]
 
     def _open(self) -> list[int]:
-        statuses = _persistently(
+        statuses = persistently(
             lambda: dict(
                 Run.objects.db_manager("system")
                 .filter(finished_at=None)
@@ -156,7 +217,7 @@ class Traffic:
         return found
 
 
-def _persistently(work: Callable[[], T]) -> T:
+def persistently(work: Callable[[], T]) -> T:
     """Through restarts of the database, as a client that tries again."""
     until = time.monotonic() + _AWAY_SECONDS
     while True:

@@ -22,6 +22,11 @@ from orchestrator.chaos.check_history import (
     one_claim_at_a_time,
     transitions_are_legal,
 )
+from orchestrator.chaos.check_people import (
+    approvals_are_decided_once,
+    batches_are_whole,
+    clocks_do_not_matter,
+)
 from orchestrator.chaos.evidence import Evidence
 
 Check = Callable[[Evidence], Iterator[str]]
@@ -98,6 +103,9 @@ CHECKS: Final[dict[str, Check]] = {
         attempts_are_numbered,
         nothing_is_orphaned,
         deeds_are_kept,
+        approvals_are_decided_once,
+        batches_are_whole,
+        clocks_do_not_matter,
         redis_is_clean,
         workers_die_of_faults_alone,
         workers_foresaw_everything,

@@ -4,7 +4,6 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from orchestrator.core.state import LIVE_RUN, AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.models.workflow import Workflow, WorkflowVersion
@@ -359,7 +358,7 @@ class RunEvent(PartOfRun):
     id = models.BigAutoField(primary_key=True)
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="events", db_index=False)
     agent_run_id = models.UUIDField(null=True)
-    at = models.DateTimeField(default=timezone.now, db_default=Now())
+    at = models.DateTimeField(db_default=Now())
     type = models.CharField(max_length=48)
     data = models.JSONField(default=dict)
 

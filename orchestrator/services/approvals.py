@@ -80,7 +80,8 @@ def decide(
     NotApproverError, ApprovalClosedError, FormInvalidError or TenantSuspendedError.
     """
     refuse_suspended()
-    if refused := refusal(approval, principal):
+    # Whether its time is over is for the database to say, whose clock all share.
+    if refused := _not_approver(approval, principal) or _closed(approval):
         raise refused
     filled_in = _checked(approval, decision=decision, form=form)
     by = {"kind": principal.actor_kind, "id": principal.actor_id, "label": principal.label}
@@ -98,21 +99,30 @@ def refusal(
     approval: Approval, principal: Principal
 ) -> NotApproverError | ApprovalClosedError | None:
     """Why this caller cannot decide it now, or None if they can."""
+    return _not_approver(approval, principal) or _closed(approval) or _expired(approval)
+
+
+def _not_approver(approval: Approval, principal: Principal) -> NotApproverError | None:
     if role_of(principal) not in approval.roles:
         wanted = " or ".join(approval.roles)
         return NotApproverError(f"Only a member whose role is {wanted} may decide this.")
     if approval.exclude_requester and approval.run.started_by.get("id") == principal.actor_id:
         return NotApproverError("Whoever started the run may not decide this.")
-    state = _closed(approval)
-    return ApprovalClosedError(state) if state else None
+    return None
 
 
-def _closed(approval: Approval) -> str | None:
+def _closed(approval: Approval) -> ApprovalClosedError | None:
     if approval.status != ApprovalStatus.OPEN:
-        return approval.status
+        return ApprovalClosedError(approval.status)
+    if approval.run.stop_wanted:
+        return ApprovalClosedError("of a run that is being stopped")
+    return None
+
+
+def _expired(approval: Approval) -> ApprovalClosedError | None:
     if approval.expires_at is not None and approval.expires_at <= now():
-        return ApprovalStatus.EXPIRED.value
-    return "of a run that is being stopped" if approval.run.stop_wanted else None
+        return ApprovalClosedError(ApprovalStatus.EXPIRED.value)
+    return None
 
 
 def _checked(approval: Approval, *, decision: str, form: Any) -> Any:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
 from orchestrator.core.schema import value_problems, with_defaults
 from orchestrator.core.spec import DEFAULT_PRIORITY
@@ -94,12 +95,15 @@ def create_runs(runs: Sequence[Run], *, without: Sequence[str] = ()) -> None:
     The agent runs of the steps `without` are the caller's to write.
     """
     tenant_id, ids = current_tenant_id(), [run.id for run in runs]
+    # By the database's clock, as all times that the sweeper compares.
+    for run in runs:
+        run.created_at = Now()
     Run.objects.bulk_create(runs)
     with connection.cursor() as cursor:
         cursor.execute(_OPEN, [ids, list(without)])
-        deadlines = dict(cursor.fetchall())
+        times = {run_id: (deadline_at, at) for run_id, deadline_at, at in cursor.fetchall()}
     for run in runs:
-        run.deadline_at = deadlines[run.id]
+        run.deadline_at, run.created_at = times[run.id]
     transaction.on_commit(lambda: publish_advances(tenant_id, ids))
 
 

@@ -1,7 +1,7 @@
 -- Gives new runs all that they consist of, from the frozen plan where it lies: nothing of it
 -- travels. Steps in p_without are the caller's to write.
 CREATE FUNCTION muster_open_runs(p_runs uuid[], p_without text[])
-RETURNS TABLE (id uuid, deadline_at timestamptz) LANGUAGE plpgsql AS $$
+RETURNS TABLE (id uuid, deadline_at timestamptz, created_at timestamptz) LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO run_event (tenant_id, run_id, at, type, data)
     SELECT r.tenant_id, r.id, clock_timestamp(), 'run.created',
@@ -33,7 +33,7 @@ BEGIN
      WHERE r.id = ANY (p_runs);
     RETURN QUERY
     UPDATE run r
-       SET deadline_seconds = w.seconds, max_alike = w.max_alike,
+       SET updated_at = clock_timestamp(), deadline_seconds = w.seconds, max_alike = w.max_alike,
            deadline_at = clock_timestamp() + make_interval(secs => w.seconds), "window" = w.most
       FROM run x
      CROSS JOIN LATERAL (SELECT v.plan FROM workflow_version v WHERE v.id = x.version_id LIMIT 1) v
@@ -48,7 +48,7 @@ BEGIN
                             SELECT FROM json_array_elements(v.plan -> 'steps') s WHERE s ->> 'map' IS NOT NULL)
                        THEN (v.plan ->> 'max_parallel')::int END AS most) w
      WHERE r.id = ANY (p_runs) AND x.id = r.id
-    RETURNING r.id, r.deadline_at;
+    RETURNING r.id, r.deadline_at, r.created_at;
 END $$;
 
 -- Whether a live run is under way, or has its turn before a new one.

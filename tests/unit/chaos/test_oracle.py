@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from orchestrator.chaos.flows import LEAF, Flow, Vertex, asked_as, spec_of
+from orchestrator.chaos.flows import LEAF, Flow, Verdict, Vertex, asked_as, spec_of
 from orchestrator.chaos.oracle import ending
 from orchestrator.chaos.shapes import flows
 from orchestrator.core.validation import Catalog, examine
@@ -73,7 +73,7 @@ def test_outputs_are_handed_on() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_flow_can_be_published(seed: int) -> None:
-    for made in flows(Random(seed), 14):
+    for made in flows(Random(seed), 15):
         report = examine(spec_of(made), CATALOG)
         assert [*report.problems, *report.unsupported] == []
 
@@ -83,7 +83,7 @@ def test_all_strategies_and_shapes_are_among_the_flows() -> None:
 
     assert {one.strategy for one in made} == {"sequential", "levels", "adaptive"}
     assert {one.mode for one in made} == {"partial", "fail_fast"}
-    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 13
+    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 14
 
 
 def test_map_fails_when_more_items_do_than_may() -> None:
@@ -98,6 +98,24 @@ def test_map_fails_when_more_items_do_than_may() -> None:
     assert [item and item["said"] for item in kind.outputs["each"]] == [
         *(None, "each[1] of r1", "each[2] of r1")
     ]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "failing", "status"),
+    [
+        ("approve", False, "completed"),
+        ("reject", False, "completed"),
+        ("reject", True, "failed"),
+        ("expire", False, "completed"),
+        ("expire", True, "failed"),
+    ],
+)
+def test_question_ends_as_people_and_the_workflow_say(
+    verdict: Verdict, failing: bool, status: str
+) -> None:
+    question = Vertex(name="ok", kind="approval", verdict=verdict, failing=failing)
+
+    assert statuses(question) == [status]
 
 
 def test_loop_gives_the_answer_of_its_last_round() -> None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.chaos.check_people import approvals_are_decided_once
 from orchestrator.chaos.evidence import Evidence, Leftovers
 from orchestrator.chaos.flows import LEAF, Flow, Vertex
 from orchestrator.chaos.provider import Entry
@@ -24,6 +26,10 @@ ANSWER = {"route": "left", "said": "a of r1"}
 
 def event(number: int, kind: str, agent_run: UUID | None = None, **data: Any) -> dict[str, Any]:
     return {"id": number, "type": kind, "agent_run_id": agent_run, "data": data, "at": number}
+
+
+def moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
 
 
 def entry(at: float, what: Any) -> Entry:
@@ -71,6 +77,7 @@ def evidence(tmp_path: Path) -> Evidence:
     run = {
         **{"id": RUN, "status": "completed", "status_reason": "", "cost_nano": 90},
         **{"output": {"last": ANSWER}, "parent_agent_run_id": None},
+        **{"batch_id": None, "metadata": {"marker": "r1"}, "created_at": moment(1.0)},
     }
     return Evidence(
         started=[Started(id=RUN, tenant_id=RUN, marker="r1", flow=FLOW)],
@@ -90,6 +97,11 @@ def evidence(tmp_path: Path) -> Evidence:
                 event(5, "run.completed"),
             ]
         },
+        approvals=[],
+        batches=[],
+        decided={},
+        cancelled_batches=[],
+        span=(0.0, 10.0),
         log=[entry(3.2, "asked"), entry(3.8, "answered")],
         members={"w@h": member},
         outages=[],
@@ -140,6 +152,8 @@ BREACHES = {
     "attempts_are_numbered": changed("attempts", STEP, number=2),
     "nothing_is_orphaned": changed("calls", STEP, status="open"),
     "deeds_are_kept": set_to("accepted", {(RUN, "pause"): 1}),
+    "batches_are_whole": set_to("batches", [{"id": UUID(int=9), "size": 2}]),
+    "clocks_do_not_matter": changed("runs", RUN, created_at=moment(3600.0)),
     "redis_is_clean": set_to("leftovers", Leftovers(keys={"chord": "set"}, channels=[])),
     "workers_die_of_faults_alone": lambda evidence: replace(
         evidence,
@@ -153,6 +167,37 @@ BREACHES = {
 @pytest.mark.parametrize("name", BREACHES)
 def test_breach_is_noticed(evidence: Evidence, name: str) -> None:
     assert name in broken(BREACHES[name](evidence))
+
+
+def asked(evidence: Evidence, **fields: Any) -> Evidence:
+    """With a question that people approve, and that is as `fields` say."""
+    vertices = (*FLOW.vertices, Vertex(name="ok", kind="approval"))
+    run = replace(evidence.started[0], flow=replace(FLOW, vertices=vertices))
+    told = event(9, "approval.decided", STEP, approval_id=str(UUID(int=7)))
+    return replace(
+        evidence,
+        started=[run],
+        approvals=[{"id": UUID(int=7), "run_id": RUN, "step": "ok", "status": "approved"} | fields],
+        events={RUN: [*evidence.events[RUN], told]},
+        decided={UUID(int=7): 1},
+    )
+
+
+def doubts(evidence: Evidence) -> list[str]:
+    return list(approvals_are_decided_once(evidence))
+
+
+def test_question_that_was_answered_as_people_say_is_right(evidence: Evidence) -> None:
+    assert doubts(asked(evidence)) == []
+
+
+@pytest.mark.parametrize("status", ["rejected", "expired", "withdrawn", "open"])
+def test_question_that_was_answered_otherwise_is_noticed(evidence: Evidence, status: str) -> None:
+    assert doubts(asked(evidence, status=status))
+
+
+def test_answer_that_two_people_gave_is_noticed(evidence: Evidence) -> None:
+    assert doubts(replace(asked(evidence), decided={UUID(int=7): 2}))
 
 
 def test_error_in_a_workers_log_is_noticed(evidence: Evidence) -> None:
