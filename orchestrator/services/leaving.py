@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Final
 
@@ -21,10 +21,9 @@ from celery.concurrency.thread import TaskPool
 from celery.signals import worker_shutting_down
 from celery.worker.request import Request
 from django.conf import settings
-from kombu.exceptions import OperationalError
 from psycopg import Error
 from psycopg_pool import PoolTimeout
-from redis.exceptions import RedisError
+from redis import Redis
 
 from orchestrator.dispatch.canvas import publish_sweep
 from orchestrator.execution.leases import LeaseKeeper, keeper_of
@@ -36,6 +35,7 @@ EXIT_HUNG: Final = os.EX_TEMPFAIL
 EXIT_STUCK: Final = os.EX_SOFTWARE
 _LOOK_SECONDS: Final = 1.0
 _SHORT_SECONDS: Final = 0.2
+_BROKER_SECONDS: Final = 5.0
 # Beyond the time that running agents are given: for the broker and the database to answer.
 _MARGIN_SECONDS: Final = 15.0
 
@@ -151,15 +151,27 @@ def _give_back(worker: Any, desk: Desk) -> int:
     ]
     try:
         _stop_listening(worker.consumer)
-        with worker.app.pool.acquire(block=True) as connection:
-            for queue, message in reversed(messages):
-                # Workers take from the right.
-                connection.default_channel.client.rpush(queue, message)
-    except (OperationalError, RedisError, OSError) as error:
-        # The rows are still queued, and the sweeper sends their messages again.
+        _put_back(messages)
+    except Exception as error:
+        # Whatever becomes of a connection that is broken: leaving goes on, the rows are still
+        # queued, and the sweeper sends their messages again.
         log.warning("hint_not_sent", messages=len(messages), error=type(error).__name__)
         return 0
     return len(messages)
+
+
+def _put_back(messages: Sequence[tuple[str, str]]) -> None:
+    """Not by Celery, which would wait for a broker that is away."""
+    if not messages:
+        return
+    with Redis.from_url(
+        settings.CELERY_BROKER_URL,
+        socket_timeout=_BROKER_SECONDS,
+        socket_connect_timeout=_BROKER_SECONDS,
+    ) as broker:
+        for queue, message in reversed(messages):
+            # Workers take from the right.
+            broker.rpush(queue, message)
 
 
 def _stop_listening(consumer: Any) -> None:
