@@ -27,8 +27,8 @@ class Size:
 
 
 SHORT: Final = Size(
-    seconds=30,
-    runs=30,
+    seconds=25,
+    runs=28,
     flows=15,
     workers=2,
     batches=2,

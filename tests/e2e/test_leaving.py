@@ -1,7 +1,7 @@
 """Workers that end: told to, or by themselves because their threads hang."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -13,10 +13,12 @@ from django.conf import settings
 from redis import Redis
 
 from costs.models import CostEntry
-from orchestrator.embedded import commands
+from orchestrator.embedded import commands, processes
 from orchestrator.embedded.keeper import Keeper
+from orchestrator.embedded.ports import Claims, free_port
 from orchestrator.embedded.processes import Service
 from orchestrator.embedded.stack import worker_answers
+from orchestrator.embedded.valkey import Valkey
 from orchestrator.models import AgentRun, LlmCall
 from orchestrator.services.leaving import EXIT_HUNG
 from tenants.kernel.clock import now
@@ -128,3 +130,37 @@ def test_what_does_not_end_in_time_is_handed_over_at_once(acme: World, log_dir: 
         assert [call.status for call in calls] == ["in_doubt", "closed"]
         assert CostEntry.objects.filter(run_id=run.id).count() == 2
         assert run.cost_nano == sum(call.cost_nano for call in calls)
+
+
+@pytest.mark.usefixtures("live_db")
+def test_worker_leaves_in_time_although_the_broker_is_away(
+    acme: World, tmp_path: Path, log_dir: Path
+) -> None:
+    with own_broker(tmp_path) as (url, take_away):
+        broker = {"REDIS_URL": url, "CELERY_BROKER_URL": url}
+        with (
+            workers.control("control-a", log_dir, **broker),
+            workers.agents("away", log_dir, CELERY_SOFT_SHUTDOWN_SECONDS="1", **broker) as away,
+        ):
+            run_id = start(acme, {"a": simulated("slow", latency=60.0)})
+            eventually(lambda: statuses(acme, run_id)["a"] == "running")
+            take_away()
+            away.process.terminate()
+
+            assert away.process.wait(20) == 0
+            eventually(lambda: attempts(acme, run_id, "a") == [("away@test", "lost")], within=10)
+
+
+@contextmanager
+def own_broker(home: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Its address, and what ends it."""
+    claims = Claims()
+    valkey = Valkey(home=home, port=free_port(may_have=claims.take), password="secret")
+    service = valkey.service()
+    service.log.parent.mkdir(parents=True, exist_ok=True)
+    process = processes.start(service, home=home)
+    try:
+        yield valkey.url, lambda: processes.stop(service, process)
+    finally:
+        processes.stop(service, process)
+        claims.release()
