@@ -35,6 +35,12 @@ SELECT *, extract(epoch FROM created_at)::float AS began,
 _ENTRIES: Final = "SELECT call_id, kind, amount_nano FROM cost_entry ORDER BY at"
 _APPROVALS: Final = "SELECT * FROM approval ORDER BY id"
 _BATCHES: Final = "SELECT * FROM run_batch ORDER BY id"
+# What tenants still have in flight, by the count that their shares of the workers go by.
+_LOADS: Final = """
+SELECT tenant_id, sum(in_flight)::int AS in_flight,
+       (SELECT count(*) FROM ready_agent_run q WHERE q.tenant_id = l.tenant_id) AS waiting
+  FROM tenant_load l GROUP BY tenant_id
+"""
 _EVENTS: Final = """
 SELECT id, run_id, agent_run_id, type, data, at AS told_at, extract(epoch FROM at)::float AS at
   FROM run_event ORDER BY id
@@ -61,6 +67,7 @@ class Evidence:
     events: Mapping[UUID, Sequence[Row]]  # by run, in order
     approvals: Sequence[Row]
     batches: Sequence[Row]
+    loads: Sequence[Row]
     decided: Mapping[UUID, int]  # how many were told that their answer to an approval holds
     cancelled_batches: Sequence[UUID]
     span: tuple[float, float]  # of the whole storm
@@ -105,6 +112,7 @@ def rows(url: str) -> dict[str, Any]:
             "events": grouped(_EVENTS, "run_id"),
             "approvals": list(connection.execute(_APPROVALS)),
             "batches": list(connection.execute(_BATCHES)),
+            "loads": list(connection.execute(_LOADS)),
         }
 
 

@@ -33,7 +33,7 @@ Check = Callable[[Evidence], Iterator[str]]
 _SHOWN: Final = 5
 # The broker's own notes of which queues there are.
 _BINDINGS: Final = "_kombu.binding"
-# A task that raised, a step that broke for the platform's sake, a sweep that did.
+# A task that raised, a step that broke for the platform's sake, a sweep that did, a wrong count.
 _UNFORESEEN: Final = re.compile(
     r"raised unexpected|agent_run_broke|periodic_work_failed.*Traceback|sweep_failed.*Traceback"
 )
@@ -64,6 +64,13 @@ def _recoveries(evidence: Evidence) -> Iterator[float]:
             member = evidence.members.get(lost["worker"])
             if lost["outcome"] == "lost" and member and lost["began"] < member.ended_at:
                 yield following["began"] - member.ended_at
+
+
+def places_are_given_back(evidence: Evidence) -> Iterator[str]:
+    """No tenant has a place among the workers any more, or waits for one."""
+    for row in evidence.loads:
+        if row["in_flight"] or row["waiting"]:
+            yield f"{row['tenant_id']}: {row['in_flight']} in flight, {row['waiting']} waiting"
 
 
 def redis_is_clean(evidence: Evidence) -> Iterator[str]:
@@ -106,6 +113,7 @@ CHECKS: Final[dict[str, Check]] = {
         approvals_are_decided_once,
         batches_are_whole,
         clocks_do_not_matter,
+        places_are_given_back,
         redis_is_clean,
         workers_die_of_faults_alone,
         workers_foresaw_everything,

@@ -1,5 +1,6 @@
 """Tenants share the workers: windows, what waits for a place, and in which order it is sent."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -7,7 +8,15 @@ from uuid import UUID
 import pytest
 
 from orchestrator.execution import engine_db, presence
-from orchestrator.models import AgentRun, ReadyAgentRun, Run, TenantLoad, TenantShare
+from orchestrator.models import (
+    AgentRun,
+    ClusterLoad,
+    ReadyAgentRun,
+    Run,
+    TenantLoad,
+    TenantShare,
+    WorkerProcess,
+)
 from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
 from orchestrator.services.control import cancel_run, pause_run, resume_run
@@ -20,6 +29,15 @@ from tests.e2e.stories import echo, simulated, start
 from tests.engine_driver import drain, queued, run_of
 from tests.integration.orchestrator.test_engine_control import act
 from tests.world import World
+
+
+@pytest.fixture(autouse=True)
+def nothing_dealt(live_db: None) -> Iterator[None]:
+    """What is dealt out holds for all tenants, and so for the tests that follow."""
+    yield
+    for model in (ClusterLoad, TenantShare, WorkerProcess):
+        model.objects.using("system").all().delete()
+
 
 AGE = "SELECT muster_age_waiting(%s::uuid[], %s)"
 

@@ -99,6 +99,7 @@ def evidence(tmp_path: Path) -> Evidence:
         },
         approvals=[],
         batches=[],
+        loads=[{"tenant_id": RUN, "in_flight": 0, "waiting": 0}],
         decided={},
         cancelled_batches=[],
         span=(0.0, 10.0),
@@ -154,6 +155,7 @@ BREACHES = {
     "deeds_are_kept": set_to("accepted", {(RUN, "pause"): 1}),
     "batches_are_whole": set_to("batches", [{"id": UUID(int=9), "size": 2}]),
     "clocks_do_not_matter": changed("runs", RUN, created_at=moment(3600.0)),
+    "places_are_given_back": set_to("loads", [{"tenant_id": RUN, "in_flight": 1, "waiting": 0}]),
     "redis_is_clean": set_to("leftovers", Leftovers(keys={"chord": "set"}, channels=[])),
     "workers_die_of_faults_alone": lambda evidence: replace(
         evidence,
