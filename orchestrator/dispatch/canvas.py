@@ -22,7 +22,7 @@ def publish(hints: Iterable[RunHints]) -> None:
     """Everything in one pipeline.
 
     A level goes as a chord whose body is `advance` (a level of one as a chain), other agent runs
-    as a group, and `advance` on its own.
+    as a group, one alone and `advance` as what they are.
     """
     runs = list(hints)
     if not runs:
@@ -53,7 +53,9 @@ def _canvases(run: RunHints) -> Iterator[Signature]:
         yield chain(_agent(run, run.chord[0]), advance)
     elif run.chord:
         yield chord([_agent(run, hint) for hint in run.chord], advance)
-    if run.agents:
+    if len(run.agents) == 1:
+        yield _agent(run, run.agents[0])
+    elif run.agents:
         yield group(_agent(run, hint) for hint in run.agents)
     if run.advance:
         yield advance

@@ -34,6 +34,8 @@ task_acks_late = False
 broker_transport_options = {
     "ack_emulation": False,
     "queue_order_strategy": "priority",
+    # Queues have the priorities here, not messages; each step would be a list more to ask for.
+    "priority_steps": [0],
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,

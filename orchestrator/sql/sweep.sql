@@ -3,8 +3,8 @@
 -- an index over what is in flight would cost every step its in-page updates.
 
 -- What no message will mend any more: `lost` and `late` attempts whose lease ran out, the latter
--- because their step's time is over; `unheard` messages, sent again after 10 s, then after 20,
--- 40, ... up to 160; and waits that are `due`.
+-- because their step's time is over; `unheard` messages, sent again after 5 s, then after 10,
+-- 20, ... up to 160; and waits that are `due`.
 CREATE FUNCTION muster_sweep_find(p_batch integer)
 RETURNS TABLE (what text, tenant_id uuid, run_id uuid, version_id uuid, agent_run_id uuid, step text,
                attempt integer, failures integer, lost_count integer, worker text,
@@ -21,7 +21,7 @@ LANGUAGE sql AS $$
        AND CASE x.status
                WHEN 'running' THEN x.lease_until < clock_timestamp()
                WHEN 'queued' THEN r.status = 'running' AND x.published_at < clock_timestamp()
-                    - interval '10 seconds' * 2 ^ LEAST(x.publish_count - 1, 4)
+                    - interval '5 seconds' * 2 ^ LEAST(x.publish_count - 1, 5)
                WHEN 'waiting' THEN x.due_at < clock_timestamp()
                     AND (r.status = 'running' OR x.waiting_for = 'approval')
                ELSE false END
