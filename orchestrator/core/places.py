@@ -1,15 +1,28 @@
-"""Where an agent run stands in its run: `write`, `section[3]`, or `polish[1].write` in a loop."""
+"""Where an agent run stands in its run.
+
+`write` is a step of the run, `section[3]` an item of a map, and `polish[1].write` a step in the
+second round of a loop. Where a loop is gone through for each item of a list, `polish[3]` is an
+item, and `polish[3][1].write` a step in its second round.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import Plan, PlannedStep
 
 T = TypeVar("T")
+# Ahead of a round stands the number of an item. `muster_claim_all` looks for the same.
+_ITEM: Final = re.compile(r"(.*\[(\d+)\])\[\d+\]\.")
+
+
+def name_at(place: str) -> str:
+    """The step that stands at a place, as its own plan names it."""
+    return place.rpartition(".")[2].partition("[")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +34,8 @@ class Surroundings:
 
     @classmethod
     def of(cls, place: str) -> Surroundings:
-        outer, _, inner = place.rpartition(".")
-        if not inner or not outer:
+        outer = place.rpartition(".")[0]
+        if not outer:
             return cls()
         loop, _, number = outer.rpartition("[")
         return cls(loop, int(number.rstrip("]")))
@@ -36,25 +49,19 @@ class Surroundings:
         """Of the round before; empty in the first."""
         return f"{self.loop}[{self.round - 1}]." if self.loop and self.round else ""
 
-    def places(
-        self, names: Iterable[str], *, local: Iterable[str], previous: Iterable[str] = ()
-    ) -> list[str]:
-        """Where the named steps stand, of which `local` are the loop's own."""
-        own = frozenset(local)
-        found = [self.prefix + name if name in own else name for name in names]
-        if self.previous_prefix:
-            found += [self.previous_prefix + name for name in previous]
-        return found
+    @property
+    def item(self) -> tuple[str, int] | None:
+        """The place and the number of the item that the innermost loop of a map is at."""
+        found = _ITEM.match(self.prefix)
+        return (found[1], int(found[2])) if found else None
 
     def variables(self, outputs: Mapping[str, Json]) -> dict[str, Json]:
         """What templates see of the outputs at some places: `steps`, and `loop` inside of one."""
         steps: dict[str, Json] = {}
         previous: dict[str, Json] = {}
         for place, output in outputs.items():
-            if self.previous_prefix and place.startswith(self.previous_prefix):
-                previous[place.removeprefix(self.previous_prefix)] = {"output": output}
-            else:
-                steps[place.removeprefix(self.prefix)] = {"output": output}
+            is_previous = self.previous_prefix and place.startswith(self.previous_prefix)
+            (previous if is_previous else steps)[name_at(place)] = {"output": output}
         if not self.loop:
             return {"steps": steps}
         return {"steps": steps, "loop": {"round": self.round + 1, "previous": previous}}
@@ -66,6 +73,23 @@ class Scope:
 
     plan: Plan
     around: Surroundings = Surroundings()
+    outer: Scope | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, place: str) -> Scope:
+        """The scope that the agent run at a place stands in."""
+        around = Surroundings.of(place)
+        return cls.of(plan, around.loop).inside(around) if around.loop else cls(plan)
+
+    def inside(self, around: Surroundings) -> Scope:
+        """The scope of a round of a loop that stands in this one."""
+        loop = self.step_at(around.loop).loop
+        if loop is None:
+            raise LookupError(f"{around.loop} is no loop")
+        return Scope(loop.body, around, self)
+
+    def step_at(self, place: str) -> PlannedStep:
+        return self.plan.step(name_at(place))
 
     def place(self, name: str) -> str:
         return self.around.prefix + name
@@ -83,8 +107,16 @@ class Scope:
 
     def places(self, names: Iterable[str], previous: Iterable[str] = ()) -> list[str]:
         """Where the named steps stand, and those of the round before."""
-        local = [step.name for step in self.plan.steps] if self.around.loop else ()
-        return self.around.places(names, local=local, previous=previous)
+        found = [self._place_of(name) for name in names]
+        if self.around.previous_prefix:
+            found += [self.around.previous_prefix + name for name in previous]
+        return found
+
+    def _place_of(self, name: str) -> str:
+        """Here, or in what is around: names inside a loop are local."""
+        if self.outer is None or name in self.plan.names:
+            return self.place(name)
+        return self.outer._place_of(name)
 
     def row(self, step: PlannedStep) -> dict[str, Json]:
         """What the agent run of a step in a round is made of."""

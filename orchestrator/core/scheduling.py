@@ -20,7 +20,7 @@ class Progress:
 
     Level by level, `unsettled` has the number of unsettled steps by level and state, and
     `statuses` those that settled without completing, and in a level with pending steps also those
-    that have completed. For `adaptive`, `statuses` has every step that is no longer pending.
+    that have begun. For `adaptive`, `statuses` has every step that is no longer pending.
     `judged` has the conditions that were evaluated: what they gave, or the sentence why they gave
     nothing.
     """

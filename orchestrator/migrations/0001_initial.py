@@ -77,7 +77,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now, editable=False)),
                 ('updated_at', models.DateTimeField(auto_now=True, db_default=django.db.models.functions.datetime.Now())),
-                ('step', models.CharField(max_length=100)),
+                ('step', models.CharField(max_length=400)),
                 ('position', models.PositiveIntegerField()),
                 ('parent_id', models.UUIDField(null=True)),
                 ('item_index', models.IntegerField(null=True)),
@@ -302,6 +302,10 @@ class Migration(migrations.Migration):
                 'db_table': 'gate',
                 'constraints': [models.CheckConstraint(condition=models.Q(('left__gte', 0)), name='gate_left_not_negative')],
             },
+        ),
+        migrations.AddIndex(
+            model_name='agentrun',
+            index=models.Index(condition=models.Q(('parent_id__isnull', False)), fields=['parent_id', 'item_index'], name='agent_run_parts'),
         ),
         migrations.AddConstraint(
             model_name='agentrun',

@@ -127,10 +127,11 @@ class AgentRun(TenantOwned):
     """
 
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="agent_runs", db_index=False)
-    # Its place in the run: a step's name, or that of a map with the number of an item.
-    step = models.CharField(max_length=100)
+    # Its place in the run, as `core.places` has it.
+    step = models.CharField(max_length=400)
     position = models.PositiveIntegerField()
-    # An item of a map belongs to the agent run that stands for the map as a whole.
+    # An item of a map, or a step of a loop's round, belongs to the agent run that stands for the
+    # whole. Its index is the item's or the round's.
     parent_id = models.UUIDField(null=True)
     item_index = models.IntegerField(null=True)
     item = OrderedJSONField(null=True)
@@ -205,6 +206,13 @@ class AgentRun(TenantOwned):
                 condition=Q(lease_until__isnull=False) | ~Q(status="running") | ~Q(kind="agent"),
                 name="agent_run_running_has_lease",
             ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["parent_id", "item_index"],
+                name="agent_run_parts",
+                condition=Q(parent_id__isnull=False),
+            )
         ]
 
     def __str__(self) -> str:

@@ -6,7 +6,23 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from django.db.models import Case, Count, F, Min, OuterRef, Q, QuerySet, Subquery, Sum, When
+from django.db.models import (
+    BooleanField,
+    Case,
+    Count,
+    ExpressionWrapper,
+    F,
+    Func,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 
@@ -25,6 +41,10 @@ _A = AgentRunStatus
 _MOVING = (_A.RUNNING, _A.WAITING, _A.QUEUED, _A.READY)
 # Agent runs that only stand for others.
 _GATHERING = ("map", "loop")
+# The step of the run that an agent run belongs to, and whether it is an item of that step's map
+# (see `core.places`).
+ROOT: Final = Func(F("step"), Value("^[^.[]+"), function="substring", output_field=TextField())
+_IS_ITEM: Final = ExpressionWrapper(~Q(step__contains="."), output_field=BooleanField())
 # What an agent run that waits for one of these waits for, in words.
 WAITS_FOR: Final[Mapping[str, str]] = {
     WaitingReason.RATE_LIMITED: "a rate limit",
@@ -64,13 +84,15 @@ class Wait:
 
 @dataclass(slots=True, kw_only=True)
 class StepSummary:
-    """A step with its agent runs: its own, or those of a map's items.
+    """A step with what it came to.
 
+    `counts` has the items of a map, the steps of a loop's rounds, or the step alone, by status;
     `waiting` is the wait that is over first.
     """
 
     name: str
     own_status: str
+    own_kind: str = "agent"
     counts: dict[str, int] = field(default_factory=dict)
     waiting: Wait | None = None
     cost_nano: int = 0
@@ -83,12 +105,19 @@ class StepSummary:
         return next((status for status in _MOVING if status in self.counts), self.own_status)
 
     def add(self, row: Mapping[str, Any]) -> None:
+        """Its agent run, or some of those that this one stands for."""
         status, until = row["status"], row["until"]
-        self.counts[status] = self.counts.get(status, 0) + row["count"]
+        if self._counts(row):
+            self.counts[status] = self.counts.get(status, 0) + row["count"]
         self.cost_nano += row["cost"]
         known = self.waiting.until if self.waiting else None
         if status == _A.WAITING and (known is None or (until and until < known)):
             self.waiting = Wait(reason=row["waiting_for"], until=until)
+
+    def _counts(self, row: Mapping[str, Any]) -> bool:
+        if self.own_kind == "map":
+            return bool(row["is_item"])
+        return row["kind"] not in _GATHERING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,31 +227,22 @@ def replay_of(run: Run) -> Replay | None:
 def step_summaries(run_id: UUID) -> list[StepSummary]:
     """The run's steps in their order, each with what its agent runs came to."""
     own = AgentRun.objects.filter(run_id=run_id, parent_id=None).order_by("position")
-    steps: dict[UUID, StepSummary] = {}
+    steps: dict[str, StepSummary] = {}
     for row in own.values(
-        "id", "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
+        "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
     ):
-        step = StepSummary(name=row["step"], own_status=row["status"])
-        if row["kind"] not in _GATHERING:
-            step.add({**row, "count": 1})
-        steps[row["id"]] = step
+        step = StepSummary(name=row["step"], own_status=row["status"], own_kind=row["kind"])
+        step.add({**row, "count": 1, "is_item": False})
+        steps[row["step"]] = step
     parts = AgentRun.objects.filter(run_id=run_id, parent_id__isnull=False).order_by()
-    inner = dict(parts.filter(kind__in=_GATHERING).values_list("id", "parent_id"))
     counted: Iterable[Mapping[str, Any]] = (
-        parts.exclude(kind__in=_GATHERING)
-        .values("parent_id", "status", "waiting_for")
+        parts.annotate(root=ROOT, is_item=_IS_ITEM)
+        .values("root", "is_item", "kind", "status", "waiting_for")
         .annotate(count=Count("id"), cost=Sum("cost_nano"), until=Min("due_at"))
     )
     for part in counted:
-        steps[_outermost(part["parent_id"], inner)].add(part)
+        steps[part["root"]].add(part)
     return list(steps.values())
-
-
-def _outermost(part: UUID, inner: Mapping[UUID, UUID | None]) -> UUID:
-    """The agent run of the step that a map inside of a loop belongs to in the end."""
-    while (around := inner.get(part)) is not None:
-        part = around
-    return part
 
 
 def wait_of(agent_run: AgentRun) -> Wait | None:
@@ -290,13 +310,15 @@ def _steps_by_status(run_ids: Collection[UUID]) -> dict[UUID, dict[str, int]]:
     steps = rows.filter(parent_id=None).values_list("run_id", "status")
     for run_id, status, count in steps.annotate(Count("id")):
         counts.setdefault(run_id, {})[status] = count
-    # A map is at work as a whole, but waits if that is all that its items do.
-    maps = rows.filter(parent_id__isnull=False, status__in=_MOVING).values("run_id", "parent_id")
+    # A map or a loop is at work as a whole, but waits if that is all that its parts do.
+    parts = rows.filter(parent_id__isnull=False, status__in=_MOVING).exclude(kind__in=_GATHERING)
     waits = Count("id", filter=Q(status=_A.WAITING))
-    for row in maps.annotate(moving=Count("id"), waits=waits).filter(moving=F("waits")):
+    moving = parts.annotate(root=ROOT).values("run_id", "root").annotate(moving=Count("id"))
+    for row in moving.annotate(waits=waits).filter(moving=F("waits")):
         of_run = counts[row["run_id"]]
-        of_run[_A.RUNNING] -= 1
-        of_run[_A.WAITING] = of_run.get(_A.WAITING, 0) + 1
+        if of_run.get(_A.RUNNING):
+            of_run[_A.RUNNING] -= 1
+            of_run[_A.WAITING] = of_run.get(_A.WAITING, 0) + 1
     return counts
 
 

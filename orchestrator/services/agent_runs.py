@@ -223,12 +223,12 @@ _PLAIN = (
 
 def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     """The step's agent, its templates rendered against the run's input and outputs."""
-    context: dict[str, Any] = {
-        "input": claimed.input,
-        **Surroundings.of(claimed.step).variables(claimed.outputs),
-    }
+    around = Surroundings.of(claimed.step)
+    context: dict[str, Any] = {"input": claimed.input, **around.variables(claimed.outputs)}
     if step.map is not None:
         context |= {"item": claimed.item, "index": claimed.item_index}
+    elif around.item is not None:
+        context |= {"item": claimed.item, "index": around.item[1]}
     config = step.config
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
     given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}

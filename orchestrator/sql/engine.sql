@@ -42,7 +42,12 @@ BEGIN
            CASE WHEN k.attempt > 1 THEN
                (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
                  WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
-           t.uses_environment_credentials, k.item, k.item_index,
+           t.uses_environment_credentials,
+           -- In a loop of a map, the item that it is at (see `core.places`).
+           CASE WHEN k.item IS NULL AND k.step LIKE '%][%].%' THEN
+               (SELECT i.item FROM agent_run i WHERE i.run_id = k.run_id
+                   AND i.step = substring(k.step FROM '^(.*\[\d+\])\[\d+\]\.')) ELSE k.item END,
+           k.item_index,
            -- Those of its step, which an item of a map shares with the whole.
            r.overrides -> split_part(k.step, '[', 1)
       FROM taken k
@@ -463,8 +468,8 @@ BEGIN
         (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
           WHERE a.run_id = p_run AND a.parent_id IS NULL
             AND (a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
-                 -- In a retried run: what completed beside what is pending again.
-                 OR (a.status = 'completed' AND a.level IN (
+                 -- What has begun beside what is pending: maps and loops, or what a retry has kept.
+                 OR (a.status <> 'pending' AND a.level IN (
                      SELECT b.level FROM agent_run b
                       WHERE b.run_id = p_run AND b.parent_id IS NULL AND b.status = 'pending')))),
         (SELECT jsonb_object_agg(l.level, l.states) FROM (
@@ -532,19 +537,23 @@ RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_running bigint;
 BEGIN
+    -- A statement of its own, against who is just starting their runs.
+    PERFORM 1 FROM agent_run a WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
+      ORDER BY a.id FOR NO KEY UPDATE;
     WITH stopped AS (
         UPDATE agent_run a
            SET status = CASE a.status WHEN 'pending' THEN p_pending ELSE 'cancelled' END,
                status_reason = p_reason, waiting_for = '', due_at = NULL,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
          WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
-               -- Maps and loops are no work of their own.
-               OR (a.status = 'running' AND a.kind IN ('map', 'loop')))
+               -- Maps and loops are no work of their own, nor are runs that nobody has started.
+               OR (a.status = 'running' AND (a.kind IN ('map', 'loop') OR (a.kind = 'workflow'
+                   AND NOT EXISTS (SELECT FROM run c WHERE c.parent_agent_run_id = a.id)))))
         RETURNING a.id, a.step, a.status, a.kind, a.attempt, a.attempt_started_at),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, started_at, finished_at)
         SELECT uuidv7(), p_tenant, s.id, s.attempt, '', 'cancelled', s.attempt_started_at, clock_timestamp()
-          FROM stopped s WHERE s.kind IN ('map', 'loop') AND s.attempt > 0
+          FROM stopped s WHERE s.kind IN ('map', 'loop', 'workflow') AND s.attempt > 0
         -- One that had not begun again since it was taken up.
         ON CONFLICT DO NOTHING)
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
@@ -575,7 +584,7 @@ DECLARE
     v_due uuid[];
 BEGIN
     SELECT array_agg(a.id) INTO v_due FROM agent_run a
-     WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending';
+     WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending' AND a.parent_id IS NULL;
     IF cardinality(v_due) <= p_window AND NOT p_is_fixed THEN
         UPDATE run SET "window" = NULL WHERE id = p_run AND "window" IS NOT NULL;
         RETURN QUERY SELECT * FROM muster_queue(v_due, true);
@@ -615,40 +624,42 @@ RETURNS SETOF muster_hint LANGUAGE sql AS $$
 $$;
 
 -- Begins a map: an agent run for each item, p_parallel of them at a time. Taken up again, it has
--- those run that did not complete.
+-- those run that did not complete. Items that no worker takes are left to `advance` to begin.
 CREATE FUNCTION muster_begin_map(
     p_tenant uuid, p_run uuid, p_step text, p_items json, p_parallel bigint)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
-    v_map agent_run;
+    v_map record;
     v_gate integer;
     v_due uuid[];
 BEGIN
     UPDATE agent_run a
        SET status = 'running', kind = 'map', attempt = a.attempt + 1, updated_at = clock_timestamp(),
            attempt_started_at = clock_timestamp(), started_at = COALESCE(a.started_at, clock_timestamp())
-     WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending' RETURNING a.* INTO v_map;
+     WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending'
+    RETURNING a.*, old.kind AS item_kind INTO v_map;
     IF v_map.id IS NULL THEN RETURN; END IF;
     PERFORM muster_event(p_tenant, p_run, v_map.id, 'agent.running',
         jsonb_build_object('step', p_step, 'attempt', v_map.attempt, 'items', json_array_length(p_items)));
     IF NOT EXISTS (SELECT FROM agent_run a WHERE a.run_id = p_run AND a.parent_id = v_map.id) THEN
-        SELECT LEAST(min(g.number), 0) - 1 INTO v_gate FROM gate g WHERE g.run_id = p_run;
-        v_gate := COALESCE(v_gate, -1);
-        INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
-        VALUES (p_tenant, p_run, v_gate, json_array_length(p_items), '{}', true);
+        IF v_map.item_kind = 'agent' THEN
+            SELECT COALESCE(LEAST(min(g.number), 0), 0) - 1 INTO v_gate FROM gate g WHERE g.run_id = p_run;
+            INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
+            VALUES (p_tenant, p_run, v_gate, json_array_length(p_items), '{}', true);
+        END IF;
         INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, item_index, item, position,
-                               level, priority, reads, reads_input, agent, uses_model, provider,
-                               model, role, timeout_seconds, gates)
+                               level, kind, priority, reads, reads_input, agent, uses_model, provider,
+                               model, role, timeout_seconds, gates, tells)
         SELECT uuidv7(), p_tenant, p_run, v_map.id, p_step || '[' || i.number - 1 || ']', i.number - 1,
-               i.value, v_map.position, v_map.level, v_map.priority, v_map.reads, v_map.reads_input,
-               v_map.agent, v_map.uses_model, v_map.provider, v_map.model, v_map.role,
-               v_map.timeout_seconds, ARRAY[v_gate]
+               i.value, v_map.position, v_map.level, v_map.item_kind, v_map.priority, v_map.reads,
+               v_map.reads_input, v_map.agent, v_map.uses_model, v_map.provider, v_map.model,
+               v_map.role, v_map.timeout_seconds, array_remove(ARRAY[v_gate], NULL), v_gate IS NULL
           FROM json_array_elements(p_items) WITH ORDINALITY AS i (value, number);
     END IF;
     SELECT array_agg(x.id ORDER BY x.item_index) INTO v_due
       FROM (SELECT a.id, a.item_index FROM agent_run a
              WHERE a.run_id = p_run AND a.parent_id = v_map.id AND a.status = 'pending'
-             ORDER BY a.item_index) x;
+               AND a.kind = 'agent' ORDER BY a.item_index) x;
     WITH late AS (
         UPDATE agent_run a SET status = 'ready' WHERE a.id = ANY (v_due[p_parallel + 1:])
         RETURNING a.id, a.priority, a.item_index)
@@ -659,14 +670,15 @@ END $$;
 
 -- The maps of a run that are at work, and how their items stand.
 CREATE FUNCTION muster_open_maps(p_run uuid)
-RETURNS TABLE (agent_run_id uuid, step text, attempt integer, items bigint, unsettled bigint, failed bigint)
+RETURNS TABLE (agent_run_id uuid, step text, attempt integer, unsettled bigint, pending bigint, at_work bigint)
 LANGUAGE sql AS $$
-    SELECT m.id, m.step, m.attempt, count(i.id),
+    SELECT m.id, m.step, m.attempt,
            count(*) FILTER (WHERE i.status IN ('pending', 'ready', 'queued', 'running', 'waiting')),
-           count(*) FILTER (WHERE i.status IN ('failed', 'cancelled', 'skipped', 'budget_exceeded'))
+           count(*) FILTER (WHERE i.status = 'pending'),
+           count(*) FILTER (WHERE i.status IN ('queued', 'running', 'waiting'))
       FROM agent_run m LEFT JOIN agent_run i ON i.run_id = m.run_id AND i.parent_id = m.id
      WHERE m.run_id = p_run AND m.status = 'running' AND m.kind = 'map'
-     GROUP BY m.id, m.step, m.attempt
+     GROUP BY m.id, m.step, m.attempt, m.position, m.item_index ORDER BY m.position, m.item_index
 $$;
 
 -- Begins a loop, which no worker claims either.
@@ -708,15 +720,17 @@ $$;
 CREATE FUNCTION muster_open_loops(p_run uuid)
 RETURNS TABLE (agent_run_id uuid, step text, attempt integer, round integer, statuses jsonb)
 LANGUAGE sql AS $$
-    SELECT l.id, l.step, l.attempt, n.round,
-           (SELECT jsonb_object_agg(s.step, s.status) FROM agent_run s
-             WHERE s.run_id = p_run AND s.parent_id = l.id AND s.item_index = n.round
-               AND s.status <> 'pending')
+    SELECT l.id, l.step, l.attempt, n.round, n.statuses
       FROM agent_run l
-     CROSS JOIN LATERAL (SELECT max(s.item_index) AS round FROM agent_run s
-                          WHERE s.run_id = p_run AND s.parent_id = l.id) n
+     CROSS JOIN LATERAL (
+           SELECT max(s.item_index) AS round,
+                  jsonb_object_agg(s.step, s.status) FILTER (WHERE s.status <> 'pending') AS statuses
+             FROM agent_run s
+            WHERE s.parent_id = l.id AND s.item_index = (
+                  SELECT x.item_index FROM agent_run x WHERE x.parent_id = l.id
+                   ORDER BY x.item_index DESC LIMIT 1)) n
      WHERE l.run_id = p_run AND l.status = 'running' AND l.kind = 'loop'
-     ORDER BY l.position
+     ORDER BY l.position, l.item_index
 $$;
 
 -- Begins a step that another run stands for, which `services.children` starts after the commit;
@@ -744,18 +758,20 @@ END $$;
 -- The sub-workflows of a run that have ended while their steps have not.
 CREATE FUNCTION muster_ended_calls(p_run uuid)
 RETURNS TABLE (agent_run_id uuid, step text, attempt integer, status text, reason text, output json,
-               cost_nano bigint)
+               cost_nano bigint, is_called_back boolean)
 LANGUAGE sql AS $$
-    SELECT a.id, a.step, a.attempt, c.status, c.status_reason, c.output, c.cost_nano
+    SELECT a.id, a.step, a.attempt, c.status, c.status_reason, c.output, c.cost_nano,
+           a.status_reason <> ''
       FROM agent_run a JOIN run c ON c.parent_agent_run_id = a.id
      WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
        AND c.status NOT IN ('pending', 'running', 'paused')
-     ORDER BY a.position
+     ORDER BY a.position, a.item_index
        -- Against a late answer that corrects its cost.
        FOR SHARE OF c
 $$;
 
--- Has the sub-workflows of a run end with it.
+-- Has the sub-workflows of a run end with it. Their steps keep the reason: so ended, they have
+-- not failed.
 CREATE FUNCTION muster_stop_calls(p_tenant uuid, p_run uuid, p_reason text)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
@@ -763,6 +779,8 @@ DECLARE
 BEGIN
     FOR v_child IN SELECT c.id FROM muster_called_runs(p_run) AS c (id) LOOP
         IF muster_stop_run(p_tenant, v_child, 'cancelled', p_reason) THEN
+            UPDATE agent_run SET status_reason = p_reason
+             WHERE id = (SELECT c.parent_agent_run_id FROM run c WHERE c.id = v_child);
             RETURN QUERY SELECT 'advance', v_child, NULL::uuid, NULL::integer;
         END IF;
     END LOOP;
@@ -852,7 +870,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- Takes an ended run up again: what did not complete is pending once more, and what did is kept.
+-- Takes an ended run up again: what did not complete is pending once more, and what did is kept,
+-- with all its parts.
 CREATE FUNCTION muster_retry_run(p_tenant uuid, p_run uuid, p_deadline_seconds integer, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -863,10 +882,17 @@ BEGIN
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
     IF NOT FOUND THEN RETURN false; END IF;
     -- They tell, chord or not: a message from before may claim them, which no chord counts.
+    WITH RECURSIVE again AS (
+        SELECT a.id FROM agent_run a
+         WHERE a.run_id = p_run AND a.parent_id IS NULL
+           AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
+        UNION ALL
+        SELECT a.id FROM again w JOIN agent_run a ON a.parent_id = w.id
+         WHERE a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded'))
     UPDATE agent_run
        SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
            in_chord = false, tells = true, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
-     WHERE run_id = p_run AND status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded');
+     WHERE id IN (SELECT w.id FROM again w);
     -- Which steps a gate starts is no longer a matter of counting alone.
     UPDATE gate SET tells = true, steps = '{}', "left" = 0 WHERE run_id = p_run;
     UPDATE gate g SET "left" = n.times
