@@ -113,3 +113,9 @@ class ConditionError(OrchestratorError):
     """A CEL condition cannot be read, is not allowed, or failed on its input."""
 
     code: ClassVar[str] = "condition_error"
+
+
+class AddedStepsError(OrchestratorError):
+    """An agent wants steps added that cannot be, or more than a run may have."""
+
+    code: ClassVar[str] = "added_steps_invalid"

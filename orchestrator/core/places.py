@@ -2,20 +2,23 @@
 
 `write` is a step of the run, `section[3]` an item of a map, and `polish[1].write` a step in the
 second round of a loop. Where a loop is gone through for each item of a list, `polish[3]` is an
-item, and `polish[3][1].write` a step in its second round.
+item, and `polish[3][1].write` a step in its second round. `plan.research` is a step that the step
+`plan` has added to its run, and `plan[3].research` one that an item of it has added.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import Plan, PlannedStep
 
 T = TypeVar("T")
+# What the agent run at a place has added to its run.
+Added: TypeAlias = Callable[[str], Plan]
 # Ahead of a round stands the number of an item. `muster_claim_all` looks for the same.
 _ITEM: Final = re.compile(r"(.*\[(\d+)\])\[\d+\]\.")
 
@@ -25,29 +28,44 @@ def name_at(place: str) -> str:
     return place.rpartition(".")[2].partition("[")[0]
 
 
+def root_of(place: str) -> str:
+    """The step of the run that an agent run belongs to in the end."""
+    return place.partition(".")[0].partition("[")[0]
+
+
+def _none_added(place: str) -> Plan:
+    raise LookupError(f"{place} has added no steps")
+
+
+def surroundings_of(place: str) -> Surroundings:
+    """What the place alone tells, which is all that the names in templates depend on.
+
+    The item that has added a step looks like a loop's round, whose variables nobody can name there.
+    """
+    outer = place.rpartition(".")[0]
+    if not outer.endswith("]"):
+        return Surroundings(outer)
+    whole, _, number = outer.rpartition("[")
+    return Surroundings(whole, int(number.rstrip("]")))
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The loop and the round, counted from 0, that a step stands in; none for a step of the run."""
+    """The place that a step belongs to, none for a step of the run; and a loop's round, from 0."""
 
-    loop: str = ""
-    round: int = 0
-
-    @classmethod
-    def of(cls, place: str) -> Surroundings:
-        outer = place.rpartition(".")[0]
-        if not outer:
-            return cls()
-        loop, _, number = outer.rpartition("[")
-        return cls(loop, int(number.rstrip("]")))
+    whole: str = ""
+    round: int | None = None
 
     @property
     def prefix(self) -> str:
-        return f"{self.loop}[{self.round}]." if self.loop else ""
+        if self.round is None:
+            return f"{self.whole}." if self.whole else ""
+        return f"{self.whole}[{self.round}]."
 
     @property
     def previous_prefix(self) -> str:
         """Of the round before; empty in the first."""
-        return f"{self.loop}[{self.round - 1}]." if self.loop and self.round else ""
+        return f"{self.whole}[{self.round - 1}]." if self.round else ""
 
     @property
     def item(self) -> tuple[str, int] | None:
@@ -62,31 +80,47 @@ class Surroundings:
         for place, output in outputs.items():
             is_previous = self.previous_prefix and place.startswith(self.previous_prefix)
             (previous if is_previous else steps)[name_at(place)] = {"output": output}
-        if not self.loop:
+        if self.round is None:
             return {"steps": steps}
         return {"steps": steps, "loop": {"round": self.round + 1, "previous": previous}}
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The steps of a run, or of one round of a loop, and what the others are called from there."""
+    """Steps that belong together, and what the others are called from there.
+
+    Those of the run, of one round of a loop, or those that an agent run has added.
+    """
 
     plan: Plan
     around: Surroundings = Surroundings()
     outer: Scope | None = None
 
     @classmethod
-    def of(cls, plan: Plan, place: str) -> Scope:
+    def of(cls, plan: Plan, place: str, added: Added | None = None) -> Scope:
         """The scope that the agent run at a place stands in."""
-        around = Surroundings.of(place)
-        return cls.of(plan, around.loop).inside(around) if around.loop else cls(plan)
+        scope = cls(plan)
+        parts = place.split(".")
+        for part in parts[:-1]:
+            scope = scope._within(scope.place(part), added or _none_added)
+        return scope
 
-    def inside(self, around: Surroundings) -> Scope:
-        """The scope of a round of a loop that stands in this one."""
-        loop = self.step_at(around.loop).loop
-        if loop is None:
-            raise LookupError(f"{around.loop} is no loop")
-        return Scope(loop.body, around, self)
+    def _within(self, whole: str, added: Added) -> Scope:
+        if self.step_at(whole).loop is None:
+            return self.with_added(whole, added(whole))
+        loop, _, number = whole.rpartition("[")
+        return self.in_round(loop, int(number.rstrip("]")))
+
+    def in_round(self, loop: str, number: int) -> Scope:
+        """The scope of a round of the loop at a place in this one."""
+        step = self.step_at(loop)
+        if step.loop is None:
+            raise LookupError(f"{loop} is no loop")
+        return Scope(step.loop.body, Surroundings(loop, number), self)
+
+    def with_added(self, whole: str, body: Plan) -> Scope:
+        """The scope of the steps that the agent run at a place in this one has added."""
+        return Scope(body, Surroundings(whole), self)
 
     def step_at(self, place: str) -> PlannedStep:
         return self.plan.step(name_at(place))
@@ -116,6 +150,9 @@ class Scope:
         """Here, or in what is around: names inside a loop are local."""
         if self.outer is None or name in self.plan.names:
             return self.place(name)
+        if self.around.round is None:
+            # Added steps see nobody but who added them.
+            return self.around.whole
         return self.outer._place_of(name)
 
     def row(self, step: PlannedStep) -> dict[str, Json]:

@@ -228,7 +228,9 @@ class Scope:
 
     def _output_schema(self, name: str) -> Schema | None:
         step = self.steps[name]
-        schema = self._agent_schema(step) if step.kind == "agent" else None
+        # What added steps come to is not known before they are.
+        is_open = step.kind != "agent" or step.adds_steps
+        schema = None if is_open else self._agent_schema(step)
         if step.kind == "approval":
             # An item that is rejected may be skipped.
             schema = {**_DECISION, "type": ["object", "null"]} if step.map else _DECISION

@@ -31,6 +31,7 @@ MAX_OUTPUT_TOKENS = 10_000_000
 # Of loops. What stands in them has its place as its name, which has to fit its column.
 MAX_NESTING = 4
 _OVERRIDES = frozenset(OVERRIDES)
+_SCHEMA = "output_schema"
 
 
 def _knows_every_model(_provider: str, _model: str) -> bool:
@@ -180,6 +181,9 @@ class _Validator:
                 yield from check(config[name], place.of(name))
         if config.get("type") == "prompt" and not config.get("prompt"):
             yield Problem(place.of("prompt"), "required", "An agent of type prompt needs a prompt")
+        if config.get("type") == "prompt" and place.step.adds_steps and not config.get(_SCHEMA):
+            message = "An agent of type prompt that adds steps needs an output_schema"
+            yield Problem(place.of(_SCHEMA), "required", message)
         if config.get("type") == "tool":
             yield from self._tool_call(config, reader=reader, place=place)
         elif "arguments" in config:

@@ -68,6 +68,7 @@ class Run(TenantOwned):
     stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")
     stop_reason = models.TextField(blank=True, default="", db_default="")
     cost_nano = models.BigIntegerField(default=0, db_default=0)
+    added_steps = models.PositiveIntegerField(default=0, db_default=0)
     # An ended run whose outputs this one takes over, from which step on it runs anew, what else
     # is set for those steps, and what the outputs that were taken over had cost.
     replay_of = TenantForeignKey(
@@ -135,6 +136,10 @@ class AgentRun(TenantOwned):
     parent_id = models.UUIDField(null=True)
     item_index = models.IntegerField(null=True)
     item = OrderedJSONField(null=True)
+    # The steps that it has added to its run, with what it gave them; and the agent run that has
+    # added the step that this one is, or is a part of.
+    added = OrderedJSONField(null=True)
+    added_by = models.UUIDField(null=True)
     level = models.PositiveIntegerField()
     status = models.CharField(
         max_length=24,
@@ -282,7 +287,7 @@ class Attempt(TenantOwned):
     )
     number = models.PositiveIntegerField()
     worker = models.TextField()
-    outcome = models.CharField(max_length=16)  # completed, failed, lost
+    outcome = models.CharField(max_length=16)  # completed, failed, lost, added_steps
     error = models.JSONField(null=True)
     # What its worker's process took as it ended: cpu_percent, memory_percent, memory_used_mb.
     system = models.JSONField(null=True)

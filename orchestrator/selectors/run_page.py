@@ -11,12 +11,12 @@ from django.db.models.functions import Coalesce
 
 from costs.models import CostEntry
 from costs.selectors.ledger import ledger
-from orchestrator.core.mermaid import MAX_DRAWN_STEPS, node_id, to_mermaid
+from orchestrator.core.mermaid import MAX_DRAWN_STEPS, AddedStep, added_node_id, node_id
 from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
 from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
-from orchestrator.selectors.runs import Wait, reason_now, step_summaries, wait_of
+from orchestrator.selectors.runs import Wait, reason_now, run_graph, wait_of
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -101,7 +101,7 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     shown = _select(agent_runs, step)
     totals = _totals(run, agent_runs)
     spec = parse(run.version.spec).spec
-    states = {each.name: each.status for each in step_summaries(run.pk)}
+    graph = run_graph(run.pk)
     return RunPage(
         run=run,
         reason=reason_now(run),
@@ -110,8 +110,8 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
         totals=totals,
         rows=_with_bars(rows, span, clock),
         selected=_in_full(shown, span, clock) if shown else None,
-        graph=to_mermaid(spec, states=states) if spec else "",
-        nodes=node_names(spec),
+        graph=graph.of(spec) if spec else "",
+        nodes={**node_names(spec), **_added_nodes(spec, graph.added)},
     )
 
 
@@ -121,6 +121,12 @@ def node_names(spec: WorkflowSpec | None) -> dict[str, str]:
         return {}  # drawn by levels
     steps = spec.steps
     return {node_id(position): step.name for position, step in enumerate(steps)}
+
+
+def _added_nodes(spec: WorkflowSpec | None, added: Sequence[AddedStep]) -> dict[str, str]:
+    if spec is None or len(spec.steps) + len(added) > MAX_DRAWN_STEPS:
+        return {}  # folded
+    return {added_node_id(position): each.place for position, each in enumerate(added)}
 
 
 def events_of(run: Run) -> list[RunEvent]:
@@ -227,7 +233,7 @@ def _bar(
     return tuple(_segment(kind, begin, end, span) for kind, begin, end in parts if begin <= end)
 
 
-_OUTCOMES = {"lost": AgentRunStatus.CANCELLED}
+_OUTCOMES = {"lost": AgentRunStatus.CANCELLED, "added_steps": AgentRunStatus.COMPLETED}
 
 
 def _tries(agent_run: AgentRun, attempts: Sequence[Attempt], clock: datetime) -> Sequence[_Stretch]:

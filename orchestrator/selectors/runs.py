@@ -1,11 +1,12 @@
 """Runs as people and programs look at them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import (
     BooleanField,
     Case,
@@ -28,8 +29,10 @@ from django.db.models.functions import Coalesce
 
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.jsonvalue import Json
-from orchestrator.core.mermaid import to_mermaid
+from orchestrator.core.mermaid import AddedStep, to_mermaid
 from orchestrator.core.parsing import spec_from_mapping
+from orchestrator.core.places import root_of
+from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason, is_terminal
 from orchestrator.models import AgentRun, Run
 from orchestrator.selectors.workflows import in_project
@@ -40,7 +43,7 @@ _A = AgentRunStatus
 # What a map at work is said to be: what moves comes first.
 _MOVING = (_A.RUNNING, _A.WAITING, _A.QUEUED, _A.READY)
 # Agent runs that only stand for others.
-_GATHERING = ("map", "loop")
+_GATHERING = ("map", "loop", "steps")
 # The step of the run that an agent run belongs to, and whether it is an item of that step's map
 # (see `core.places`).
 ROOT: Final = Func(F("step"), Value("^[^.[]+"), function="substring", output_field=TextField())
@@ -54,6 +57,11 @@ WAITS_FOR: Final[Mapping[str, str]] = {
     WaitingReason.DELAY: "its time",
     WaitingReason.PAUSED: "its run to be resumed",
 }
+_ADDED = """
+SELECT a.step, s.name, s.needs
+  FROM agent_run a, json_to_recordset(a.added -> 'plan' -> 'steps') AS s (name text, needs text[])
+ WHERE a.run_id = %s AND a.added IS NOT NULL ORDER BY a.id
+"""
 TOKENS = ("input", "output", "cached", "reasoning")
 
 
@@ -341,7 +349,43 @@ def agent_runs_of(
     return rows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunGraph:
+    """How a run is drawn: the state of each step, and what was added to it."""
+
+    states: Mapping[str, str]
+    added: Sequence[AddedStep]
+
+    def of(self, spec: WorkflowSpec) -> str:
+        return to_mermaid(spec, states=self.states, added=self.added)
+
+
+def run_graph(run_id: UUID) -> RunGraph:
+    states = {step.name: step.status for step in step_summaries(run_id)}
+    added = _added_steps(run_id, states)
+    if added:
+        parts = AgentRun.objects.filter(run_id=run_id, added_by__isnull=False)
+        of_parts = dict(parts.values_list("step", "status"))
+        states |= {each.place: of_parts.get(each.place, _A.PENDING.value) for each in added}
+    return RunGraph(states=states, added=added)
+
+
+def _added_steps(run_id: UUID, steps: Collection[str]) -> list[AddedStep]:
+    """Items and rounds have no node of their own: what they add hangs at their step."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ADDED, [run_id])
+        rows = cursor.fetchall()
+    drawn = {*steps, *(f"{by}.{name}" for by, name, _ in rows)}
+    return [
+        AddedStep(
+            place=f"{by}.{name}",
+            by=by if by in drawn else root_of(by),
+            needs=tuple(f"{by}.{need}" for need in needs),
+        )
+        for by, name, needs in rows
+    ]
+
+
 def graph_of(run: Run) -> str:
     """The run's graph as Mermaid text, coloured by state."""
-    states = {step.name: step.status for step in step_summaries(run.pk)}
-    return to_mermaid(spec_from_mapping(run.version.spec), states=states)
+    return run_graph(run.pk).of(spec_from_mapping(run.version.spec))

@@ -15,7 +15,7 @@ from orchestrator.core.template import render
 from orchestrator.dispatch.canvas import publish
 from orchestrator.execution import engine_db
 from orchestrator.execution.finishes import Finish, finish_within
-from orchestrator.execution.versions import plan_of
+from orchestrator.execution.versions import addition_of, plan_of
 from orchestrator.models import AgentRun, Run, WorkflowVersion
 from orchestrator.services.errors import InputInvalidError
 from orchestrator.services.runs import create_runs, new_run
@@ -90,7 +90,7 @@ class _Calling:
         """A run that is not stored yet. Raises what keeps it from being started."""
         if self.parent.depth >= MAX_DEPTH:
             raise TooDeepError
-        scope = Scope.of(self.plan, agent_run.step)
+        scope = Scope.of(self.plan, agent_run.step, self._added_at)
         call = scope.step_at(agent_run.step).call
         if call is None:
             raise LookupError(f"{agent_run.step} is no sub-workflow")
@@ -128,8 +128,17 @@ class _Calling:
     def _outputs(self, places: tuple[str, ...]) -> dict[str, Any]:
         if places not in self.outputs:
             read = AgentRun.objects.filter(run=self.parent, step__in=places)
-            self.outputs[places] = dict(read.values_list("step", "output"))
+            self.outputs[places] = {row.step: _given_by(row) for row in read}
         return self.outputs[places]
+
+    def _added_at(self, place: str) -> Plan:
+        who = AgentRun.objects.only("id").get(run=self.parent, step=place)
+        return addition_of(self.tenant_id, who.id).plan
+
+
+def _given_by(row: AgentRun) -> Any:
+    """Who has added steps is at work until these have ended, and they read what it gave."""
+    return row.added["output"] if row.added and row.status == "running" else row.output
 
 
 def _failed(tenant_id: UUID, agent_run: AgentRun, error: OrchestratorError) -> Finish:

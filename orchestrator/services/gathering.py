@@ -36,7 +36,7 @@ class Gathering(Rounds):
         return any(changed)
 
     def _drive_map(self, plan: Plan, row: Row) -> bool:
-        scope = Scope.of(plan, row["step"])
+        scope = self._scope(plan, row["step"])
         step = scope.step_at(row["step"])
         if step.map is None:
             return False

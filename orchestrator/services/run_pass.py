@@ -13,12 +13,19 @@ from orchestrator.core.conditions import compile_condition
 from orchestrator.core.errors import ConditionError
 from orchestrator.core.output import Output, assemble
 from orchestrator.core.places import Scope
+from orchestrator.core.plan import Plan
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.finishes import Finish, finish_within
+from orchestrator.execution.versions import addition_of
 
 _SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
-_OUTPUTS = "SELECT step, output FROM agent_run WHERE run_id = %s AND step = ANY(%s)"
+# Who has added steps is at work until these have ended, and they read what it gave.
+_OUTPUTS = """
+SELECT step, CASE status WHEN 'running' THEN added -> 'output' ELSE output END AS output
+  FROM agent_run WHERE run_id = %s AND step = ANY(%s)
+"""
+_WHO_ADDED = "SELECT id FROM agent_run WHERE run_id = %s AND step = %s"
 _ITEM = "SELECT item FROM agent_run WHERE run_id = %s AND step = %s"
 _INPUT = "SELECT input FROM run WHERE id = %s"
 
@@ -33,6 +40,18 @@ class RunPass:
     judged: dict[str, bool | str] = field(default_factory=dict)  # conditions, by place
     hints: list[Row] = field(default_factory=list)
     is_stopping: bool = False
+    added: dict[str, Plan] = field(default_factory=dict)  # steps that were added, by who did
+
+    def _scope(self, plan: Plan, place: str) -> Scope:
+        """The scope that the agent run at a place stands in."""
+        return Scope.of(plan, place, self._added_at)
+
+    def _added_at(self, place: str) -> Plan:
+        if place not in self.added:
+            found = rows(self.connection, _WHO_ADDED, [self.run_id, place])
+            addition = addition_of(self.tenant_id, found[0]["id"], connection=self.connection)
+            self.added[place] = addition.plan
+        return self.added[place]
 
     def _settle(
         self,

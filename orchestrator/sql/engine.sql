@@ -14,7 +14,8 @@ $$;
 CREATE FUNCTION muster_claim_all(p_tenant uuid, p_agent_runs uuid[], p_worker text, p_lease interval)
 RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attempt integer,
                failures integer, input json, outputs json, replies jsonb,
-               environment_credentials boolean, item json, item_index integer, overrides json)
+               environment_credentials boolean, item json, item_index integer, added_by uuid,
+               overrides json)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -28,7 +29,7 @@ BEGIN
          WHERE a.id = ANY (p_agent_runs) AND a.status = 'queued'
            AND (SELECT r.status = 'running' AND r.stop_wanted = '' FROM run r WHERE r.id = a.run_id)
         RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads, a.reads_input,
-                  a.item, a.item_index),
+                  a.item, a.item_index, a.added_by),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT p_tenant, k.run_id, k.id, clock_timestamp(), 'agent.running',
@@ -37,7 +38,9 @@ BEGIN
     SELECT k.id, k.run_id, r.version_id, k.step::text, k.attempt,
            k.attempt - 1 - k.lost_count - k.forgiven, CASE WHEN k.reads_input THEN r.input END,
            CASE WHEN k.reads <> '{}' THEN
-               (SELECT json_object_agg(o.step, o.output) FROM agent_run o
+               -- Who has added steps is at work until these have ended, and they read what it gave.
+               (SELECT json_object_agg(o.step, CASE o.status WHEN 'running' THEN o.added -> 'output'
+                                                    ELSE o.output END) FROM agent_run o
                  WHERE o.run_id = k.run_id AND o.step = ANY (k.reads)) END,
            CASE WHEN k.attempt > 1 THEN
                (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
@@ -47,9 +50,9 @@ BEGIN
            CASE WHEN k.item IS NULL AND k.step LIKE '%][%].%' THEN
                (SELECT i.item FROM agent_run i WHERE i.run_id = k.run_id
                    AND i.step = substring(k.step FROM '^(.*\[\d+\])\[\d+\]\.')) ELSE k.item END,
-           k.item_index,
+           k.item_index, k.added_by,
            -- Those of its step, which an item of a map shares with the whole.
-           r.overrides -> split_part(k.step, '[', 1)
+           CASE WHEN strpos(k.step, '.') = 0 THEN r.overrides -> split_part(k.step, '[', 1) END
       FROM taken k
      CROSS JOIN LATERAL (SELECT x.version_id, x.input, x.overrides FROM run x
                           WHERE x.id = k.run_id LIMIT 1) r
@@ -303,12 +306,14 @@ END $$;
 
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
--- p_again_in, `queued` takes it from a worker that is gone; any other status ends it. Gives
--- `finished` with the attempt's number for each that still was its agent run's, and the hints.
+-- p_again_in, `queued` takes it from a worker that is gone; `running` has it stand for the steps
+-- that it adds to its run (p_added), in an attempt of its own, so that nobody ends it twice. Any
+-- other status ends it. Gives `finished` with the attempt's number for each that still was its
+-- agent run's, and the hints.
 CREATE FUNCTION muster_finish_all(
     p_tenant uuid, p_from text, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
     p_reasons text[], p_prompts text[], p_outputs json[], p_errors jsonb[],
-    p_again_in double precision[], p_systems jsonb[])
+    p_again_in double precision[], p_systems jsonb[], p_added json[] DEFAULT NULL)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_mine uuid[];
@@ -337,8 +342,8 @@ BEGIN
     FOR g IN
     WITH given AS (
         SELECT * FROM unnest(p_agent_runs, p_attempts, p_statuses, p_reasons, p_prompts, p_outputs,
-                             p_errors, p_again_in, p_systems)
-               AS f (id, attempt, status, reason, prompt, output, error, again_in, system)),
+                             p_errors, p_again_in, p_systems, p_added)
+               AS f (id, attempt, status, reason, prompt, output, error, again_in, system, added)),
     done AS (
         UPDATE agent_run a
            SET status = f.status, status_reason = f.reason, prompt = COALESCE(f.prompt, a.prompt),
@@ -347,17 +352,22 @@ BEGIN
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
-               tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued')),
-               in_chord = a.in_chord AND f.status NOT IN ('waiting', 'queued'),
+               tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued', 'running')),
+               in_chord = a.in_chord AND f.status NOT IN ('waiting', 'queued', 'running'),
+               kind = CASE f.status WHEN 'running' THEN 'steps' ELSE a.kind END,
+               added = COALESCE(f.added, a.added),
+               attempt = CASE f.status WHEN 'running' THEN a.attempt + 1 ELSE a.attempt END,
+               attempt_started_at = CASE f.status WHEN 'running' THEN clock_timestamp()
+                                         ELSE a.attempt_started_at END,
                queued_at = CASE WHEN f.status = 'queued' THEN clock_timestamp() ELSE a.queued_at END,
                published_at = CASE WHEN f.status = 'queued' THEN clock_timestamp() ELSE a.published_at END,
                publish_count = CASE WHEN f.status = 'queued' THEN 1 ELSE a.publish_count END,
-               finished_at = CASE WHEN f.status NOT IN ('waiting', 'queued') THEN clock_timestamp() END,
+               finished_at = CASE WHEN f.status NOT IN ('waiting', 'queued', 'running') THEN clock_timestamp() END,
                updated_at = clock_timestamp()
           FROM given f
          WHERE a.id = f.id AND a.attempt = f.attempt AND a.id = ANY (v_mine) AND a.status = p_from
-        RETURNING a.id, a.run_id, a.step, a.attempt, a.worker, a.status, a.priority, a.cost_nano,
-                  a.error, a.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
+        RETURNING a.id, a.run_id, a.step, old.attempt, a.worker, a.status, a.priority, a.cost_nano,
+                  a.error, old.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
                   a.parent_id, old.lease_until IS NOT NULL AS had_place,
                   old.tells AS told_before, f.system),
     tried AS (
@@ -365,13 +375,15 @@ BEGIN
                              started_at, finished_at)
         SELECT uuidv7(), p_tenant, d.id, d.attempt, d.worker,
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
-                    WHEN d.status = 'waiting' THEN 'failed' ELSE d.status END,
+                    WHEN d.status = 'waiting' THEN 'failed'
+                    WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
                d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()), clock_timestamp()
           FROM done d WHERE p_from = 'running'),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT p_tenant, d.run_id, d.id, clock_timestamp(),
-               'agent.' || CASE d.status WHEN 'queued' THEN 'recovered' ELSE d.status END,
+               'agent.' || CASE d.status WHEN 'queued' THEN 'recovered' WHEN 'running' THEN 'added_steps'
+                                         ELSE d.status END,
                jsonb_strip_nulls(jsonb_build_object('step', d.step, 'attempt', d.attempt,
                    'cost_nano', d.cost_nano, 'error', d.error, 'until', d.due_at,
                    'reason', CASE WHEN d.status = 'waiting' THEN 'retry' END))
@@ -382,9 +394,9 @@ BEGIN
            count(*) FILTER (WHERE d.status <> 'queued' AND d.had_place)::integer AS places,
            -- What became of an item is for the gate of its map to tell.
            bool_or(CASE d.status WHEN 'completed' THEN d.tells WHEN 'waiting' THEN d.told_before
-                       WHEN 'queued' THEN false ELSE d.tells OR d.parent_id IS NULL END) AS tells,
+                       WHEN 'queued' THEN false WHEN 'running' THEN true ELSE d.tells OR d.parent_id IS NULL END) AS tells,
            array_agg(d.parent_id) FILTER (
-               WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued')) AS lanes,
+               WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued', 'running')) AS lanes,
            -- A chord that goes well needs nothing from here.
            bool_and(d.status = 'queued' OR (d.in_chord AND NOT d.tells AND d.status = 'completed')) AS is_counted,
            (SELECT array_agg(n.step) FROM done e CROSS JOIN unnest(e.next_steps) AS n (step)
@@ -392,7 +404,7 @@ BEGIN
            (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
              WHERE e.run_id = d.run_id AND e.status = 'completed') AS gates,
            (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
-             WHERE e.run_id = d.run_id AND e.status NOT IN ('completed', 'waiting', 'queued')) AS spoiled
+             WHERE e.run_id = d.run_id AND e.status NOT IN ('completed', 'waiting', 'queued', 'running')) AS spoiled
       FROM done d GROUP BY d.run_id ORDER BY d.run_id
     LOOP
         RETURN QUERY SELECT 'finished', g.run, f.id, f.attempt
@@ -546,14 +558,14 @@ BEGIN
                status_reason = p_reason, waiting_for = '', due_at = NULL,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
          WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
-               -- Maps and loops are no work of their own, nor are runs that nobody has started.
-               OR (a.status = 'running' AND (a.kind IN ('map', 'loop') OR (a.kind = 'workflow'
+               -- What stands for others is no work of its own, nor is a run that nobody has started.
+               OR (a.status = 'running' AND (a.kind IN ('map', 'loop', 'steps') OR (a.kind = 'workflow'
                    AND NOT EXISTS (SELECT FROM run c WHERE c.parent_agent_run_id = a.id)))))
         RETURNING a.id, a.step, a.status, a.kind, a.attempt, a.attempt_started_at),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, started_at, finished_at)
         SELECT uuidv7(), p_tenant, s.id, s.attempt, '', 'cancelled', s.attempt_started_at, clock_timestamp()
-          FROM stopped s WHERE s.kind IN ('map', 'loop', 'workflow') AND s.attempt > 0
+          FROM stopped s WHERE s.kind IN ('map', 'loop', 'steps', 'workflow') AND s.attempt > 0
         -- One that had not begun again since it was taken up.
         ON CONFLICT DO NOTHING)
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
@@ -649,11 +661,12 @@ BEGIN
         END IF;
         INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, item_index, item, position,
                                level, kind, priority, reads, reads_input, agent, uses_model, provider,
-                               model, role, timeout_seconds, gates, tells)
+                               model, role, timeout_seconds, gates, tells, added_by)
         SELECT uuidv7(), p_tenant, p_run, v_map.id, p_step || '[' || i.number - 1 || ']', i.number - 1,
                i.value, v_map.position, v_map.level, v_map.item_kind, v_map.priority, v_map.reads,
                v_map.reads_input, v_map.agent, v_map.uses_model, v_map.provider, v_map.model,
-               v_map.role, v_map.timeout_seconds, array_remove(ARRAY[v_gate], NULL), v_gate IS NULL
+               v_map.role, v_map.timeout_seconds, array_remove(ARRAY[v_gate], NULL), v_gate IS NULL,
+               v_map.added_by
           FROM json_array_elements(p_items) WITH ORDINALITY AS i (value, number);
     END IF;
     SELECT array_agg(x.id ORDER BY x.item_index) INTO v_due
@@ -698,16 +711,17 @@ BEGIN
     END IF;
 END $$;
 
--- Adds the steps of a loop's round. Each tells `advance` of its end.
+-- Adds the steps of a loop's round, or those that an agent run wants added. Each tells `advance` of
+-- its end.
 CREATE FUNCTION muster_add_round(p_tenant uuid, p_run uuid, p_loop uuid, p_round integer, p_steps json)
 RETURNS void LANGUAGE sql AS $$
     INSERT INTO agent_run (id, tenant_id, run_id, parent_id, item_index, step, position, level, kind,
                            priority, reads, reads_input, agent, uses_model, provider, model, role,
-                           timeout_seconds, tells)
+                           timeout_seconds, tells, added_by)
     SELECT uuidv7(), p_tenant, p_run, p_loop, p_round, s.step, l.position, l.level, s.kind,
            LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input, s.agent,
            s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''), COALESCE(s.role, ''),
-           s.timeout_seconds, true
+           s.timeout_seconds, true, CASE l.kind WHEN 'steps' THEN l.id ELSE l.added_by END
       FROM run r JOIN agent_run l ON l.run_id = r.id AND l.id = p_loop,
            json_to_recordset(p_steps) AS s (
                step text, kind text, priority smallint, reads text[], reads_input boolean, agent text,
@@ -716,11 +730,12 @@ RETURNS void LANGUAGE sql AS $$
     ON CONFLICT DO NOTHING
 $$;
 
--- The loops of a run that are at work, and how the steps of their newest round stand.
+-- The loops of a run that are at work, and how the steps of their newest round stand; and likewise
+-- the agent runs that stand for steps which they have added.
 CREATE FUNCTION muster_open_loops(p_run uuid)
-RETURNS TABLE (agent_run_id uuid, step text, attempt integer, round integer, statuses jsonb)
+RETURNS TABLE (agent_run_id uuid, step text, kind text, attempt integer, round integer, statuses jsonb)
 LANGUAGE sql AS $$
-    SELECT l.id, l.step, l.attempt, n.round, n.statuses
+    SELECT l.id, l.step, l.kind, l.attempt, n.round, n.statuses
       FROM agent_run l
      CROSS JOIN LATERAL (
            SELECT max(s.item_index) AS round,
@@ -729,9 +744,27 @@ LANGUAGE sql AS $$
             WHERE s.parent_id = l.id AND s.item_index = (
                   SELECT x.item_index FROM agent_run x WHERE x.parent_id = l.id
                    ORDER BY x.item_index DESC LIMIT 1)) n
-     WHERE l.run_id = p_run AND l.status = 'running' AND l.kind = 'loop'
+     WHERE l.run_id = p_run AND l.status = 'running' AND l.kind IN ('loop', 'steps')
      ORDER BY l.position, l.item_index
 $$;
+
+-- The steps that an agent run has added to its run; workers keep them, since they never change.
+CREATE FUNCTION muster_added_steps(p_tenant uuid, p_agent_run uuid)
+RETURNS TABLE (step text, added json) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    RETURN QUERY SELECT a.step::text, a.added FROM agent_run a
+                  WHERE a.id = p_agent_run AND a.added IS NOT NULL;
+END $$;
+
+-- Counts steps that are to be added to a run. False: these would be more than it may have.
+CREATE FUNCTION muster_count_added(p_tenant uuid, p_run uuid, p_steps integer, p_most integer)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE run SET added_steps = added_steps + p_steps
+     WHERE id = p_run AND added_steps + p_steps <= p_most;
+    RETURN FOUND;
+END $$;
 
 -- Begins a step that another run stands for, which `services.children` starts after the commit;
 -- taken up again, the step has its run taken up.
@@ -881,6 +914,7 @@ BEGIN
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
     IF NOT FOUND THEN RETURN false; END IF;
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
     -- They tell, chord or not: a message from before may claim them, which no chord counts.
     WITH RECURSIVE again AS (
         SELECT a.id FROM agent_run a
@@ -893,13 +927,21 @@ BEGIN
        SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
            in_chord = false, tells = true, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
      WHERE id IN (SELECT w.id FROM again w);
+    -- Who has added steps has done its own part, and stands for them once more.
+    WITH standing AS (
+        UPDATE agent_run
+           SET status = 'running', attempt = attempt + 1, attempt_started_at = clock_timestamp()
+         WHERE run_id = p_run AND status = 'pending' AND kind = 'steps'
+        RETURNING id, step, attempt)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT p_tenant, p_run, s.id, clock_timestamp(), 'agent.running',
+           jsonb_build_object('step', s.step, 'attempt', s.attempt) FROM standing s;
     -- Which steps a gate starts is no longer a matter of counting alone.
     UPDATE gate SET tells = true, steps = '{}', "left" = 0 WHERE run_id = p_run;
     UPDATE gate g SET "left" = n.times
       FROM (SELECT x.number, count(*) AS times FROM agent_run a CROSS JOIN unnest(a.gates) AS x (number)
              WHERE a.run_id = p_run AND a.status <> 'completed' GROUP BY x.number) n
      WHERE g.run_id = p_run AND g.number = n.number;
-    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
     RETURN true;
 END $$;
 
