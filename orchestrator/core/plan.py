@@ -148,7 +148,7 @@ class Plan:
     @property
     def fixed_window(self) -> int | None:
         """What bounds the agent runs in flight where their number is not known beforehand."""
-        is_open = any(step.map or step.loop for step in self.steps)
+        is_open = any(step.map or step.loop or step.adds_steps for step in self.steps)
         return self.max_parallel if is_open else None
 
     @cached_property

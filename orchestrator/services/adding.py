@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from django.conf import settings
 
 from orchestrator.core.completion import Outcome, verdict
-from orchestrator.core.errors import TemplateError
+from orchestrator.core.errors import TemplateError, TooManyAddedStepsError
 from orchestrator.core.places import Scope
 from orchestrator.core.scheduling import ready
 from orchestrator.core.state import TERMINAL_AGENT_RUN, AgentRunStatus, RunStatus
@@ -37,8 +37,8 @@ class Adding(Parts):
         most = settings.MUSTER_MAX_ADDED_STEPS
         if self._call(_COUNT, len(scope.plan.steps), most)[0]["has_room"]:
             return self._add_round(row, scope)
-        told = f"Its steps are more than may be added to a run: {most} (MUSTER_MAX_ADDED_STEPS)"
-        self._end(row, **failed("too_many_added_steps", told))
+        error = TooManyAddedStepsError(most)
+        self._end(row, **failed(error.code, str(error)))
         return True
 
     def _call_back_added(

@@ -7,7 +7,7 @@ from django.db import connection
 
 from agents_app.core.agent import AddedSteps
 from orchestrator.core.additions import Fragment, check_depth, check_places, refused
-from orchestrator.core.errors import WorkflowInvalidError
+from orchestrator.core.errors import TooManyAddedStepsError, WorkflowInvalidError
 from orchestrator.core.parsing import spec_from_mapping
 from orchestrator.core.places import name_at
 from orchestrator.core.problems import Problem
@@ -26,6 +26,12 @@ def added_by(claimed: Claim, wanted: AddedSteps, *, output: Any) -> dict[str, An
     """
     above = addition_of(claimed.tenant_id, claimed.added_by).depth if claimed.added_by else 0
     check_depth(above + 1, most=settings.MUSTER_MAX_ADDED_DEPTH)
+    # For the run as a whole `advance` counts; what passes the bound alone is not even examined.
+    if (
+        isinstance(wanted.steps, dict | list)
+        and len(wanted.steps) > settings.MUSTER_MAX_ADDED_STEPS
+    ):
+        raise TooManyAddedStepsError(settings.MUSTER_MAX_ADDED_STEPS)
     try:
         with tenant_scope(claimed.tenant_id):
             plan = _compiled(claimed, wanted)

@@ -100,10 +100,13 @@ class _Advance(Gathering):
             return self._end_calls() or self._stop(begun)
         try:
             plan = plan_of(self.tenant_id, begun["version_id"], connection=self.connection)
+            return self._go_on(plan, begun)
         except PlanUnreadableError as error:
             self._call(_STOP, AgentRunStatus.CANCELLED, str(error))
             self._end_run(RunStatus.FAILED, str(error))
             return False
+
+    def _go_on(self, plan: Plan, begun: Row) -> bool:
         self.has_calls = plan.has_calls
         if plan.gathers and self._end_calls():
             return True

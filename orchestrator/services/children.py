@@ -60,7 +60,8 @@ def _start_some(tenant_id: UUID, run_id: UUID) -> bool:
                     children.append(calling.child(agent_run))
                 except (TooDeepError, TemplateError, InputInvalidError) as error:
                     failed.append(_failed(tenant_id, agent_run, error))
-            create_runs(children)
+            if children:
+                create_runs(children)
     if failed:
         _fail(run_id, failed)
     return len(waiting) == BATCH

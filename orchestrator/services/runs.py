@@ -48,11 +48,12 @@ UPDATE run r
    SET deadline_seconds = w.seconds,
        deadline_at = clock_timestamp() + make_interval(secs => w.seconds),
        -- Only where more may be due at a time than may run; levels see to themselves, but for
-       -- maps, whose items nobody can count beforehand.
+       -- maps and added steps, which nobody can count beforehand.
        "window" = CASE WHEN
            v.plan ->> 'strategy' = 'adaptive' AND json_array_length(v.plan -> 'steps') > w.most
            OR v.plan ->> 'max_parallel' IS NOT NULL AND EXISTS (
-               SELECT FROM json_array_elements(v.plan -> 'steps') s WHERE s ->> 'map' IS NOT NULL)
+               SELECT FROM json_array_elements(v.plan -> 'steps') s
+                WHERE s ->> 'map' IS NOT NULL OR (s ->> 'adds_steps')::boolean)
            THEN w.most END
   FROM run x JOIN workflow_version v ON v.id = x.version_id, LATERAL (
        SELECT LEAST((v.plan ->> 'max_parallel')::int, %s) AS most,

@@ -195,6 +195,27 @@ def test_more_steps_than_a_run_may_have_fail_their_step(acme: World, settings: A
     assert sorted(codes, key=str) == [None, "too_many_added_steps"]
 
 
+def test_more_steps_at_once_than_a_run_may_have_are_not_even_examined(
+    acme: World, settings: Any
+) -> None:
+    settings.MUSTER_MAX_ADDED_STEPS = 3
+    run_id = go(acme, {f"s{n}": {"nonsense": n} for n in range(4)})
+
+    assert drain(acme, run_id).status == "failed"
+    assert step_of(acme, run_id, "plan").error["code"] == "too_many_added_steps"
+
+
+@pytest.mark.parametrize("strategy", ["levels", "adaptive"])
+def test_added_steps_share_the_window_of_their_run(acme: World, strategy: str) -> None:
+    run_id = go(acme, {f"s{n}": echo(value=n) for n in range(5)}, strategy=strategy, max_parallel=2)
+    advance(acme.tenant.id, run_id)
+    agent_runs.execute(acme.tenant.id, step_of(acme, run_id, "plan").id, worker="w1")
+    advance(acme.tenant.id, run_id)
+
+    assert len(queued(acme, run_id)) == 2
+    assert drain(acme, run_id).status == "completed"
+
+
 def test_additions_below_each_other_end_at_the_depth_that_is_allowed(
     acme: World, settings: Any
 ) -> None:
