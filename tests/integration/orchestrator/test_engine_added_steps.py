@@ -274,6 +274,10 @@ def test_run_that_is_cancelled_before_its_steps_are_added_adds_none(acme: World)
     assert drain(acme, run_id).status == "cancelled"
     assert step_of(acme, run_id, "plan").status == "cancelled"
 
+    act(acme, run_id, retry_run)
+    assert drain(acme, run_id).output == 1
+    assert step_of(acme, run_id, "plan.one").attempt == 1
+
 
 def test_paused_run_adds_nothing_until_it_is_resumed(acme: World) -> None:
     run_id = go(acme, {"one": echo(value=1)})
@@ -329,6 +333,27 @@ def test_worker_that_is_lost_before_its_outcome_is_written_leaves_nothing_behind
     assert not agent_runs._finish(stale, given, Lease(plan.id, 1))
     assert step_of(acme, run_id, "plan").attempt == 3
     assert run_of(acme, run_id).added_steps == 1
+
+
+def test_item_whose_added_steps_fail_is_null_where_the_map_accepts_it(acme: World) -> None:
+    divide = {
+        "agent": {"type": "tool", "tool": "calculator"},
+        "arguments": {"expression": "1 / ${item}"},
+    }
+    each = {
+        **echo(value={"steps": {"in": divide, "also": echo(value="${item}")}}),
+        "adds_steps": True,
+        "map": {"over": "${input.list}", "parallel": 1, "allow_failed": 0.5},
+    }
+    steps = {"each": each, "end": echo(value="${steps.each.output}", needs=["each"])}
+    run_id = start(acme, steps, given={"list": [1, 0]}, failure={"mode": "fail_fast"})
+
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", [{"in": 1, "also": 1}, None])
+    with acme.scope():
+        left = AgentRun.objects.filter(run_id=run_id, finished_at=None)
+        assert not left.exists()
 
 
 def test_retried_run_keeps_what_completed_of_the_added_steps(acme: World) -> None:
