@@ -1,10 +1,11 @@
 """Drives one agent: finds its type and runs it with the ports it is handed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import JsonValue
 
-from agents_app.core.agent import AgentConfig, AgentTypes, Outcome, Ports
+from agents_app.core.agent import AddedSteps, AgentConfig, AgentTypes, Outcome, Ports
 from agents_app.core.types import AGENT_TYPES
 
 
@@ -17,6 +18,11 @@ def run_agent(
 ) -> Outcome:
     """Run an agent whose prompt and arguments are rendered. Failures are AgentsError.
 
+    With `adds_steps`, what it gives are steps to be added, unless its type adds steps by itself.
     Raises nothing else, except what the ports raise for their own reasons.
     """
-    return types[config.type].run(config, inputs=inputs, ports=ports)
+    outcome = types[config.type].run(config, inputs=inputs, ports=ports)
+    if not config.adds_steps or outcome.adds is not None:
+        return outcome
+    adds = AddedSteps.of(outcome.output)
+    return replace(outcome, adds=adds) if adds.steps else replace(outcome, output=adds.output)

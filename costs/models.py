@@ -92,7 +92,7 @@ class CostEntry(models.Model):
     run_id = models.UUIDField()
     agent_run_id = models.UUIDField()
     attempt = models.IntegerField()
-    step = models.CharField(max_length=200)
+    step = models.CharField(max_length=400)
     agent = models.CharField(max_length=63, blank=True)
     role = models.CharField(max_length=32, blank=True)
     provider = models.CharField(max_length=32)

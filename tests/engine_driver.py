@@ -39,3 +39,21 @@ def drain(world: World, run_id: UUID) -> Run:
         elif not due:
             return run
     raise AssertionError("the run does not come to rest")
+
+
+def drain_all(world: World, run_id: UUID) -> Run:
+    """The same for a run and those that its steps stand for, until it has ended."""
+    for _ in range(MOST_PASSES):
+        run = drain(world, run_id)
+        if run.finished_at:
+            return run
+        for child in live_children(world, run_id):
+            drain_all(world, child)
+    raise AssertionError("the run does not come to an end")
+
+
+def live_children(world: World, run_id: UUID) -> list[UUID]:
+    with world.scope():
+        steps = AgentRun.objects.filter(run_id=run_id).values("id")
+        live = Run.objects.filter(parent_agent_run_id__in=steps, finished_at=None)
+        return list(live.order_by("id").values_list("id", flat=True))

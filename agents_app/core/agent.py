@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from agents_app.core.errors import AgentInvalidError
+from agents_app.core.errors import AgentInvalidError, OutputInvalidError
 from agents_app.core.json_schema import schema_fault
 from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, JsonSchema, ModelClient
 from agents_app.core.roles import Role
@@ -34,6 +34,7 @@ class AgentConfig:
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     mode: str = ""
     separator: str = "\n\n"
+    adds_steps: bool = False
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     attempt: int = 1
 
@@ -47,11 +48,37 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddedSteps:
+    """Steps that an agent adds to its run, as they would stand in a workflow file.
+
+    `steps` is a mapping by name or a list of steps with a `name` each. `output` is what they give
+    together, with variables in it; without it, what the last of them give. Whether they make sense
+    is for whoever runs them to find out.
+    """
+
+    steps: JsonValue
+    output: JsonValue = None
+
+    @classmethod
+    def of(cls, output: JsonValue) -> "AddedSteps":
+        """The steps that an output describes. Raises OutputInvalidError."""
+        if not isinstance(output, dict) or not isinstance(output.get("steps"), dict | list):
+            raise OutputInvalidError("it must be an object whose `steps` are the steps to add")
+        if unknown := ", ".join(sorted(output.keys() - {"steps", "output"})):
+            raise OutputInvalidError(f"beside `steps` and `output` there is {unknown}; remove it")
+        return cls(steps=output["steps"], output=output.get("output"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What an agent hands on: JSON for the steps after it, text for people."""
+    """What an agent hands on: JSON for the steps after it, text for people.
+
+    Where it adds steps, `output` is for these; those after it get what the added ones come to.
+    """
 
     output: JsonValue
     text: str
+    adds: AddedSteps | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
                 ('run_id', models.UUIDField()),
                 ('agent_run_id', models.UUIDField()),
                 ('attempt', models.IntegerField()),
-                ('step', models.CharField(max_length=200)),
+                ('step', models.CharField(max_length=400)),
                 ('agent', models.CharField(blank=True, max_length=63)),
                 ('role', models.CharField(blank=True, max_length=32)),
                 ('provider', models.CharField(max_length=32)),

@@ -113,3 +113,22 @@ class ConditionError(OrchestratorError):
     """A CEL condition cannot be read, is not allowed, or failed on its input."""
 
     code: ClassVar[str] = "condition_error"
+
+
+class AddedStepsError(OrchestratorError):
+    """An agent wants steps added that cannot be, or more than a run may have."""
+
+    code: ClassVar[str] = "added_steps_invalid"
+
+
+class TooManyAddedStepsError(AddedStepsError):
+    code: ClassVar[str] = "too_many_added_steps"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+    def __str__(self) -> str:
+        return (
+            f"Its steps are more than may be added to a run: {self.most} (MUSTER_MAX_ADDED_STEPS)"
+        )

@@ -9,6 +9,7 @@ from typing import Final
 from agents_app.core.values import json_size
 from orchestrator.core.errors import MapError
 from orchestrator.core.jsonvalue import Json
+from orchestrator.core.plan import PlannedStep
 from orchestrator.core.schema import type_name
 from orchestrator.core.spec import MapSpec
 from orchestrator.core.state import AgentRunStatus
@@ -16,6 +17,8 @@ from orchestrator.core.template import Context, render
 
 MAX_ITEMS: Final = 10_000
 MAX_OUTPUT_BYTES: Final = 10_000_000
+# Runs and loops at once, where the map does not say: each is more than one agent at work.
+WHOLES_AT_ONCE: Final = 100
 
 
 def items_of(spec: MapSpec, context: Context) -> list[Json]:
@@ -31,6 +34,13 @@ def items_of(spec: MapSpec, context: Context) -> list[Json]:
     return given
 
 
+def most_at_once(step: PlannedStep, *, window: int) -> int:
+    """How many items of a map may be at work."""
+    untold = window if step.kind == "agent" else WHOLES_AT_ONCE
+    asked = step.map.parallel if step.map else None
+    return min(asked or untold, window)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     status: AgentRunStatus
@@ -39,15 +49,12 @@ class Item:
 
 
 def gathered(spec: MapSpec, items: Sequence[Item]) -> list[Json]:
-    """Outputs in the order of the items, null for those that failed.
+    """Outputs in the order of the items, null for those that failed or were skipped.
 
     Raises MapError when more of them failed than `allow_failed` accepts.
     """
-    failed = [
-        (index, item)
-        for index, item in enumerate(items)
-        if item.status is not AgentRunStatus.COMPLETED
-    ]
+    accepted = {AgentRunStatus.COMPLETED, AgentRunStatus.SKIPPED}
+    failed = [(index, item) for index, item in enumerate(items) if item.status not in accepted]
     if len(failed) > spec.allow_failed * len(items):
         index, first = failed[0]
         why = f": {first.reason}" if first.reason else ""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from orchestrator.core import graph
 from orchestrator.core.palette import PALETTE
+from orchestrator.core.places import root_of
 from orchestrator.core.spec import AgentSpec, StepSpec, WorkflowSpec
 
 MAX_DRAWN_STEPS = 150
@@ -14,16 +16,27 @@ MAX_DRAWN_EDGES = 400
 MAX_LABEL = 80
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedStep:
+    """A step that `by`, a step of the graph or an added one, has added to a run; all are places."""
+
+    place: str
+    by: str
+    needs: tuple[str, ...]
+
+
 def to_mermaid(
     spec: WorkflowSpec,
     *,
     states: Mapping[str, str] | None = None,
     progress: Mapping[str, str] | None = None,
+    added: Sequence[AddedStep] = (),
     max_steps: int = MAX_DRAWN_STEPS,
 ) -> str:
     """The graph; `states` maps steps to their state, `progress` maps them to how far they are.
 
-    A large graph shows one node per level.
+    A large graph shows one node per level. Added steps hang at the step that has added them; many
+    of them are one node there.
     """
     needs = {step.name: step.needs for step in spec.steps}
     edges = sum(map(len, needs.values()))
@@ -31,12 +44,51 @@ def to_mermaid(
         lines = list(_folded(needs, states=states))
     else:
         lines = list(_steps(spec.steps, states=states, progress=progress or {}))
+        place = {step.name: node_id(position) for position, step in enumerate(spec.steps)}
+        draw = _added if len(needs) + len(added) <= max_steps else _added_folded
+        lines += draw(added, place, states or {})
     return "\n".join(["flowchart TD", *lines, *_classes(states), ""])
 
 
 def node_id(position: int) -> str:
     """The node of the step at this place of the spec; names could be words of Mermaid."""
     return f"s{position}"
+
+
+def added_node_id(position: int) -> str:
+    return f"a{position}"
+
+
+def _added(
+    added: Sequence[AddedStep], place: Mapping[str, str], states: Mapping[str, str]
+) -> Iterator[str]:
+    node = {**place, **{each.place: added_node_id(at) for at, each in enumerate(added)}}
+    for each in added:
+        state = states.get(each.place, "pending")
+        title = f"{PALETTE[state].icon} {each.place}"
+        yield _node(node[each.place], [title, state.replace("_", " ")], state=state)
+    for each in added:
+        if not each.needs:
+            yield f"    {node[each.by]} -.-> {node[each.place]}"
+        for need in each.needs:
+            yield f"    {node[need]} --> {node[each.place]}"
+
+
+def _added_folded(
+    added: Sequence[AddedStep], place: Mapping[str, str], states: Mapping[str, str]
+) -> Iterator[str]:
+    by_step: dict[str, Counter[str]] = {}
+    for each in added:
+        counts = by_step.setdefault(root_of(each.place), Counter())
+        counts[states.get(each.place, "pending")] += 1
+    for at, (name, counts) in enumerate(by_step.items()):
+        lines = [f"{counts.total()} added steps", *_counted(counts)]
+        yield _node(added_node_id(at), lines, state=_most_telling(counts))
+        yield f"    {place[name]} -.-> {added_node_id(at)}"
+
+
+def _counted(counts: Mapping[str, int]) -> list[str]:
+    return [f"{PALETTE[s].icon} {n} {s.replace('_', ' ')}" for s, n in counts.items()]
 
 
 def _steps(
@@ -73,7 +125,7 @@ def _folded(
         lines, state = [f"Level {index + 1}: {count}"], None
         if states is not None:
             counts = Counter(states.get(name, "pending") for name in names)
-            lines += [f"{PALETTE[s].icon} {n} {s.replace('_', ' ')}" for s, n in counts.items()]
+            lines += _counted(counts)
             state = _most_telling(counts)
         yield _node(f"l{index}", lines, state=state)
     for index in range(1, len(levels)):

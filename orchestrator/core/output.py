@@ -26,9 +26,16 @@ class Output:
     problem: str | None = None
 
 
-def assemble(plan: Plan, *, input: Json, outputs: Mapping[str, Json]) -> Output:
+def assemble(
+    plan: Plan,
+    *,
+    input: Json,
+    outputs: Mapping[str, Json],
+    around: Mapping[str, Json] | None = None,
+) -> Output:
     """The output, given those of the completed steps in `plan.output_reads`.
 
+    `around` has the variables beside `input` and `steps`: those of a loop, or of an item.
     A run that has done its work is not failed by its output: what cannot be filled in is null,
     and so is the whole if it is too large.
     """
@@ -36,7 +43,7 @@ def assemble(plan: Plan, *, input: Json, outputs: Mapping[str, Json]) -> Output:
         if plan.output is None:
             return Output(value=_of_exits(plan, outputs))
         known: dict[str, Json] = {name: {"output": outputs.get(name)} for name in plan.output_reads}
-        filling = _Filling(context={"input": input, "steps": known})
+        filling = _Filling(context={**(around or {}), "input": input, "steps": known})
         value = filling.filled(plan.output)
         return Output(value=value, problem="; ".join(filling.problems) or None)
     except TemplateTooLargeError:

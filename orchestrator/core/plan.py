@@ -69,6 +69,7 @@ class PlannedStep:
     map_reads: tuple[str, ...] = ()  # steps whose outputs the list is made of
     loop: LoopPlan | None = None
     call: WorkflowCall | None = None
+    adds_steps: bool = False
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
@@ -148,18 +149,21 @@ class Plan:
     @property
     def fixed_window(self) -> int | None:
         """What bounds the agent runs in flight where their number is not known beforehand."""
-        is_open = any(step.map or step.loop for step in self.steps)
+        is_open = any(step.map or step.loop or step.adds_steps for step in self.steps)
         return self.max_parallel if is_open else None
 
     @cached_property
     def gathers(self) -> bool:
-        """Whether there are steps that stand for others: maps, loops and sub-workflows."""
-        return any(step.map or step.loop or step.call for step in self.steps)
+        """Whether steps may stand for others: maps, loops, sub-workflows, and who adds steps."""
+        return any(step.map or step.loop or step.call or step.adds_steps for step in self.steps)
 
     @cached_property
     def has_calls(self) -> bool:
-        """Whether sub-workflows are among its steps, or in their loops."""
-        return any(step.call or (step.loop and step.loop.body.has_calls) for step in self.steps)
+        """Whether there may be sub-workflows among its steps, in their loops, or added to them."""
+        return any(
+            step.call or step.adds_steps or (step.loop and step.loop.body.has_calls)
+            for step in self.steps
+        )
 
     @cached_property
     def levels(self) -> tuple[tuple[PlannedStep, ...], ...]:
@@ -271,6 +275,7 @@ def _planned(
         map_reads=_steps_read([step.map.over], order=()) if step.map else (),
         loop=_looped(step.loop, spec=spec, agents=agents) if step.loop else None,
         call=_called(step),
+        adds_steps=step.adds_steps,
         previous_reads=_previous_read(given),
     )
 
@@ -395,11 +400,11 @@ def _text(value: Json) -> str | None:
 
 
 def _steps_read(values: list[Json], *, order: Iterable[str]) -> tuple[str, ...]:
-    """Names of the steps that templates refer to, in `order` if that is known, else by name."""
+    """Names of the steps that templates refer to: those of `order` first, the others by name."""
     paths = (path.split(".") for path in references(values))
     names = {path[1] for path in paths if path[0] == "steps"}
     ordered = [name for name in order if name in names]
-    return tuple(ordered or sorted(names))
+    return (*ordered, *sorted(names.difference(ordered)))
 
 
 def workflow_references(spec: WorkflowSpec) -> Iterator[tuple[str, str]]:

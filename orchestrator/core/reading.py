@@ -16,10 +16,14 @@ from orchestrator.core.template import Expression, Path, Template, expressions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Reads the templates and conditions of one step, or of the end of its scope."""
+    """Reads the templates and conditions of one step, or of the end of its scope.
+
+    `is_before_map`: what is read is rendered before the step's own map has items.
+    """
 
     scope: Scope
     step: str | None
+    is_before_map: bool = False
 
     def templates(self, value: Json, at: str, *, want: Schema | None = None) -> Iterator[Problem]:
         """Problems of the variables in `value`, and of its type where `want` is known."""
@@ -50,7 +54,7 @@ class Reader:
 
     def _expression(self, expression: Expression, *, at: str) -> Iterator[Problem]:
         for operand in expression.paths:
-            place = self.scope.resolve(operand, step=self.step)
+            place = self._resolve(operand)
             if isinstance(place, Fault):
                 yield Problem(at, place.code, place.message)
             elif place.may_be_missing and operand is expression.operands[-1]:
@@ -62,10 +66,14 @@ class Reader:
         if expression is None:
             have: Schema | None = {"type": "string"}
         elif len(expression.operands) == 1 and isinstance(expression.operands[0], Path):
-            place = self.scope.resolve(expression.operands[0], step=self.step)
+            place = self._resolve(expression.operands[0])
             have = place.schema if isinstance(place, Place) else None
         else:
             return
         if not may_fit(have, want):
             given, wanted = (" or ".join(sorted(types_of(s) or ())) for s in (have, want))
             yield Problem(at, "wrong_type", f"This gives {given}, where {wanted} is needed")
+
+    def _resolve(self, path: Path) -> Place | Fault:
+        resolve = self.scope.resolve_before_map if self.is_before_map else self.scope.resolve
+        return resolve(path, step=self.step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,7 +21,7 @@ class Progress:
 
     Level by level, `unsettled` has the number of unsettled steps by level and state, and
     `statuses` those that settled without completing, and in a level with pending steps also those
-    that have completed. For `adaptive`, `statuses` has every step that is no longer pending.
+    that have begun. For `adaptive`, `statuses` has every step that is no longer pending.
     `judged` has the conditions that were evaluated: what they gave, or the sentence why they gave
     nothing.
     """
@@ -45,6 +46,19 @@ class Progress:
             },
             judged=judged,
         )
+
+    @classmethod
+    def within(
+        cls, plan: Plan, statuses: Mapping[str, str], judged: Mapping[str, bool | str]
+    ) -> Progress:
+        """From how every step stands that is no longer pending: in a loop, or of added steps."""
+        begun = {name: _S(status) for name, status in statuses.items()}
+        unsettled: dict[int, Counter[AgentRunStatus]] = {}
+        for step in plan.steps:
+            status = begun.get(step.name, _S.PENDING)
+            if status not in TERMINAL_AGENT_RUN:
+                unsettled.setdefault(step.level, Counter())[status] += 1
+        return cls(statuses=begun, unsettled=unsettled, judged=judged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

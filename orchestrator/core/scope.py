@@ -34,6 +34,7 @@ _DECISION: Final[Schema] = {
     "properties": {"decision": TEXT, "by": _NAME, "at": TEXT, "form": {}},  # type: ignore[dict-item]
 }
 _INDEX: Final[Schema] = {"type": "integer"}
+_OF_ITEMS: Final = frozenset({"item", "index"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class Scope:
             schemas={},
             configs={},
         )
+
+    @property
+    def depth(self) -> int:
+        """How many loops are around it."""
+        return self.outer.depth + 1 if self.outer else 0
 
     @cached_property
     def known_needs(self) -> dict[str, list[str]]:
@@ -116,7 +122,7 @@ class Scope:
         for name in self.order:
             step, needs = self.steps[name], self.needs[name]
             inherits = bool(needs) and found.issuperset(needs)
-            rejected = step.approval is not None and step.approval.on_reject == "skip"
+            rejected = not step.map and step.approval and step.approval.on_reject == "skip"
             if step.when is not None or step.optional or rejected or inherits:
                 found.add(name)
         return frozenset(found)
@@ -128,18 +134,21 @@ class Scope:
             return _followed(self.inputs, rest, root="input", has_defaults=True)
         if root == "steps":
             return self._resolve_step(path, step=step)
-        if root in {"item", "index"} and step is not None and self.steps[step].map:
-            schema = self._item_schema(step) if root == "item" else _INDEX
-            return _followed(schema, rest, root=root)
+        if root in _OF_ITEMS:
+            return self._resolve_item(path, step=step)
         if root == "loop" and self.outer is not None:
             return self._resolve_loop(path)
-        if root in {"item", "index"}:
-            return Fault("unknown_variable", f"`{root}` exists only in a step with `map`")
         if root == "loop":
             return Fault("unknown_variable", "`loop` exists only in the steps of a loop")
         return Fault(
             "unknown_variable", f"There is no `{root}`; begin with input or with steps.NAME.output"
         )
+
+    def resolve_before_map(self, path: Path, *, step: str | None) -> Place | Fault:
+        """The same for what is asked once, before the step's own map has items."""
+        if path.parts[0] in _OF_ITEMS:
+            return self._resolve_item(path, step=None)
+        return self.resolve(path, step=step)
 
     def read_by(self, condition: Condition, *, step: str | None) -> list[Fault]:
         """What is wrong with the steps and roots that a condition reads."""
@@ -147,8 +156,18 @@ class Scope:
         paths += [Path((root,)) for root in sorted(condition.roots - {"steps", "loop"})]
         if "loop" in condition.roots:
             paths.append(Path(("loop", "round")))
-        found = (self.resolve(path, step=step) for path in paths)
+        found = (self.resolve_before_map(path, step=step) for path in paths)
         return [fault for fault in found if isinstance(fault, Fault)]
+
+    def _resolve_item(self, path: Path, *, step: str | None) -> Place | Fault:
+        """In a step with `map`, or in a loop whose rounds are gone through for each item."""
+        root, rest = path.parts[0], path.parts[1:]
+        if step is not None and self.steps[step].map:
+            schema = self._item_schema(step) if root == "item" else _INDEX
+            return _followed(schema, rest, root=root)
+        if self.outer is not None:
+            return self.outer._resolve_item(path, step=self.outer_step)
+        return Fault("unknown_variable", f"`{root}` exists only in a step with `map`")
 
     def _resolve_step(self, path: Path, *, step: str | None) -> Place | Fault:
         if len(path.parts) < 3 or path.parts[2] != "output":
@@ -209,9 +228,12 @@ class Scope:
 
     def _output_schema(self, name: str) -> Schema | None:
         step = self.steps[name]
-        schema = self._agent_schema(step) if step.kind == "agent" else None
+        # What added steps come to is not known before they are.
+        is_open = step.kind != "agent" or step.adds_steps
+        schema = None if is_open else self._agent_schema(step)
         if step.kind == "approval":
-            schema = _DECISION
+            # An item that is rejected may be skipped.
+            schema = {**_DECISION, "type": ["object", "null"]} if step.map else _DECISION
         if step.map:
             return {"type": "array", "items": dict(schema or {})}
         return schema
@@ -235,7 +257,7 @@ class Scope:
         mapped = self.steps[name].map
         lone = parse(mapped.over).lone if mapped else None
         first = lone.paths[0] if lone and len(lone.operands) == 1 and lone.paths else None
-        place = self.resolve(first, step=name) if first else None
+        place = self.resolve_before_map(first, step=name) if first else None
         schema = place.schema if isinstance(place, Place) else None
         items = schema.get("items") if schema else None
         return items if isinstance(items, dict) else None

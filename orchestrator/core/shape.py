@@ -14,8 +14,8 @@ _COSTLY = {"retry", "timeout", "max_cost_usd"}
 _FIELDS_OF_KIND: Final[Mapping[str, frozenset[str]]] = {
     "agent": frozenset(StepSpec.model_fields) - {"workflow", "input", "loop", "approval", "delay"},
     "workflow": frozenset(_COMMON | _COSTLY | {"workflow", "input", "map"}),
-    "loop": frozenset(_COMMON | _COSTLY | {"loop"}),
-    "approval": frozenset(_COMMON | {"approval"}),
+    "loop": frozenset(_COMMON | _COSTLY | {"loop", "map"}),
+    "approval": frozenset(_COMMON | {"approval", "map"}),
     "delay": frozenset(_COMMON | {"delay"}),
 }
 _NEEDED_BY_AGENT: Final[Mapping[str, str]] = {

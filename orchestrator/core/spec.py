@@ -159,6 +159,7 @@ class StepSpec(Part):
     timeout: Duration | None = None
     max_cost_usd: Money | None = None
     fallback: list[ModelChoice] | None = None
+    adds_steps: bool = False
 
     workflow: WorkflowRef | None = None
     input: AnyJson = None

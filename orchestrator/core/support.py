@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.problems import Problem, pointer
-from orchestrator.core.spec import AgentSpec, Part, WorkflowSpec
+from orchestrator.core.spec import AgentSpec, Part, StepSpec, WorkflowSpec
 
 _ANY: Final = object()
 
@@ -38,21 +38,25 @@ NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
 
 def not_yet(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> list[Problem]:
     """Every place where the workflow asks for what the engine does not run yet."""
-    problems = [
+    return [
         *_refused("workflow", spec, at=""),
         *_refused("defaults", spec.defaults, at="/defaults"),
+        *_in_steps(spec.steps, agents, at="/steps"),
     ]
-    for step in spec.steps:
-        at = pointer("steps", step.name)
-        problems += _refused("step", step, at=at)
-        if step.map and step.kind != "agent":
-            message = f"`map` over a step of kind {step.kind} is not supported yet; map an agent"
-            problems.append(Problem(at + "/map", "not_supported_yet", message))
+
+
+def _in_steps(
+    steps: Sequence[StepSpec], agents: Mapping[str, AgentConfig], *, at: str
+) -> Iterator[Problem]:
+    for step in steps:
+        here = at + pointer(step.name)
+        yield from _refused("step", step, at=here)
         if isinstance(step.agent, AgentSpec):
-            problems += _refused("agent", step.agent, at=at + "/agent")
+            yield from _refused("agent", step.agent, at=here + "/agent")
         elif step.agent is not None and step.agent in agents:
-            problems += _saved(step.agent, agents[step.agent], at=at + "/agent")
-    return problems
+            yield from _saved(step.agent, agents[step.agent], at=here + "/agent")
+        if step.loop is not None:
+            yield from _in_steps(step.loop.steps, agents, at=here + "/loop/steps")
 
 
 def _refused(part: str, values: Part, *, at: str) -> Iterator[Problem]:

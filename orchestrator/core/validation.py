@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agents_app.core.json_schema import schema_fault
 from orchestrator.core import parsing
@@ -28,7 +28,10 @@ from orchestrator.core.support import not_yet
 __all__ = ["Catalog", "Report", "examine", "not_yet", "validate"]
 
 MAX_OUTPUT_TOKENS = 10_000_000
+# Of loops. What stands in them has its place as its name, which has to fit its column.
+MAX_NESTING = 4
 _OVERRIDES = frozenset(OVERRIDES)
+_SCHEMA = "output_schema"
 
 
 def _knows_every_model(_provider: str, _model: str) -> bool:
@@ -131,7 +134,8 @@ class _Validator:
         reader = Reader(scope=scope, step=step.name)
         yield from reader.condition(step.when, at=at + "/when")
         if step.map:
-            yield from reader.templates(step.map.over, at + "/map/over", want={"type": "array"})
+            before = replace(reader, is_before_map=True)
+            yield from before.templates(step.map.over, at + "/map/over", want={"type": "array"})
         match step.kind:
             case "agent":
                 yield from self._agent_step(step, reader=reader, at=at)
@@ -177,6 +181,9 @@ class _Validator:
                 yield from check(config[name], place.of(name))
         if config.get("type") == "prompt" and not config.get("prompt"):
             yield Problem(place.of("prompt"), "required", "An agent of type prompt needs a prompt")
+        if config.get("type") == "prompt" and place.step.adds_steps and not config.get(_SCHEMA):
+            message = "An agent of type prompt that adds steps needs an output_schema"
+            yield Problem(place.of(_SCHEMA), "required", message)
         if config.get("type") == "tool":
             yield from self._tool_call(config, reader=reader, place=place)
         elif "arguments" in config:
@@ -258,6 +265,9 @@ class _Validator:
 
     def _loop(self, step: StepSpec, *, scope: Scope, at: str) -> Iterator[Problem]:
         if step.loop is None:
+            return
+        if scope.depth >= MAX_NESTING:
+            yield Problem(at, "too_deep", f"Loops nest deeper than {MAX_NESTING}; take one out")
             return
         inner = scope.inside({each.name: each for each in step.loop.steps}, loop=step.name)
         yield from self._steps(inner, at=at + "/steps")

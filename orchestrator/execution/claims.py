@@ -21,9 +21,10 @@ _CLAIM = "SELECT * FROM muster_claim_all(%s, %s::uuid[], %s, %s::interval)"
 class Claim:
     """One attempt at an agent run. `attempt` is the fencing token of all that it writes.
 
-    `outputs` holds the outputs of the steps it reads, by name; `replies` the answers that
+    `outputs` holds the outputs of the steps it reads, by place; `replies` the answers that
     earlier attempts paid for, by turn. `failures` is how many attempts failed before; those
-    whose worker was lost do not count. `overrides` is what a replay sets otherwise in its step.
+    whose worker was lost do not count. `overrides` is what a replay sets otherwise in its step;
+    `added_by` the agent run that has added the step, if the version does not know it.
     """
 
     tenant_id: UUID
@@ -39,6 +40,7 @@ class Claim:
     environment_credentials: bool
     item: JsonValue = None
     item_index: int | None = None
+    added_by: UUID | None = None
     overrides: Mapping[str, JsonValue] | None = None
 
 

@@ -18,7 +18,8 @@ from orchestrator.execution.engine_db import Row
 
 _FINISH = """
 SELECT * FROM muster_finish_all(%s, %s, %s::uuid[], %s::int[], %s::text[], %s::text[],
-                                %s::text[], %s::json[], %s::jsonb[], %s::float[], %s::jsonb[])
+                                %s::text[], %s::json[], %s::jsonb[], %s::float[], %s::jsonb[],
+                                %s::json[])
 """
 
 
@@ -27,7 +28,8 @@ class Finish:
     """The outcome of an attempt: an output, or an error and its reason in words.
 
     Status `waiting` lets the agent run try again `again_in` seconds later; `queued` takes it
-    from a worker that is gone. `ended` is what the agent run was before: at work, or waiting
+    from a worker that is gone; `running` has it stand for the steps that it adds (`added`).
+    `ended` is what the agent run was before: at work, or waiting
     for something that a worker does not do.
     """
 
@@ -41,6 +43,7 @@ class Finish:
     error: Mapping[str, JsonValue] | None = None
     again_in: float | None = None
     system: Mapping[str, JsonValue] | None = None
+    added: Mapping[str, JsonValue] | None = None
     ended: AgentRunStatus = AgentRunStatus.RUNNING
 
 
@@ -95,6 +98,7 @@ def _arguments(given: Sequence[Finish]) -> list[Any]:
         [Jsonb(one.error) if one.error else None for one in given],
         [one.again_in for one in given],
         [Jsonb(one.system) if one.system else None for one in given],
+        [Json(one.added) if one.added else None for one in given],
     ]
 
 

@@ -1,18 +1,20 @@
-"""The plans of published versions, kept in memory: a version never changes."""
+"""The plans of published versions, and of what agents add: kept, since they never change."""
 
 import threading
+from dataclasses import dataclass
 from uuid import UUID
 
 from cachetools import LRUCache
 from psycopg import Connection
 from pydantic import ValidationError
 
-from orchestrator.core.plan import Plan, plan_from_json
+from orchestrator.core.plan import Plan, PlannedStep, plan_from_json
 from orchestrator.execution import engine_db
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.loading import SingleFlight
 
 _PLAN = "SELECT plan FROM muster_version_plan(%s, %s)"
+_ADDED = "SELECT step, added FROM muster_added_steps(%s, %s)"
 
 # Bounded by steps, not by plans: one of 10,000 steps takes some twenty megabytes.
 _plans: LRUCache[tuple[UUID, UUID], Plan] = LRUCache(
@@ -55,3 +57,51 @@ def _kept(key: tuple[UUID, UUID], found: list[engine_db.Row]) -> Plan:
 _load: SingleFlight[tuple[UUID, UUID], Plan] = SingleFlight(
     lambda key: _kept(key, engine_db.many(_PLAN, *key))
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """Steps that the agent run at a place has added, `depth` of such additions below each other."""
+
+    place: str
+    depth: int
+    plan: Plan
+
+
+_additions: LRUCache[UUID, Addition] = LRUCache(
+    maxsize=5_000, getsizeof=lambda addition: len(addition.plan.steps) + 10
+)
+
+
+def addition_of(
+    tenant_id: UUID, agent_run_id: UUID, *, connection: Connection[engine_db.Row] | None = None
+) -> Addition:
+    """What an agent run has added. Raises PlanUnreadableError."""
+    with _guard:
+        known = _additions.get(agent_run_id)
+    if known is not None:
+        return known
+    key = (tenant_id, agent_run_id)
+    found = engine_db.rows(connection, _ADDED, key) if connection else engine_db.many(_ADDED, *key)
+    if not found:
+        raise LookupError(f"agent run {agent_run_id} has added no steps")
+    added = found[0]["added"]
+    try:
+        plan = plan_from_json(added["plan"])
+    except ValidationError as error:
+        raise PlanUnreadableError from error
+    addition = Addition(place=found[0]["step"], depth=added["depth"], plan=plan)
+    with _guard:
+        if len(plan.steps) < _additions.maxsize // 2:
+            _additions[agent_run_id] = addition
+    return addition
+
+
+def planned_step(
+    tenant_id: UUID, version_id: UUID, place: str, added_by: UUID | None
+) -> PlannedStep:
+    """The step at a place of a run, which the version has or an agent run has added."""
+    if added_by is None:
+        return plan_of(tenant_id, version_id).step(place)
+    addition = addition_of(tenant_id, added_by)
+    return addition.plan.step(place.removeprefix(f"{addition.place}."))

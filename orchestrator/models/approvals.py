@@ -27,7 +27,7 @@ class Approval(TenantOwned):
     agent_run = TenantForeignKey(
         AgentRun, on_delete=models.CASCADE, related_name="approvals", db_index=False
     )
-    step = models.CharField(max_length=100)
+    step = models.CharField(max_length=400)
     question = models.TextField()
     show = OrderedJSONField(null=True)
     roles = ArrayField(models.CharField(max_length=16))

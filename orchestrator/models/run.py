@@ -70,6 +70,7 @@ class Run(TenantOwned):
     stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")
     stop_reason = models.TextField(blank=True, default="", db_default="")
     cost_nano = models.BigIntegerField(default=0, db_default=0)
+    added_steps = models.PositiveIntegerField(default=0, db_default=0)
     # An ended run whose outputs this one takes over, from which step on it runs anew, what else
     # is set for those steps, and what the outputs that were taken over had cost.
     replay_of = TenantForeignKey(
@@ -129,13 +130,18 @@ class AgentRun(TenantOwned):
     """
 
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="agent_runs", db_index=False)
-    # Its place in the run: a step's name, or that of a map with the number of an item.
-    step = models.CharField(max_length=100)
+    # Its place in the run, as `core.places` has it.
+    step = models.CharField(max_length=400)
     position = models.PositiveIntegerField()
-    # An item of a map belongs to the agent run that stands for the map as a whole.
+    # An item of a map, or a step of a loop's round, belongs to the agent run that stands for the
+    # whole. Its index is the item's or the round's.
     parent_id = models.UUIDField(null=True)
     item_index = models.IntegerField(null=True)
     item = OrderedJSONField(null=True)
+    # The steps that it has added to its run, with what it gave them; and the agent run that has
+    # added the step that this one is, or is a part of.
+    added = OrderedJSONField(null=True)
+    added_by = models.UUIDField(null=True)
     level = models.PositiveIntegerField()
     status = models.CharField(
         max_length=24,
@@ -208,6 +214,13 @@ class AgentRun(TenantOwned):
                 name="agent_run_running_has_lease",
             ),
         ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["parent_id", "item_index"],
+                name="agent_run_parts",
+                condition=Q(parent_id__isnull=False),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.step} ({self.status})"
@@ -278,7 +291,7 @@ class Attempt(TenantOwned):
     )
     number = models.PositiveIntegerField()
     worker = models.TextField()
-    outcome = models.CharField(max_length=16)  # completed, failed, lost
+    outcome = models.CharField(max_length=16)  # completed, failed, lost, added_steps
     error = models.JSONField(null=True)
     # What its worker's process took as it ended: cpu_percent, memory_percent, memory_used_mb.
     system = models.JSONField(null=True)

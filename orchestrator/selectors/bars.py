@@ -8,6 +8,8 @@ from orchestrator.core.state import AgentRunStatus
 from orchestrator.models import AgentRun, Attempt
 
 _Stretch = tuple[str, datetime, datetime]
+# Outcomes of attempts that look like an agent run's state.
+_ENDED = {"added_steps": AgentRunStatus.COMPLETED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,9 @@ def tries_of(
     agent_run: AgentRun, attempts: Sequence[Attempt], clock: datetime
 ) -> Sequence[_Stretch]:
     """When it was at work, and what came of it."""
-    tries: list[_Stretch] = [(one.outcome, one.started_at, one.finished_at) for one in attempts]
+    tries: list[_Stretch] = [
+        (_ENDED.get(one.outcome, one.outcome), one.started_at, one.finished_at) for one in attempts
+    ]
     if agent_run.status == AgentRunStatus.RUNNING and agent_run.attempt_started_at:
         tries.append((agent_run.status, agent_run.attempt_started_at, clock))
     return tries

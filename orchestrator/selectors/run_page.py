@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, Least
 
 from costs.models import CostEntry
 from costs.selectors.ledger import ledger
-from orchestrator.core.mermaid import MAX_DRAWN_STEPS, node_id
+from orchestrator.core.mermaid import MAX_DRAWN_STEPS, AddedStep, added_node_id, node_id
 from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
@@ -21,8 +21,8 @@ from orchestrator.selectors.bars import Segment, bar_of, claimed_at, seconds_bet
 from orchestrator.selectors.runs import (
     StepSummary,
     Wait,
-    drawn,
     reason_now,
+    run_graph,
     step_summaries,
     wait_of,
 )
@@ -120,6 +120,7 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     totals = _totals(run, agent_runs)
     spec = parse(run.version.spec).spec
     summaries = step_summaries(run.pk)
+    graph = run_graph(run.pk, summaries)
     return RunPage(
         run=run,
         reason=reason_now(run),
@@ -129,8 +130,8 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
         rows=_with_bars(rows, span, clock),
         selected=_in_full(shown, span, clock, summaries) if shown else None,
         caller=_caller(run),
-        graph=drawn(spec, summaries) if spec else "",
-        nodes=node_names(spec),
+        graph=graph.of(spec) if spec else "",
+        nodes={**node_names(spec), **_added_nodes(spec, graph.added)},
     )
 
 
@@ -140,6 +141,12 @@ def node_names(spec: WorkflowSpec | None) -> dict[str, str]:
         return {}  # drawn by levels
     steps = spec.steps
     return {node_id(position): step.name for position, step in enumerate(steps)}
+
+
+def _added_nodes(spec: WorkflowSpec | None, added: Sequence[AddedStep]) -> dict[str, str]:
+    if spec is None or len(spec.steps) + len(added) > MAX_DRAWN_STEPS:
+        return {}  # folded
+    return {added_node_id(position): each.place for position, each in enumerate(added)}
 
 
 def events_of(run: Run) -> list[RunEvent]:

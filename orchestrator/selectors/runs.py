@@ -6,21 +6,34 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from django.db.models import Case, Count, F, Min, OuterRef, Q, QuerySet, Subquery, Sum, When
+from django.db import connection
+from django.db.models import (
+    BooleanField,
+    Case,
+    Count,
+    ExpressionWrapper,
+    F,
+    Func,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.jsonvalue import Json
-from orchestrator.core.mermaid import to_mermaid
+from orchestrator.core.mermaid import AddedStep, to_mermaid
 from orchestrator.core.parsing import spec_from_mapping
+from orchestrator.core.places import root_of
 from orchestrator.core.spec import WorkflowSpec
-from orchestrator.core.state import (
-    AgentRunStatus,
-    RunStatus,
-    WaitingReason,
-    is_terminal,
-)
+from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason, is_terminal
 from orchestrator.models import AgentRun, Run
 from orchestrator.selectors.workflows import in_project
 from tenants.principals import Principal
@@ -30,7 +43,11 @@ _A = AgentRunStatus
 # What a map at work is said to be: what moves comes first.
 _MOVING = (_A.RUNNING, _A.WAITING, _A.QUEUED, _A.READY)
 # Agent runs that only stand for others.
-GATHERING = ("map", "loop")
+GATHERING = ("map", "loop", "steps")
+# The step of the run that an agent run belongs to, and whether it is an item of that step's map
+# (see `core.places`).
+ROOT: Final = Func(F("step"), Value("^[^.[]+"), function="substring", output_field=TextField())
+_IS_ITEM: Final = ExpressionWrapper(~Q(step__contains="."), output_field=BooleanField())
 # What an agent run that waits for one of these waits for, in words.
 WAITS_FOR: Final[Mapping[str, str]] = {
     WaitingReason.RATE_LIMITED: "a rate limit",
@@ -40,6 +57,11 @@ WAITS_FOR: Final[Mapping[str, str]] = {
     WaitingReason.DELAY: "its time",
     WaitingReason.PAUSED: "its run to be resumed",
 }
+_ADDED = """
+SELECT a.step, s.name, s.needs
+  FROM agent_run a, json_to_recordset(a.added -> 'plan' -> 'steps') AS s (name text, needs text[])
+ WHERE a.run_id = %s AND a.added IS NOT NULL ORDER BY a.id
+"""
 TOKENS = ("input", "output", "cached", "reasoning")
 
 
@@ -70,14 +92,15 @@ class Wait:
 
 @dataclass(slots=True, kw_only=True)
 class StepSummary:
-    """A step with its agent runs: its own, or those that a map or a loop at work stands for.
+    """A step with what it came to.
 
+    `counts` has the items of a map, the steps of a loop's rounds, or the step alone, by status;
     `waiting` is the wait that is over first.
     """
 
     name: str
     own_status: str
-    is_composite: bool = False
+    own_kind: str = "agent"
     counts: dict[str, int] = field(default_factory=dict)
     waiting: Wait | None = None
     cost_nano: int = 0
@@ -90,17 +113,28 @@ class StepSummary:
         return next((status for status in _MOVING if status in self.counts), self.own_status)
 
     @property
+    def is_composite(self) -> bool:
+        return self.own_kind in GATHERING
+
+    @property
     def progress(self) -> str:
         """How many of its agent runs have completed, such as 3 of 5."""
         return f"{self.counts.get(_A.COMPLETED, 0):,} of {sum(self.counts.values()):,}"
 
     def add(self, row: Mapping[str, Any]) -> None:
+        """Its agent run, or some of those that this one stands for."""
         status, until = row["status"], row["until"]
-        self.counts[status] = self.counts.get(status, 0) + row["count"]
+        if self._counts(row):
+            self.counts[status] = self.counts.get(status, 0) + row["count"]
         self.cost_nano += row["cost"]
         known = self.waiting.until if self.waiting else None
         if status == _A.WAITING and (known is None or (until and until < known)):
             self.waiting = Wait(reason=row["waiting_for"], until=until)
+
+    def _counts(self, row: Mapping[str, Any]) -> bool:
+        if self.own_kind == "map":
+            return bool(row["is_item"])
+        return row["kind"] not in GATHERING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,33 +244,22 @@ def replay_of(run: Run) -> Replay | None:
 def step_summaries(run_id: UUID) -> list[StepSummary]:
     """The run's steps in their order, each with what its agent runs came to."""
     own = AgentRun.objects.filter(run_id=run_id, parent_id=None).order_by("position")
-    steps: dict[UUID, StepSummary] = {}
+    steps: dict[str, StepSummary] = {}
     for row in own.values(
-        "id", "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
+        "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
     ):
-        step = StepSummary(
-            name=row["step"], own_status=row["status"], is_composite=row["kind"] in GATHERING
-        )
-        if not step.is_composite:
-            step.add({**row, "count": 1})
-        steps[row["id"]] = step
+        step = StepSummary(name=row["step"], own_status=row["status"], own_kind=row["kind"])
+        step.add({**row, "count": 1, "is_item": False})
+        steps[row["step"]] = step
     parts = AgentRun.objects.filter(run_id=run_id, parent_id__isnull=False).order_by()
-    inner = dict(parts.filter(kind__in=GATHERING).values_list("id", "parent_id"))
     counted: Iterable[Mapping[str, Any]] = (
-        parts.exclude(kind__in=GATHERING)
-        .values("parent_id", "status", "waiting_for")
+        parts.annotate(root=ROOT, is_item=_IS_ITEM)
+        .values("root", "is_item", "kind", "status", "waiting_for")
         .annotate(count=Count("id"), cost=Sum("cost_nano"), until=Min("due_at"))
     )
     for part in counted:
-        steps[_outermost(part["parent_id"], inner)].add(part)
+        steps[part["root"]].add(part)
     return list(steps.values())
-
-
-def _outermost(part: UUID, inner: Mapping[UUID, UUID | None]) -> UUID:
-    """The agent run of the step that a map inside of a loop belongs to in the end."""
-    while (around := inner.get(part)) is not None:
-        part = around
-    return part
 
 
 def wait_of(agent_run: AgentRun) -> Wait | None:
@@ -304,13 +327,15 @@ def _steps_by_status(run_ids: Collection[UUID]) -> dict[UUID, dict[str, int]]:
     steps = rows.filter(parent_id=None).values_list("run_id", "status")
     for run_id, status, count in steps.annotate(Count("id")):
         counts.setdefault(run_id, {})[status] = count
-    # A map is at work as a whole, but waits if that is all that its items do.
-    maps = rows.filter(parent_id__isnull=False, status__in=_MOVING).values("run_id", "parent_id")
+    # A map or a loop is at work as a whole, but waits if that is all that its parts do.
+    parts = rows.filter(parent_id__isnull=False, status__in=_MOVING).exclude(kind__in=GATHERING)
     waits = Count("id", filter=Q(status=_A.WAITING))
-    for row in maps.annotate(moving=Count("id"), waits=waits).filter(moving=F("waits")):
+    moving = parts.annotate(root=ROOT).values("run_id", "root").annotate(moving=Count("id"))
+    for row in moving.annotate(waits=waits).filter(moving=F("waits")):
         of_run = counts[row["run_id"]]
-        of_run[_A.RUNNING] -= 1
-        of_run[_A.WAITING] = of_run.get(_A.WAITING, 0) + 1
+        if of_run.get(_A.RUNNING):
+            of_run[_A.RUNNING] -= 1
+            of_run[_A.WAITING] = of_run.get(_A.WAITING, 0) + 1
     return counts
 
 
@@ -333,13 +358,46 @@ def agent_runs_of(
     return rows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunGraph:
+    """How a run is drawn: the state of each step, how far it is, and what was added to it."""
+
+    states: Mapping[str, str]
+    progress: Mapping[str, str]
+    added: Sequence[AddedStep]
+
+    def of(self, spec: WorkflowSpec) -> str:
+        return to_mermaid(spec, states=self.states, progress=self.progress, added=self.added)
+
+
+def run_graph(run_id: UUID, steps: Sequence[StepSummary]) -> RunGraph:
+    states = {step.name: step.status for step in steps}
+    added = _added_steps(run_id, states)
+    if added:
+        parts = AgentRun.objects.filter(run_id=run_id, added_by__isnull=False)
+        of_parts = dict(parts.values_list("step", "status"))
+        states |= {each.place: of_parts.get(each.place, _A.PENDING.value) for each in added}
+    progress = {step.name: step.progress for step in steps if step.is_composite}
+    return RunGraph(states=states, progress=progress, added=added)
+
+
+def _added_steps(run_id: UUID, steps: Collection[str]) -> list[AddedStep]:
+    """Items and rounds have no node of their own: what they add hangs at their step."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ADDED, [run_id])
+        rows = cursor.fetchall()
+    drawn = {*steps, *(f"{by}.{name}" for by, name, _ in rows)}
+    return [
+        AddedStep(
+            place=f"{by}.{name}",
+            by=by if by in drawn else root_of(by),
+            needs=tuple(f"{by}.{need}" for need in needs),
+        )
+        for by, name, needs in rows
+    ]
+
+
 def graph_of(run: Run) -> str:
     """The run's graph as Mermaid text, coloured by state."""
-    return drawn(spec_from_mapping(run.version.spec), step_summaries(run.pk))
-
-
-def drawn(spec: WorkflowSpec, steps: Sequence[StepSummary]) -> str:
-    """The graph with the states of the steps, and how far its maps have come."""
-    states = {step.name: step.status for step in steps}
-    progress = {step.name: step.progress for step in steps if step.is_composite}
-    return to_mermaid(spec, states=states, progress=progress)
+    graph = run_graph(run.pk, step_summaries(run.pk))
+    return graph.of(spec_from_mapping(run.version.spec))

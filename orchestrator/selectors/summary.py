@@ -11,14 +11,14 @@ from django.utils import timezone
 from costs.core.money import format_usd
 from orchestrator.core.state import TERMINAL_AGENT_RUN
 from orchestrator.models import AgentRun, Run
-from orchestrator.selectors.runs import StepSummary, Wait, reason_now, step_summaries
+from orchestrator.selectors.runs import ROOT, StepSummary, Wait, reason_now, step_summaries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLine:
     """`seconds` runs on while the step does; None before it has begun.
 
-    `progress` is how many of a map's items have ended, such as 3/5.
+    `progress` is how many of a map's items, or of a loop's steps, have ended, such as 3/5.
     """
 
     name: str
@@ -43,17 +43,19 @@ def run_state(run_id: UUID) -> tuple[str, str]:
 
 
 def step_lines(run_id: UUID) -> list[StepLine]:
-    """One for each step; a map's items are counted together."""
+    """One for each step; what it stands for is counted together."""
     summaries = step_summaries(run_id)
     rows = AgentRun.objects.filter(run_id=run_id)
     own = {row.step: row for row in rows.filter(parent_id=None).defer("prompt", "output")}
-    items = {row["parent_id"]: row for row in _of_items(rows)}
-    return [_line(step, own[step.name], items.get(own[step.name].id)) for step in summaries]
+    parts = {row["root"]: row for row in _of_parts(rows)}
+    return [_line(step, own[step.name], parts.get(step.name)) for step in summaries]
 
 
-def _of_items(rows: QuerySet[AgentRun]) -> Iterable[Mapping[str, Any]]:
+def _of_parts(rows: QuerySet[AgentRun]) -> Iterable[Mapping[str, Any]]:
+    """What the agent runs that a step stands for took together."""
     sums = {name: Sum(name) for name in ("input_tokens", "output_tokens")}
-    return rows.filter(parent_id__isnull=False).order_by().values("parent_id").annotate(**sums)
+    parts = rows.filter(parent_id__isnull=False).order_by().annotate(root=ROOT)
+    return parts.values("root").annotate(**sums)
 
 
 def run_summary(run_id: UUID) -> dict[str, Any]:
@@ -76,13 +78,13 @@ def run_summary(run_id: UUID) -> dict[str, Any]:
     }
 
 
-def _line(step: StepSummary, row: AgentRun, items: Mapping[str, Any] | None) -> StepLine:
+def _line(step: StepSummary, row: AgentRun, parts: Mapping[str, Any] | None) -> StepLine:
     ended = sum(count for status, count in step.counts.items() if status in TERMINAL_AGENT_RUN)
-    tokens = items or {"input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
+    tokens = parts or {"input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
     return StepLine(
         name=row.step,
         status=step.status,
-        progress=f"{ended}/{sum(step.counts.values())}" if items else "",
+        progress=f"{ended}/{sum(step.counts.values())}" if parts else "",
         attempt=row.attempt,
         wait=step.waiting,
         model=row.model,

@@ -102,15 +102,24 @@ class _Advance(Gathering):
             return self._end_calls() or self._stop(begun)
         try:
             plan = plan_of(self.tenant_id, begun["version_id"], connection=self.connection)
+            return self._go_on(plan, begun)
         except PlanUnreadableError as error:
             self._call(_STOP, AgentRunStatus.CANCELLED, str(error))
             self._end_run(RunStatus.FAILED, str(error))
             return False
+
+    def _go_on(self, plan: Plan, begun: Row) -> bool:
         self.has_calls = plan.has_calls
-        if plan.gathers and (self._end_calls() or self._end_maps(plan) or self._drive_loops(plan)):
+        if plan.gathers and self._end_calls():
             return True
-        progress = Progress.of(begun["statuses"], begun["unsettled"], self.judged)
-        return self._act(plan, ready(plan, progress))
+        decision = ready(plan, Progress.of(begun["statuses"], begun["unsettled"], self.judged))
+        # What is to stop goes no further.
+        if not decision.stop and plan.gathers:
+            # Both, whatever comes of the first.
+            changed = [self._drive_maps(plan), self._drive_loops(plan)]
+            if any(changed):
+                return True
+        return self._act(plan, decision)
 
     def _act(self, plan: Plan, decision: Decision) -> bool:
         scope = Scope(plan)

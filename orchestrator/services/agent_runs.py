@@ -14,15 +14,16 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 
-from agents_app.core.agent import AgentConfig, Ports
+from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
+from orchestrator.core.errors import AddedStepsError
 from orchestrator.core.hints import hints_of
-from orchestrator.core.places import Surroundings
+from orchestrator.core.places import surroundings_of
 from orchestrator.core.plan import PlannedStep
 from orchestrator.core.replay import overridden
 from orchestrator.core.retry import RetryPolicy
@@ -37,8 +38,9 @@ from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
-from orchestrator.execution.versions import plan_of
+from orchestrator.execution.versions import planned_step
 from orchestrator.monitoring.host import host_sample
+from orchestrator.services import additions
 from tenants.kernel.errors import PlatformError
 
 log = structlog.get_logger(__name__)
@@ -65,6 +67,7 @@ class _Result:
 
     prompt: str | None = None
     output: JsonValue = None
+    added: Mapping[str, JsonValue] | None = None
     error: Mapping[str, JsonValue] | None = None
     again_in: float | None = None
     is_cancelled: bool = False
@@ -75,6 +78,9 @@ class _Result:
             return AgentRunStatus.CANCELLED
         if self.again_in is not None:
             return AgentRunStatus.WAITING
+        if self.added is not None:
+            # It stands for the steps that it has added, until these have ended.
+            return AgentRunStatus.RUNNING
         return AgentRunStatus.FAILED if self.error else AgentRunStatus.COMPLETED
 
     @property
@@ -121,7 +127,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     prompt: str | None = None
     step: PlannedStep | None = None
     try:
-        step = plan_of(claimed.tenant_id, claimed.version_id).step(claimed.step)
+        where = (claimed.tenant_id, claimed.version_id, claimed.step, claimed.added_by)
+        step = planned_step(*where)
         if claimed.overrides:
             step = overridden(step, claimed.overrides)
         config = _configure(step, claimed)
@@ -136,6 +143,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
             ),
         )
         _check_size(outcome.output)
+        added = _added(claimed, step, outcome)
+        _check_size(added)
     except (LeaseLostError, *_DATABASE_AWAY):
         raise
     except RunStoppingError as error:
@@ -146,12 +155,23 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     except Exception:
         log.exception("agent_run_broke")
         return _Result(prompt=prompt, error=_UNFORESEEN)
+    if added is not None:
+        return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _added(claimed: Claim, step: PlannedStep, outcome: Outcome) -> dict[str, JsonValue] | None:
+    """The steps that the agent adds to its run, ready to be written."""
+    if outcome.adds is None or not outcome.adds.steps:
+        return None
+    if not step.adds_steps:
+        raise AddedStepsError("It may not add steps: its step does not say `adds_steps: true`")
+    return additions.added_by(claimed, outcome.adds, output=outcome.output)
 
 
 def _inputs(step: PlannedStep, claimed: Claim) -> dict[str, JsonValue]:
     """The outputs of the steps that it needs, by name."""
-    prefix = Surroundings.of(claimed.step).prefix
+    prefix = surroundings_of(claimed.step).prefix
     return {name: claimed.outputs.get(prefix + name) for name in step.needs}
 
 
@@ -223,12 +243,12 @@ _PLAIN = (
 
 def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     """The step's agent, its templates rendered against the run's input and outputs."""
-    context: dict[str, Any] = {
-        "input": claimed.input,
-        **Surroundings.of(claimed.step).variables(claimed.outputs),
-    }
+    around = surroundings_of(claimed.step)
+    context: dict[str, Any] = {"input": claimed.input, **around.variables(claimed.outputs)}
     if step.map is not None:
         context |= {"item": claimed.item, "index": claimed.item_index}
+    elif around.item is not None:
+        context |= {"item": claimed.item, "index": around.item[1]}
     config = step.config
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
     given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}
@@ -237,6 +257,7 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
         given["prompt"] = as_text(given["prompt"])
     return AgentConfig(
         **given,
+        adds_steps=step.adds_steps,
         role=Role(step.role) if step.role else None,
         deadline_seconds=float(step.timeout_seconds),
         attempt=claimed.attempt,
@@ -253,6 +274,7 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
         reason=result.reason,
         prompt=result.prompt,
         output=result.output,
+        added=result.added,
         error=result.error,
         again_in=result.again_in,
         system=asdict(host_sample()),
@@ -278,5 +300,6 @@ def _too_large(given: Finish) -> Finish:
         reason=error["message"],
         prompt=None,
         output=None,
+        added=None,
         error=error,
     )

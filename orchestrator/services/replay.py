@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 
 from orchestrator.core.overrides import override_problems
+from orchestrator.core.places import root_of
 from orchestrator.core.plan import Plan, PlannedStep, plan_from_json
 from orchestrator.core.problems import Problem, did_you_mean
 from orchestrator.core.replay import kept_steps, overridden, steps_touched
@@ -126,12 +127,8 @@ def plan_replay(run: Run, *, from_step: str) -> ReplayPlan:
     return ReplayPlan(
         kept=tuple(name for name in names if name in kept),
         again=tuple(name for name in names if name not in kept),
-        saved_nano=sum(cost + saved for place, cost, saved in costs if _root(place) in kept),
+        saved_nano=sum(cost + saved for place, cost, saved in costs if root_of(place) in kept),
     )
-
-
-def _root(place: str) -> str:
-    return place.partition(".")[0].partition("[")[0]
 
 
 def _statuses(run: Run) -> dict[str, str]:

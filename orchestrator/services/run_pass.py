@@ -13,12 +13,20 @@ from orchestrator.core.conditions import compile_condition
 from orchestrator.core.errors import ConditionError
 from orchestrator.core.output import Output, assemble
 from orchestrator.core.places import Scope
+from orchestrator.core.plan import Plan
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.finishes import Finish, finish_within
+from orchestrator.execution.versions import addition_of
 
 _SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
-_OUTPUTS = "SELECT step, output FROM agent_run WHERE run_id = %s AND step = ANY(%s)"
+# Who has added steps is at work until these have ended, and they read what it gave.
+_OUTPUTS = """
+SELECT step, CASE status WHEN 'running' THEN added -> 'output' ELSE output END AS output
+  FROM agent_run WHERE run_id = %s AND step = ANY(%s)
+"""
+_WHO_ADDED = "SELECT id FROM agent_run WHERE run_id = %s AND step = %s"
+_ITEM = "SELECT item FROM agent_run WHERE run_id = %s AND step = %s"
 _INPUT = "SELECT input FROM run WHERE id = %s"
 
 
@@ -32,6 +40,18 @@ class RunPass:
     judged: dict[str, bool | str] = field(default_factory=dict)  # conditions, by place
     hints: list[Row] = field(default_factory=list)
     is_stopping: bool = False
+    added: dict[str, Plan] = field(default_factory=dict)  # steps that were added, by who did
+
+    def _scope(self, plan: Plan, place: str) -> Scope:
+        """The scope that the agent run at a place stands in."""
+        return Scope.of(plan, place, self._added_at)
+
+    def _added_at(self, place: str) -> Plan:
+        if place not in self.added:
+            found = rows(self.connection, _WHO_ADDED, [self.run_id, place])
+            addition = addition_of(self.tenant_id, found[0]["id"], connection=self.connection)
+            self.added[place] = addition.plan
+        return self.added[place]
 
     def _settle(
         self,
@@ -56,9 +76,17 @@ class RunPass:
         self, scope: Scope, read: Iterable[str], previous: Iterable[str] = ()
     ) -> dict[str, Any]:
         """The run's input and the outputs of some steps, as templates and conditions see them."""
+        outputs = self._outputs(scope, read, previous)
+        return {"input": self._input(), **self._around(scope), **scope.around.variables(outputs)}
+
+    def _around(self, scope: Scope) -> dict[str, Any]:
+        """The item that the loop of a map is at."""
+        if scope.around.item is None:
+            return {}
+        place, index = scope.around.item
         return {
-            "input": self._input(),
-            **scope.around.variables(self._outputs(scope, read, previous)),
+            "item": rows(self.connection, _ITEM, [self.run_id, place])[0]["item"],
+            "index": index,
         }
 
     def _outputs(
@@ -70,24 +98,29 @@ class RunPass:
         return {row["step"]: row["output"] for row in found}
 
     def _output(self, scope: Scope) -> Output:
-        outputs = self._outputs(scope, scope.plan.output_reads)
-        by_name = {scope.name(place): output for place, output in outputs.items()}
-        return assemble(scope.plan, input=self._input(), outputs=by_name)
+        read = scope.plan.output_reads
+        outputs = self._outputs(scope, read, read)
+        seen: dict[str, Any] = scope.around.variables(outputs)
+        return assemble(
+            scope.plan,
+            input=self._input(),
+            outputs={name: each["output"] for name, each in seen["steps"].items()},
+            around={**self._around(scope), **seen},
+        )
 
     def _input(self) -> Any:
         return rows(self.connection, _INPUT, [self.run_id])[0]["input"]
 
     def _end(self, row: Row, **outcome: Any) -> None:
-        """End an agent run that stands for others."""
-        self.hints += finish_within(
-            self.connection,
-            Finish(
-                tenant_id=self.tenant_id,
-                agent_run_id=row["agent_run_id"],
-                attempt=row["attempt"],
-                **outcome,
-            ),
+        """End an agent run that stands for others. This pass goes on with what follows from it."""
+        ended = Finish(
+            tenant_id=self.tenant_id,
+            agent_run_id=row["agent_run_id"],
+            attempt=row["attempt"],
+            **outcome,
         )
+        hints = finish_within(self.connection, ended)
+        self.hints += [hint for hint in hints if hint["what"] != "advance"]
 
     def _call(self, query: str, *arguments: Any) -> list[Row]:
         return rows(self.connection, query, [self.tenant_id, self.run_id, *arguments])

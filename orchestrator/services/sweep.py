@@ -23,7 +23,7 @@ from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.engine_db import Row
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.finishes import Finish, finish_all
-from orchestrator.execution.versions import plan_of
+from orchestrator.execution.versions import planned_step
 from orchestrator.services.agent_runs import next_pause
 from tenants.services.purge import purge_expired
 
@@ -135,7 +135,8 @@ def _late(row: Row) -> Finish:
 
 def _retry_of(row: Row) -> RetrySpec | None:
     try:
-        return plan_of(row["tenant_id"], row["version_id"]).step(row["step"]).retry
+        where = (row["tenant_id"], row["version_id"], row["step"], row["added_by"])
+        return planned_step(*where).retry
     except PlanUnreadableError:
         return None
 

@@ -8,7 +8,13 @@ from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.parsing import spec_to_mapping
-from orchestrator.core.plan import WorkflowCall, compile_plan, plan_to_json, workflow_references
+from orchestrator.core.plan import (
+    Plan,
+    WorkflowCall,
+    compile_plan,
+    plan_to_json,
+    workflow_references,
+)
 from orchestrator.core.problems import Problem
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.validation import Catalog, Report, examine
@@ -52,7 +58,7 @@ def publish(workflow: Workflow) -> WorkflowVersion:
     report = _examine(written)
     if report.spec is None or not report.can_publish:
         raise WorkflowInvalidError([*report.problems, *report.unsupported])
-    plan = _plan(report.spec, workflow.project)
+    _, plan = compiled(report.spec, workflow.project)
     latest = workflow.versions.first()
     if latest and (latest.spec, latest.plan) == (spec_to_mapping(report.spec), plan):
         return _make_current(workflow, latest)
@@ -77,9 +83,14 @@ def _make_current(workflow: Workflow, version: WorkflowVersion) -> WorkflowVersi
     return version
 
 
-def _plan(spec: WorkflowSpec, project: Project) -> dict[str, Any]:
+def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]]:
+    """The plan of a sound spec, and how it is stored. Saved agents are copied into it.
+
+    Raises WorkflowInvalidError for workflows that are not the project's.
+    """
     plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
-    return plan_to_json(plan.with_steps(with_platform_model))
+    settled = plan.with_steps(with_platform_model)
+    return settled, plan_to_json(settled)
 
 
 def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, WorkflowCall]:

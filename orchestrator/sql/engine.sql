@@ -14,7 +14,8 @@ $$;
 CREATE FUNCTION muster_claim_all(p_tenant uuid, p_agent_runs uuid[], p_worker text, p_lease interval)
 RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attempt integer,
                failures integer, input json, outputs json, replies jsonb,
-               environment_credentials boolean, item json, item_index integer, overrides json)
+               environment_credentials boolean, item json, item_index integer, added_by uuid,
+               overrides json)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -28,7 +29,7 @@ BEGIN
          WHERE a.id = ANY (p_agent_runs) AND a.status = 'queued'
            AND (SELECT r.status = 'running' AND r.stop_wanted = '' FROM run r WHERE r.id = a.run_id)
         RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads, a.reads_input,
-                  a.item, a.item_index),
+                  a.item, a.item_index, a.added_by),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT p_tenant, k.run_id, k.id, clock_timestamp(), 'agent.running',
@@ -37,14 +38,21 @@ BEGIN
     SELECT k.id, k.run_id, r.version_id, k.step::text, k.attempt,
            k.attempt - 1 - k.lost_count - k.forgiven, CASE WHEN k.reads_input THEN r.input END,
            CASE WHEN k.reads <> '{}' THEN
-               (SELECT json_object_agg(o.step, o.output) FROM agent_run o
+               -- Who has added steps is at work until these have ended, and they read what it gave.
+               (SELECT json_object_agg(o.step, CASE o.status WHEN 'running' THEN o.added -> 'output'
+                                                    ELSE o.output END) FROM agent_run o
                  WHERE o.run_id = k.run_id AND o.step = ANY (k.reads)) END,
            CASE WHEN k.attempt > 1 THEN
                (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
                  WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
-           t.uses_environment_credentials, k.item, k.item_index,
+           t.uses_environment_credentials,
+           -- In a loop of a map, the item that it is at (see `core.places`).
+           CASE WHEN k.item IS NULL AND k.step LIKE '%][%].%' THEN
+               (SELECT i.item FROM agent_run i WHERE i.run_id = k.run_id
+                   AND i.step = substring(k.step FROM '^(.*\[\d+\])\[\d+\]\.')) ELSE k.item END,
+           k.item_index, k.added_by,
            -- Those of its step, which an item of a map shares with the whole.
-           r.overrides -> split_part(k.step, '[', 1)
+           CASE WHEN strpos(k.step, '.') = 0 THEN r.overrides -> split_part(k.step, '[', 1) END
       FROM taken k
      CROSS JOIN LATERAL (SELECT x.version_id, x.input, x.overrides FROM run x
                           WHERE x.id = k.run_id LIMIT 1) r
@@ -374,12 +382,14 @@ END $$;
 
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
--- p_again_in, `queued` takes it from a worker that is gone; any other status ends it. Gives
--- `finished` with the attempt's number for each that still was its agent run's, and the hints.
+-- p_again_in, `queued` takes it from a worker that is gone; `running` has it stand for the steps
+-- that it adds to its run (p_added), in an attempt of its own, so that nobody ends it twice. Any
+-- other status ends it. Gives `finished` with the attempt's number for each that still was its
+-- agent run's, and the hints.
 CREATE FUNCTION muster_finish_all(
     p_tenant uuid, p_from text, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
     p_reasons text[], p_prompts text[], p_outputs json[], p_errors jsonb[],
-    p_again_in double precision[], p_systems jsonb[])
+    p_again_in double precision[], p_systems jsonb[], p_added json[] DEFAULT NULL)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_mine uuid[];
@@ -411,8 +421,8 @@ BEGIN
     FOR g IN
     WITH given AS (
         SELECT * FROM unnest(p_agent_runs, p_attempts, p_statuses, p_reasons, p_prompts, p_outputs,
-                             p_errors, p_again_in, p_systems)
-               AS f (id, attempt, status, reason, prompt, output, error, again_in, system)),
+                             p_errors, p_again_in, p_systems, p_added)
+               AS f (id, attempt, status, reason, prompt, output, error, again_in, system, added)),
     done AS (
         UPDATE agent_run a
            SET status = f.status, status_reason = f.reason, prompt = COALESCE(f.prompt, a.prompt),
@@ -421,17 +431,22 @@ BEGIN
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
-               tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued')),
-               in_chord = a.in_chord AND f.status NOT IN ('waiting', 'queued'),
+               tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued', 'running')),
+               in_chord = a.in_chord AND f.status NOT IN ('waiting', 'queued', 'running'),
+               kind = CASE f.status WHEN 'running' THEN 'steps' ELSE a.kind END,
+               added = COALESCE(f.added, a.added),
+               attempt = CASE f.status WHEN 'running' THEN a.attempt + 1 ELSE a.attempt END,
+               attempt_started_at = CASE f.status WHEN 'running' THEN clock_timestamp()
+                                         ELSE a.attempt_started_at END,
                queued_at = CASE WHEN f.status = 'queued' THEN clock_timestamp() ELSE a.queued_at END,
                published_at = CASE WHEN f.status = 'queued' THEN clock_timestamp() ELSE a.published_at END,
                publish_count = CASE WHEN f.status = 'queued' THEN 1 ELSE a.publish_count END,
-               finished_at = CASE WHEN f.status NOT IN ('waiting', 'queued') THEN clock_timestamp() END,
+               finished_at = CASE WHEN f.status NOT IN ('waiting', 'queued', 'running') THEN clock_timestamp() END,
                updated_at = clock_timestamp()
           FROM given f
          WHERE a.id = f.id AND a.attempt = f.attempt AND a.id = ANY (v_mine) AND a.status = p_from
-        RETURNING a.id, a.run_id, a.step, a.attempt, a.worker, a.status, a.priority, a.cost_nano,
-                  a.error, a.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
+        RETURNING a.id, a.run_id, a.step, old.attempt, a.worker, a.status, a.priority, a.cost_nano,
+                  a.error, old.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
                   a.parent_id, old.lease_until IS NOT NULL AS had_place,
                   old.tells AS told_before, f.system),
     tried AS (
@@ -439,13 +454,15 @@ BEGIN
                              started_at, finished_at)
         SELECT uuidv7(), p_tenant, d.id, d.attempt, d.worker,
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
-                    WHEN d.status = 'waiting' THEN 'failed' ELSE d.status END,
+                    WHEN d.status = 'waiting' THEN 'failed'
+                    WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
                d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()), clock_timestamp()
           FROM done d WHERE p_from = 'running'),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT p_tenant, d.run_id, d.id, clock_timestamp(),
-               'agent.' || CASE d.status WHEN 'queued' THEN 'recovered' ELSE d.status END,
+               'agent.' || CASE d.status WHEN 'queued' THEN 'recovered' WHEN 'running' THEN 'added_steps'
+                                         ELSE d.status END,
                jsonb_strip_nulls(jsonb_build_object('step', d.step, 'attempt', d.attempt,
                    'cost_nano', d.cost_nano, 'error', d.error, 'until', d.due_at,
                    'reason', CASE WHEN d.status = 'waiting' THEN 'retry' END))
@@ -456,9 +473,9 @@ BEGIN
            count(*) FILTER (WHERE d.status <> 'queued' AND d.had_place)::integer AS places,
            -- What became of an item is for the gate of its map to tell.
            bool_or(CASE d.status WHEN 'completed' THEN d.tells WHEN 'waiting' THEN d.told_before
-                       WHEN 'queued' THEN false ELSE d.tells OR d.parent_id IS NULL END) AS tells,
+                       WHEN 'queued' THEN false WHEN 'running' THEN true ELSE d.tells OR d.parent_id IS NULL END) AS tells,
            array_agg(d.parent_id) FILTER (
-               WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued')) AS lanes,
+               WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued', 'running')) AS lanes,
            -- A chord that goes well needs nothing from here.
            bool_and(d.status = 'queued' OR (d.in_chord AND NOT d.tells AND d.status = 'completed')) AS is_counted,
            (SELECT array_agg(n.step) FROM done e CROSS JOIN unnest(e.next_steps) AS n (step)
@@ -466,7 +483,7 @@ BEGIN
            (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
              WHERE e.run_id = d.run_id AND e.status = 'completed') AS gates,
            (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
-             WHERE e.run_id = d.run_id AND e.status NOT IN ('completed', 'waiting', 'queued')) AS spoiled
+             WHERE e.run_id = d.run_id AND e.status NOT IN ('completed', 'waiting', 'queued', 'running')) AS spoiled
       FROM done d GROUP BY d.run_id ORDER BY d.run_id
     LOOP
         v_places := v_places + g.places;
@@ -555,8 +572,8 @@ BEGIN
         (SELECT jsonb_object_agg(a.step, a.status) FROM agent_run a
           WHERE a.run_id = p_run AND a.parent_id IS NULL
             AND (a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
-                 -- In a retried run: what completed beside what is pending again.
-                 OR (a.status = 'completed' AND a.level IN (
+                 -- What has begun beside what is pending: maps and loops, or what a retry has kept.
+                 OR (a.status <> 'pending' AND a.level IN (
                      SELECT b.level FROM agent_run b
                       WHERE b.run_id = p_run AND b.parent_id IS NULL AND b.status = 'pending')))),
         (SELECT jsonb_object_agg(l.level, l.states) FROM (
@@ -626,20 +643,24 @@ DECLARE
     v_queued bigint;
 BEGIN
     DELETE FROM ready_agent_run WHERE run_id = p_run;
+    -- A statement of its own, against who is just starting their runs.
+    PERFORM 1 FROM agent_run a WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
+      ORDER BY a.id FOR NO KEY UPDATE;
     WITH stopped AS (
         UPDATE agent_run a
            SET status = CASE a.status WHEN 'pending' THEN p_pending ELSE 'cancelled' END,
                status_reason = p_reason, waiting_for = '', due_at = NULL,
                finished_at = clock_timestamp(), updated_at = clock_timestamp()
          WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
-               -- Maps and loops are no work of their own.
-               OR (a.status = 'running' AND a.kind IN ('map', 'loop')))
+               -- What stands for others is no work of its own, nor is a run that nobody has started.
+               OR (a.status = 'running' AND (a.kind IN ('map', 'loop', 'steps') OR (a.kind = 'workflow'
+                   AND NOT EXISTS (SELECT FROM run c WHERE c.parent_agent_run_id = a.id)))))
         RETURNING a.id, a.step, a.status, a.kind, a.attempt, a.attempt_started_at,
                   old.status = 'queued' AS was_queued),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, started_at, finished_at)
         SELECT uuidv7(), p_tenant, s.id, s.attempt, '', 'cancelled', s.attempt_started_at, clock_timestamp()
-          FROM stopped s WHERE s.kind IN ('map', 'loop') AND s.attempt > 0
+          FROM stopped s WHERE s.kind IN ('map', 'loop', 'steps', 'workflow') AND s.attempt > 0
         -- One that had not begun again since it was taken up.
         ON CONFLICT DO NOTHING),
     told AS (
@@ -673,7 +694,7 @@ DECLARE
     v_due uuid[];
 BEGIN
     SELECT array_agg(a.id) INTO v_due FROM agent_run a
-     WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending';
+     WHERE a.run_id = p_run AND a.level = p_level AND a.status = 'pending' AND a.parent_id IS NULL;
     IF cardinality(v_due) <= LEAST(p_window, muster_room(p_tenant)) AND NOT p_is_fixed
        AND NOT muster_is_waiting(p_tenant) THEN
         UPDATE run SET "window" = NULL WHERE id = p_run AND "window" IS NOT NULL;
@@ -716,40 +737,43 @@ RETURNS SETOF muster_hint LANGUAGE sql AS $$
 $$;
 
 -- Begins a map: an agent run for each item, p_parallel of them at a time. Taken up again, it has
--- those run that did not complete.
+-- those run that did not complete. Items that no worker takes are left to `advance` to begin.
 CREATE FUNCTION muster_begin_map(
     p_tenant uuid, p_run uuid, p_step text, p_items json, p_parallel bigint)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
-    v_map agent_run;
+    v_map record;
     v_gate integer;
     v_due uuid[];
 BEGIN
     UPDATE agent_run a
        SET status = 'running', kind = 'map', attempt = a.attempt + 1, updated_at = clock_timestamp(),
            attempt_started_at = clock_timestamp(), started_at = COALESCE(a.started_at, clock_timestamp())
-     WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending' RETURNING a.* INTO v_map;
+     WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending'
+    RETURNING a.*, old.kind AS item_kind INTO v_map;
     IF v_map.id IS NULL THEN RETURN; END IF;
     PERFORM muster_event(p_tenant, p_run, v_map.id, 'agent.running',
         jsonb_build_object('step', p_step, 'attempt', v_map.attempt, 'items', json_array_length(p_items)));
     IF NOT EXISTS (SELECT FROM agent_run a WHERE a.run_id = p_run AND a.parent_id = v_map.id) THEN
-        SELECT LEAST(min(g.number), 0) - 1 INTO v_gate FROM gate g WHERE g.run_id = p_run;
-        v_gate := COALESCE(v_gate, -1);
-        INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
-        VALUES (p_tenant, p_run, v_gate, json_array_length(p_items), '{}', true);
+        IF v_map.item_kind = 'agent' THEN
+            SELECT COALESCE(LEAST(min(g.number), 0), 0) - 1 INTO v_gate FROM gate g WHERE g.run_id = p_run;
+            INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
+            VALUES (p_tenant, p_run, v_gate, json_array_length(p_items), '{}', true);
+        END IF;
         INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, item_index, item, position,
-                               level, priority, reads, reads_input, agent, uses_model, provider,
-                               model, role, timeout_seconds, gates)
+                               level, kind, priority, reads, reads_input, agent, uses_model, provider,
+                               model, role, timeout_seconds, gates, tells, added_by)
         SELECT uuidv7(), p_tenant, p_run, v_map.id, p_step || '[' || i.number - 1 || ']', i.number - 1,
-               i.value, v_map.position, v_map.level, v_map.priority, v_map.reads, v_map.reads_input,
-               v_map.agent, v_map.uses_model, v_map.provider, v_map.model, v_map.role,
-               v_map.timeout_seconds, ARRAY[v_gate]
+               i.value, v_map.position, v_map.level, v_map.item_kind, v_map.priority, v_map.reads,
+               v_map.reads_input, v_map.agent, v_map.uses_model, v_map.provider, v_map.model,
+               v_map.role, v_map.timeout_seconds, array_remove(ARRAY[v_gate], NULL), v_gate IS NULL,
+               v_map.added_by
           FROM json_array_elements(p_items) WITH ORDINALITY AS i (value, number);
     END IF;
     SELECT array_agg(x.id ORDER BY x.item_index) INTO v_due
       FROM (SELECT a.id, a.item_index FROM agent_run a
              WHERE a.run_id = p_run AND a.parent_id = v_map.id AND a.status = 'pending'
-             ORDER BY a.item_index) x;
+               AND a.kind = 'agent' ORDER BY a.item_index) x;
     WITH late AS (
         UPDATE agent_run a SET status = 'ready' WHERE a.id = ANY (v_due[p_parallel + 1:])
         RETURNING a.id, a.priority, a.item_index)
@@ -760,14 +784,15 @@ END $$;
 
 -- The maps of a run that are at work, and how their items stand.
 CREATE FUNCTION muster_open_maps(p_run uuid)
-RETURNS TABLE (agent_run_id uuid, step text, attempt integer, items bigint, unsettled bigint, failed bigint)
+RETURNS TABLE (agent_run_id uuid, step text, attempt integer, unsettled bigint, pending bigint, at_work bigint)
 LANGUAGE sql AS $$
-    SELECT m.id, m.step, m.attempt, count(i.id),
+    SELECT m.id, m.step, m.attempt,
            count(*) FILTER (WHERE i.status IN ('pending', 'ready', 'queued', 'running', 'waiting')),
-           count(*) FILTER (WHERE i.status IN ('failed', 'cancelled', 'skipped', 'budget_exceeded'))
+           count(*) FILTER (WHERE i.status = 'pending'),
+           count(*) FILTER (WHERE i.status IN ('queued', 'running', 'waiting'))
       FROM agent_run m LEFT JOIN agent_run i ON i.run_id = m.run_id AND i.parent_id = m.id
      WHERE m.run_id = p_run AND m.status = 'running' AND m.kind = 'map'
-     GROUP BY m.id, m.step, m.attempt
+     GROUP BY m.id, m.step, m.attempt, m.position, m.item_index ORDER BY m.position, m.item_index
 $$;
 
 -- Begins a loop, which no worker claims either.
@@ -787,16 +812,17 @@ BEGIN
     END IF;
 END $$;
 
--- Adds the steps of a loop's round. Each tells `advance` of its end.
+-- Adds the steps of a loop's round, or those that an agent run wants added. Each tells `advance` of
+-- its end.
 CREATE FUNCTION muster_add_round(p_tenant uuid, p_run uuid, p_loop uuid, p_round integer, p_steps json)
 RETURNS void LANGUAGE sql AS $$
     INSERT INTO agent_run (id, tenant_id, run_id, parent_id, item_index, step, position, level, kind,
                            priority, reads, reads_input, agent, uses_model, provider, model, role,
-                           timeout_seconds, tells)
+                           timeout_seconds, tells, added_by)
     SELECT uuidv7(), p_tenant, p_run, p_loop, p_round, s.step, l.position, l.level, s.kind,
            LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input, s.agent,
            s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''), COALESCE(s.role, ''),
-           s.timeout_seconds, true
+           s.timeout_seconds, true, CASE l.kind WHEN 'steps' THEN l.id ELSE l.added_by END
       FROM run r JOIN agent_run l ON l.run_id = r.id AND l.id = p_loop,
            json_to_recordset(p_steps) AS s (
                step text, kind text, priority smallint, reads text[], reads_input boolean, agent text,
@@ -805,20 +831,41 @@ RETURNS void LANGUAGE sql AS $$
     ON CONFLICT DO NOTHING
 $$;
 
--- The loops of a run that are at work, and how the steps of their newest round stand.
+-- The loops of a run that are at work, and how the steps of their newest round stand; and likewise
+-- the agent runs that stand for steps which they have added.
 CREATE FUNCTION muster_open_loops(p_run uuid)
-RETURNS TABLE (agent_run_id uuid, step text, attempt integer, round integer, statuses jsonb)
+RETURNS TABLE (agent_run_id uuid, step text, kind text, attempt integer, round integer, statuses jsonb)
 LANGUAGE sql AS $$
-    SELECT l.id, l.step, l.attempt, n.round,
-           (SELECT jsonb_object_agg(s.step, s.status) FROM agent_run s
-             WHERE s.run_id = p_run AND s.parent_id = l.id AND s.item_index = n.round
-               AND s.status <> 'pending')
+    SELECT l.id, l.step, l.kind, l.attempt, n.round, n.statuses
       FROM agent_run l
-     CROSS JOIN LATERAL (SELECT max(s.item_index) AS round FROM agent_run s
-                          WHERE s.run_id = p_run AND s.parent_id = l.id) n
-     WHERE l.run_id = p_run AND l.status = 'running' AND l.kind = 'loop'
-     ORDER BY l.position
+     CROSS JOIN LATERAL (
+           SELECT max(s.item_index) AS round,
+                  jsonb_object_agg(s.step, s.status) FILTER (WHERE s.status <> 'pending') AS statuses
+             FROM agent_run s
+            WHERE s.parent_id = l.id AND s.item_index = (
+                  SELECT x.item_index FROM agent_run x WHERE x.parent_id = l.id
+                   ORDER BY x.item_index DESC LIMIT 1)) n
+     WHERE l.run_id = p_run AND l.status = 'running' AND l.kind IN ('loop', 'steps')
+     ORDER BY l.position, l.item_index
 $$;
+
+-- The steps that an agent run has added to its run; workers keep them, since they never change.
+CREATE FUNCTION muster_added_steps(p_tenant uuid, p_agent_run uuid)
+RETURNS TABLE (step text, added json) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    RETURN QUERY SELECT a.step::text, a.added FROM agent_run a
+                  WHERE a.id = p_agent_run AND a.added IS NOT NULL;
+END $$;
+
+-- Counts steps that are to be added to a run. False: these would be more than it may have.
+CREATE FUNCTION muster_count_added(p_tenant uuid, p_run uuid, p_steps integer, p_most integer)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE run SET added_steps = added_steps + p_steps
+     WHERE id = p_run AND added_steps + p_steps <= p_most;
+    RETURN FOUND;
+END $$;
 
 -- Begins a step that another run stands for, which `services.children` starts after the commit;
 -- taken up again, the step has its run taken up.
@@ -845,18 +892,20 @@ END $$;
 -- The sub-workflows of a run that have ended while their steps have not.
 CREATE FUNCTION muster_ended_calls(p_run uuid)
 RETURNS TABLE (agent_run_id uuid, step text, attempt integer, status text, reason text, output json,
-               cost_nano bigint)
+               cost_nano bigint, is_called_back boolean)
 LANGUAGE sql AS $$
-    SELECT a.id, a.step, a.attempt, c.status, c.status_reason, c.output, c.cost_nano
+    SELECT a.id, a.step, a.attempt, c.status, c.status_reason, c.output, c.cost_nano,
+           a.status_reason <> ''
       FROM agent_run a JOIN run c ON c.parent_agent_run_id = a.id
      WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
        AND c.status NOT IN ('pending', 'running', 'paused')
-     ORDER BY a.position
+     ORDER BY a.position, a.item_index
        -- Against a late answer that corrects its cost.
        FOR SHARE OF c
 $$;
 
--- Has the sub-workflows of a run end with it.
+-- Has the sub-workflows of a run end with it. Their steps keep the reason: so ended, they have
+-- not failed.
 CREATE FUNCTION muster_stop_calls(p_tenant uuid, p_run uuid, p_reason text)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
@@ -864,6 +913,8 @@ DECLARE
 BEGIN
     FOR v_child IN SELECT c.id FROM muster_called_runs(p_run) AS c (id) LOOP
         IF muster_stop_run(p_tenant, v_child, 'cancelled', p_reason) THEN
+            UPDATE agent_run SET status_reason = p_reason
+             WHERE id = (SELECT c.parent_agent_run_id FROM run c WHERE c.id = v_child);
             RETURN QUERY SELECT 'advance', v_child, NULL::uuid, NULL::integer;
         END IF;
     END LOOP;
@@ -921,17 +972,12 @@ CREATE FUNCTION muster_called_runs(p_run uuid) RETURNS SETOF uuid LANGUAGE sql A
        AND c.status IN ('pending', 'running', 'paused') ORDER BY c.id
 $$;
 
--- Hands out nothing more: what is queued goes back, what a worker has begun goes on.
-CREATE FUNCTION muster_pause_run(p_tenant uuid, p_run uuid, p_reason text)
-RETURNS boolean LANGUAGE plpgsql AS $$
+-- Calls back what is queued, or waits for the tenant's share, into the lane of its run.
+CREATE FUNCTION muster_call_back(p_tenant uuid, p_run uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_due uuid[];
     v_queued uuid[];
 BEGIN
-    PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    UPDATE run SET status = 'paused', status_reason = p_reason, updated_at = clock_timestamp()
-     WHERE id = p_run AND status IN ('pending', 'running') AND stop_wanted = '';
-    IF NOT FOUND THEN RETURN false; END IF;
     WITH back AS (DELETE FROM ready_agent_run q WHERE q.run_id = p_run AND q.lane = p_tenant
                   RETURNING q.agent_run_id)
     SELECT array_agg(agent_run_id) INTO v_due FROM back;
@@ -939,6 +985,17 @@ BEGIN
                        ORDER BY a.id FOR NO KEY UPDATE);
     PERFORM muster_make_ready(v_due || v_queued);
     PERFORM muster_count_in_flight(p_tenant, -cardinality(v_queued));
+END $$;
+
+-- Hands out nothing more: what is queued goes back, what a worker has begun goes on.
+CREATE FUNCTION muster_pause_run(p_tenant uuid, p_run uuid, p_reason text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    UPDATE run SET status = 'paused', status_reason = p_reason, updated_at = clock_timestamp()
+     WHERE id = p_run AND status IN ('pending', 'running') AND stop_wanted = '';
+    IF NOT FOUND THEN RETURN false; END IF;
+    PERFORM muster_call_back(p_tenant, p_run);
     -- What was a chord's no longer is: its end asks `advance`.
     UPDATE agent_run SET in_chord = false, tells = true
      WHERE run_id = p_run AND in_chord AND status = 'running';
@@ -959,14 +1016,15 @@ BEGIN
      WHERE id = p_run AND status = 'paused';
     IF NOT FOUND THEN RETURN; END IF;
     -- Queued by who had not seen the pause: workers have refused their messages.
-    PERFORM muster_make_ready(ARRAY(SELECT id FROM agent_run WHERE run_id = p_run AND status = 'queued'));
+    PERFORM muster_call_back(p_tenant, p_run);
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed', jsonb_build_object('reason', p_reason));
     RETURN NEXT p_run;
     RETURN QUERY SELECT x.id FROM muster_called_runs(p_run) AS c (id),
                         muster_resume_run(p_tenant, c.id, p_reason) AS x (id);
 END $$;
 
--- Takes an ended run up again: what did not complete is pending once more, and what did is kept.
+-- Takes an ended run up again: what did not complete is pending once more, and what did is kept,
+-- with all its parts.
 CREATE FUNCTION muster_retry_run(p_tenant uuid, p_run uuid, p_deadline_seconds integer, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -976,18 +1034,34 @@ BEGIN
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
     IF NOT FOUND THEN RETURN false; END IF;
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
     -- They tell, chord or not: a message from before may claim them, which no chord counts.
+    WITH RECURSIVE again AS (
+        SELECT a.id FROM agent_run a
+         WHERE a.run_id = p_run AND a.parent_id IS NULL
+           AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
+        UNION ALL
+        SELECT a.id FROM again w JOIN agent_run a ON a.parent_id = w.id
+         WHERE a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded'))
     UPDATE agent_run
        SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
            in_chord = false, tells = true, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
-     WHERE run_id = p_run AND status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded');
+     WHERE id IN (SELECT w.id FROM again w);
+    -- Who has added steps has done its own part, and stands for them once more.
+    WITH standing AS (
+        UPDATE agent_run
+           SET status = 'running', attempt = attempt + 1, attempt_started_at = clock_timestamp()
+         WHERE run_id = p_run AND status = 'pending' AND kind = 'steps'
+        RETURNING id, step, attempt)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT p_tenant, p_run, s.id, clock_timestamp(), 'agent.running',
+           jsonb_build_object('step', s.step, 'attempt', s.attempt) FROM standing s;
     -- Which steps a gate starts is no longer a matter of counting alone.
     UPDATE gate SET tells = true, steps = '{}', "left" = 0 WHERE run_id = p_run;
     UPDATE gate g SET "left" = n.times
       FROM (SELECT x.number, count(*) AS times FROM agent_run a CROSS JOIN unnest(a.gates) AS x (number)
              WHERE a.run_id = p_run AND a.status <> 'completed' GROUP BY x.number) n
      WHERE g.run_id = p_run AND g.number = n.number;
-    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
     RETURN true;
 END $$;
 

@@ -41,11 +41,12 @@ BEGIN
            SELECT COALESCE(x.deadline_seconds, (v.plan ->> 'deadline_seconds')::int) AS seconds,
                   (v.plan ->> 'max_runs')::int AS max_alike,
                   -- Only where more may be due at a time than may run; levels see to themselves,
-                  -- but for maps, whose items nobody can count beforehand.
+                  -- but for maps and added steps, which nobody can count beforehand.
                   CASE WHEN (v.plan ->> 'max_parallel')::int < json_array_length(v.plan -> 'steps')
                             AND v.plan ->> 'strategy' = 'adaptive'
                          OR v.plan ->> 'max_parallel' IS NOT NULL AND EXISTS (
-                            SELECT FROM json_array_elements(v.plan -> 'steps') s WHERE s ->> 'map' IS NOT NULL)
+                            SELECT FROM json_array_elements(v.plan -> 'steps') s
+                             WHERE s ->> 'map' IS NOT NULL OR (s ->> 'adds_steps')::boolean)
                        THEN (v.plan ->> 'max_parallel')::int END AS most) w
      WHERE r.id = ANY (p_runs) AND x.id = r.id
     RETURNING r.id, r.deadline_at, r.created_at;

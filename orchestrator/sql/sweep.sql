@@ -7,13 +7,13 @@
 -- 20, ... up to 160; and waits that are `due`.
 CREATE FUNCTION muster_sweep_find(p_batch integer)
 RETURNS TABLE (what text, tenant_id uuid, run_id uuid, version_id uuid, agent_run_id uuid, step text,
-               attempt integer, failures integer, lost_count integer, worker text,
+               added_by uuid, attempt integer, failures integer, lost_count integer, worker text,
                timeout_seconds integer, waiting_for text, is_stopping boolean)
 LANGUAGE sql AS $$
     SELECT CASE x.status WHEN 'queued' THEN 'unheard' WHEN 'waiting' THEN 'due' ELSE
                CASE WHEN x.attempt_started_at + make_interval(secs => x.timeout_seconds) < clock_timestamp()
                     THEN 'late' ELSE 'lost' END END,
-           x.tenant_id, x.run_id, r.version_id, x.id, x.step, x.attempt,
+           x.tenant_id, x.run_id, r.version_id, x.id, x.step, x.added_by, x.attempt,
            x.attempt - 1 - x.lost_count - x.forgiven, x.lost_count, x.worker, x.timeout_seconds,
            x.waiting_for, r.stop_wanted <> ''
       FROM run r JOIN agent_run x ON x.run_id = r.id

@@ -397,10 +397,9 @@ def progress_of(
     settled = {
         name: status
         for name, status in statuses.items()
-        if status in TERMINAL_AGENT_RUN
-        and (
-            status is not _A.COMPLETED
-            or _A.PENDING in unsettled.get(str(plan.step(name).level), {})
+        if (status in TERMINAL_AGENT_RUN and status is not _A.COMPLETED)
+        or (
+            status is not _A.PENDING and _A.PENDING in unsettled.get(str(plan.step(name).level), {})
         )
     }
     return Progress.of(settled, unsettled, judged or {})

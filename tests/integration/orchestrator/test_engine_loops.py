@@ -8,7 +8,7 @@ from orchestrator.models import AgentRun
 from orchestrator.services.advance import advance
 from orchestrator.services.control import cancel_run, retry_run
 from tests.e2e.stories import echo, start
-from tests.engine_driver import drain, run_of, step_of
+from tests.engine_driver import drain, queued, run_of, step_of
 from tests.integration.orchestrator.test_engine_control import act
 from tests.integration.orchestrator.test_engine_strategies import broken
 from tests.world import World
@@ -42,6 +42,16 @@ def test_loop_repeats_until_its_condition_holds(acme: World, strategy: str) -> N
 
     assert (run.status, run.status_reason) == ("completed", "3 of 3 steps completed")
     assert run.output == {"n": 3, "round": 3}
+
+
+@STRATEGIES
+def test_loop_beside_a_step_of_its_level_keeps_to_its_own_needs(acme: World, strategy: str) -> None:
+    steps = {"beside": echo(value=1), "polish": counting("steps.count.output >= 2")}
+    run_id = start(acme, steps, strategy=strategy)
+    advance(acme.tenant.id, run_id)
+
+    assert {each.step for each in queued(acme, run_id)} == {"beside", "polish[0].count"}
+    assert drain(acme, run_id).status == "completed"
 
 
 @STRATEGIES

@@ -245,6 +245,82 @@ def test_map_over_text_is_refused() -> None:
     assert found(steps) == {"/steps/b/map/over": "wrong_type"}
 
 
+LISTED = {
+    "inputs": {
+        "type": "object",
+        "required": ["names"],
+        "properties": {"names": {"type": "array", "items": {"type": "string"}}},
+    }
+}
+OVER = {"over": "${input.names}"}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"workflow": "fact-check@3", "input": {"n": "${index}", "x": "${item}"}},
+        {"approval": {"question": "Take ${item}?"}},
+        {
+            "loop": {
+                "steps": {"a": {"agent": PROMPT | {"prompt": "${item}"}, "when": "index > 1"}},
+                "until": "item == 'x'",
+                "max_rounds": 2,
+                "output": "${index}",
+            }
+        },
+    ],
+    ids=["workflow", "approval", "loop"],
+)
+def test_steps_of_all_kinds_that_stand_for_others_may_be_mapped(step: dict[str, object]) -> None:
+    data = {"name": "x", **LISTED, "steps": {"each": {**step, "map": OVER}}}
+
+    assert examine(data, CATALOG).can_publish
+
+
+def test_delay_cannot_be_mapped() -> None:
+    assert found({"each": {"delay": "1s", "map": OVER}}, **LISTED) == {
+        "/steps/each/map": "not_applicable"
+    }
+
+
+def test_condition_and_list_of_a_map_know_no_item_of_it() -> None:
+    steps = {"each": {"agent": PROMPT, "map": {"over": "${item}"}, "when": "item == 1"}}
+
+    assert found(steps) == {
+        "/steps/each/map/over": "unknown_variable",
+        "/steps/each/when": "unknown_variable",
+    }
+
+
+def test_map_in_the_loop_of_an_item_may_go_over_that_item() -> None:
+    inner = {"agent": PROMPT | {"prompt": "${item}"}, "map": {"over": "${item.parts}"}}
+    loop = {"steps": {"in": inner}, "until": "true", "max_rounds": 1}
+    parts = {"type": "object", "required": ["parts"], "properties": {"parts": {"type": "array"}}}
+    names = {"type": "array", "items": parts}
+    inputs = {"type": "object", "required": ["names"], "properties": {"names": names}}
+
+    assert found({"each": {"loop": loop, "map": OVER}}, inputs=inputs) == {}
+
+
+def test_loops_nest_no_deeper_than_their_places_can_be_named() -> None:
+    step: dict[str, object] = {"agent": PROMPT}
+    for _ in range(5):
+        step = {"loop": {"steps": {"a": step}, "until": "true", "max_rounds": 1}}
+
+    assert list(found({"a": step}).values()) == ["too_deep"]
+
+
+def test_what_cannot_run_yet_is_found_inside_of_loops_too() -> None:
+    judge = {"agent": {"type": "evaluator", "prompt": "Good?"}}
+    loop = {"steps": {"judge": judge}, "until": "true", "max_rounds": 1}
+
+    report = examine({"name": "x", "steps": {"polish": {"loop": loop}}}, CATALOG)
+
+    assert [problem.loc for problem in report.unsupported] == [
+        "/steps/polish/loop/steps/judge/agent/type"
+    ]
+
+
 def test_loop_has_names_of_its_own_and_sees_what_lies_before_it() -> None:
     loop = {
         "steps": {
