@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("engine", "fanout", "critical_path", "trigger", "fairness", "scale")
+BENCHMARKS = ("engine", "fanout", "critical_path", "trigger", "fairness", "sweep", "scale")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
