@@ -16,7 +16,9 @@ LANGUAGE sql AS $$
            x.tenant_id, x.run_id, r.version_id, x.id, x.step, x.added_by, x.attempt,
            x.attempt - 1 - x.lost_count - x.forgiven, x.lost_count, x.worker, x.timeout_seconds,
            x.waiting_for, r.stop_wanted <> ''
-      FROM run r JOIN agent_run x ON x.run_id = r.id
+      FROM run r
+      -- OFFSET keeps this a look by run: at times the planner would rather read all agent runs.
+     CROSS JOIN LATERAL (SELECT * FROM agent_run a WHERE a.run_id = r.id OFFSET 0) x
      WHERE r.status IN ('pending', 'running', 'paused')
        AND CASE x.status
                WHEN 'running' THEN x.lease_until < clock_timestamp()
