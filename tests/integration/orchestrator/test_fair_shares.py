@@ -17,7 +17,7 @@ from orchestrator.models import (
     TenantShare,
     WorkerProcess,
 )
-from orchestrator.services import agent_runs
+from orchestrator.services import agent_runs, fair_shares
 from orchestrator.services.advance import advance
 from orchestrator.services.control import cancel_run, pause_run, resume_run
 from orchestrator.services.fair_shares import AGES_IN_SECONDS, Dealer
@@ -206,7 +206,12 @@ def test_window_of_the_run_and_that_of_the_tenant_hold_together(acme: World) -> 
     assert drain_all(acme, narrow, broad) == {"completed"}
 
 
-def test_workers_are_dealt_out_by_weight(acme: World, globex: World) -> None:
+def test_workers_are_dealt_out_by_weight(
+    acme: World, globex: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not what other tests have left.
+    of_both = f"tenant_id IN ('{acme.tenant.id}', '{globex.tenant.id}')"
+    monkeypatch.setattr(fair_shares, "_LOADS", f"SELECT * FROM muster_loads(%s) WHERE {of_both}")
     Tenant.objects.using("system").filter(id=acme.tenant.id).update(weight=3)
     presence.here("w1@test", slots=64)
     for world in (acme, globex):
@@ -227,7 +232,7 @@ def test_wrong_count_is_put_right(acme: World) -> None:
 
     wrong = engine_db.many("SELECT * FROM muster_mend_loads()", alias="system")
 
-    assert {row["tenant_id"]: row["wrong_by"] for row in wrong} == {acme.tenant.id: 7}
+    assert (acme.tenant.id, 7) in {(row["tenant_id"], row["wrong_by"]) for row in wrong}
     assert in_flight(acme) == 1
 
 

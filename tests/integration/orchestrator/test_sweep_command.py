@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 from django.db.models import F
+from psycopg import OperationalError
 
 from orchestrator.models import AgentRun
-from orchestrator.services import sweep as sweeping
 from orchestrator.services.advance import advance
 from tests.e2e.stories import echo, start
 from tests.world import World
@@ -47,7 +47,7 @@ def test_sweep_tells_scripts_in_one_object(capsys: pytest.CaptureFixture[str]) -
 
 def test_database_that_is_away_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def away() -> None:
-        raise sweeping.OperationalError("connection refused")
+        raise OperationalError("connection refused")
 
     monkeypatch.setattr("orchestrator.management.commands.sweep.sweep", away)
 
