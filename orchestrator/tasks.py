@@ -18,14 +18,13 @@ from orchestrator.execution import presence
 from orchestrator.services import advance as advancing
 from orchestrator.services import agent_runs, fair_shares
 from orchestrator.services import sweep as sweeping
-from orchestrator.services.leaving import Leaving, Listening
+from orchestrator.services.leaving import Leaving
 from orchestrator.services.periodic import Periodic
 from tenants.checks import refuse_unsafe_start
 
 log = structlog.get_logger(__name__)
 _periodic: list[Periodic] = []
 app.steps["worker"].add(Leaving)
-app.steps["consumer"].add(Listening)
 
 
 class IdTask(Task):

@@ -22,7 +22,6 @@ _A, _R = AgentRunStatus, RunStatus
 _RUN_EVENTS: Final = {
     "created": _R.PENDING,
     "started": _R.RUNNING,
-    "resumed": _R.RUNNING,
     "retried": _R.RUNNING,
 }
 _AGENT_EVENTS: Final = {"recovered": _A.QUEUED}
@@ -42,6 +41,8 @@ def _replayed(run_id: UUID, events: Any, evidence: Evidence) -> Iterator[str]:
         if event["type"] == "run.retried":
             # All that did not complete is pending once more.
             agents = {id: status for id, status in agents.items() if status is _A.COMPLETED}
+        if word == "resumed":
+            word = event["data"]["status"]
         if kind == "run" and (word in _RUN_EVENTS or word in set(_R)):
             status = _RUN_EVENTS.get(word) or _R(word)
             if run is not None and status not in targets(run):

@@ -56,7 +56,7 @@ RUN_TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
             _R.BUDGET_EXCEEDED,
         }
     ),
-    _R.PAUSED: frozenset({_R.RUNNING, _R.FAILED, _R.CANCELLED, _R.BUDGET_EXCEEDED}),
+    _R.PAUSED: frozenset({_R.PENDING, _R.RUNNING, _R.FAILED, _R.CANCELLED, _R.BUDGET_EXCEEDED}),
     _R.COMPLETED: frozenset(),
     # Taken up again by a person, who has what did not complete tried once more.
     _R.PARTIALLY_COMPLETED: frozenset({_R.RUNNING}),

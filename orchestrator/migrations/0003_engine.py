@@ -19,7 +19,7 @@ _RUNS = """
 muster_open_runs, muster_has_turn_before, muster_is_its_turn, muster_take_turn, muster_next_turns
 """
 _SWEEPS = """
-muster_sweep_turns, muster_sweep_find, muster_publish_again, muster_wake, muster_sweep_runs, muster_sweep_ends
+muster_sweep_paused, muster_sweep_turns, muster_sweep_find, muster_publish_again, muster_wake, muster_sweep_runs, muster_sweep_ends
 """
 
 

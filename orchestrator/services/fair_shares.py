@@ -25,8 +25,8 @@ _AGE_EVERY_SECONDS: Final = 5
 _MEND_EVERY_SECONDS: Final = 60
 # Any number that nothing else in this database locks.
 _LOCK: Final = 0x6D757380
-# More is not counted: nobody has so many slots.
-_MOST_WAITING: Final = 10_000
+# More than that beside twice the slots is not counted: nobody can get so many.
+_MOST_WAITING: Final = 500
 
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
 _CLUSTER = "SELECT * FROM muster_cluster()"
@@ -56,19 +56,22 @@ class Dealer:
             if not engine_db.rows(connection, _TRY_LOCK, [_LOCK])[0]["won"]:
                 return
             (cluster,) = engine_db.rows(connection, _CLUSTER, [])
-            loads = engine_db.rows(connection, _LOADS, [_MOST_WAITING])
+            loads = engine_db.rows(connection, _LOADS, [_MOST_WAITING + 2 * cluster["slots"]])
             total = capacity(slots=cluster["slots"], ended_per_second=self._speed(loads, now))
             shares, newcomers = _shares(total, loads)
             dealt = {row["tenant_id"]: row["window"] for row in loads if row["window"] is not None}
             if (shares, newcomers) != (dealt, cluster["window"]):
                 given = [list(shares), list(shares.values()), newcomers]
                 engine_db.rows(connection, _SHARE_OUT, given)
-            waiting = [row["tenant_id"] for row in loads if row["waiting"]]
-            if waiting and now >= self.ages_at:
-                self.ages_at = now + _AGE_EVERY_SECONDS
-                engine_db.rows(connection, _AGE, [waiting, AGES_IN_SECONDS])
-        for tenant_id in waiting:
-            publish(hints_of(tenant_id, engine_db.many(_REFILL, tenant_id)))
+        waiting = [row for row in loads if row["waiting"]]
+        for row in waiting:
+            if row["in_flight"] < shares[row["tenant_id"]]:
+                hints = engine_db.many(_REFILL, row["tenant_id"])
+                publish(hints_of(row["tenant_id"], hints))
+        if waiting and now >= self.ages_at:
+            self.ages_at = now + _AGE_EVERY_SECONDS
+            tenants = [row["tenant_id"] for row in waiting]
+            engine_db.many(_AGE, tenants, AGES_IN_SECONDS, alias="system")
         if now >= self.mends_at:
             self.mends_at = now + _MEND_EVERY_SECONDS
             _mend()

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -41,60 +40,19 @@ _BROKER_SECONDS: Final = 5.0
 _MARGIN_SECONDS: Final = 15.0
 
 
-class Bell:
-    """Wakes the process's event loop, which sleeps while it may take no message."""
-
-    def __init__(self) -> None:
-        self._hears, self._rings = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def ring(self) -> None:
-        with suppress(BlockingIOError):
-            os.write(self._rings, b"!")
-
-    def hang_in(self, hub: Any) -> None:
-        hub.add_reader(self._hears, self._heard)
-
-    def _heard(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self._hears, 4096)
-
-
-class Listening(StartStopStep):  # type: ignore[misc]
-    """Hangs the bell in the loop of every connection to the broker."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def include_if(self, consumer: Any) -> bool:
-        return isinstance(consumer.pool, TaskPool)
-
-    def create(self, consumer: Any) -> None:
-        return None
-
-    def start(self, consumer: Any) -> None:
-        consumer.pool.executor.bell.hang_in(consumer.hub)
-
-
 class Desk(ThreadPoolExecutor):
     """Celery's threads, and the message that each has got."""
 
     def __init__(self, threads: int) -> None:
         super().__init__(max_workers=threads)
-        self.bell = Bell()
         self._requests: dict[Future[Any], Request] = {}
 
     def submit(self, call: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future = super().submit(call, *args, **kwargs)
         # Celery's last argument is the method of the request that tells it of its beginning.
         self._requests[future] = args[-1].__self__
-        future.add_done_callback(self._ended)
+        future.add_done_callback(lambda done: self._requests.pop(done, None))
         return future
-
-    def _ended(self, done: Future[Any]) -> None:
-        # While all threads are busy no message is asked for, until somebody says that one is free.
-        is_full = len(self._requests) >= self._max_workers
-        self._requests.pop(done, None)
-        if is_full:
-            self.bell.ring()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         # A thread that hangs would keep Celery waiting for ever, and `Leaving` has waited before.

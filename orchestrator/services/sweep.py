@@ -43,6 +43,7 @@ _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _ENDS = "SELECT * FROM muster_sweep_ends(%s)"
 _STOP = "SELECT muster_stop_run(%s, %s, %s, %s)"
 _TURNS = "SELECT * FROM muster_sweep_turns(%s)"
+_PAUSED = "SELECT * FROM muster_sweep_paused(%s)"
 _NEXT_TURNS = "SELECT * FROM muster_next_turns(%s)"
 _RUNS = "SELECT * FROM muster_sweep_runs(%s)"
 
@@ -57,6 +58,7 @@ class Swept:
     stopped: int = 0
     nudged: int = 0
     begun: int = 0
+    called_back: int = 0
 
 
 def sweep() -> Swept:
@@ -71,6 +73,7 @@ def sweep() -> Swept:
         stopped=_part(_stop, _find(1, _ENDS)),
         nudged=_part(_advance, _find(2, _RUNS)),
         begun=_part(_take_turns, _find(3, _TURNS)),
+        called_back=len(_find(4, _PAUSED)),
     )
     for run_id in {row["run_id"] for rows in found.values() for row in rows}:
         nudge(run_id)

@@ -594,6 +594,9 @@ DECLARE
     v_spoiled integer[];
     v_lowered record;
 BEGIN
+    DELETE FROM ready_agent_run q
+     WHERE q.run_id = p_run
+       AND q.agent_run_id IN (SELECT a.id FROM agent_run a WHERE a.run_id = p_run AND a.step = ANY (p_steps));
     WITH settled AS (
         UPDATE agent_run a SET status = p_status, status_reason = s.reason,
                error = CASE WHEN p_status = 'failed' THEN
@@ -1008,16 +1011,20 @@ END $$;
 -- published, none if it was not paused.
 CREATE FUNCTION muster_resume_run(p_tenant uuid, p_run uuid, p_reason text)
 RETURNS SETOF uuid LANGUAGE plpgsql AS $$
+DECLARE
+    v_status text;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    UPDATE run SET status = 'running', status_reason = '', updated_at = clock_timestamp(),
-           started_at = COALESCE(started_at, clock_timestamp()),
+    -- One that had not begun has its turn to wait for.
+    UPDATE run SET status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END,
+           status_reason = '', waits_for_turn = false, updated_at = clock_timestamp(),
            advance_wanted = true, advance_wanted_at = clock_timestamp()
-     WHERE id = p_run AND status = 'paused';
-    IF NOT FOUND THEN RETURN; END IF;
+     WHERE id = p_run AND status = 'paused' RETURNING status INTO v_status;
+    IF v_status IS NULL THEN RETURN; END IF;
     -- Queued by who had not seen the pause: workers have refused their messages.
     PERFORM muster_call_back(p_tenant, p_run);
-    PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed', jsonb_build_object('reason', p_reason));
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed',
+        jsonb_build_object('reason', p_reason, 'status', v_status));
     RETURN NEXT p_run;
     RETURN QUERY SELECT x.id FROM muster_called_runs(p_run) AS c (id),
                         muster_resume_run(p_tenant, c.id, p_reason) AS x (id);
@@ -1030,6 +1037,7 @@ RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     UPDATE run SET status = 'running', status_reason = '', output = NULL, finished_at = NULL,
+           waits_for_turn = false,
            deadline_at = clock_timestamp() + make_interval(secs => p_deadline_seconds),
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
@@ -1103,7 +1111,7 @@ BEGIN
             WHEN 'pending' THEN ARRAY['running', 'paused', 'failed', 'cancelled', 'budget_exceeded']
             WHEN 'running' THEN ARRAY['paused', 'completed', 'partially_completed', 'failed',
                                       'cancelled', 'budget_exceeded']
-            WHEN 'paused' THEN ARRAY['running', 'failed', 'cancelled', 'budget_exceeded']
+            WHEN 'paused' THEN ARRAY['pending', 'running', 'failed', 'cancelled', 'budget_exceeded']
             WHEN 'completed' THEN ARRAY[]::text[]
             ELSE ARRAY['running'] END;
     ELSE

@@ -52,14 +52,20 @@ $$;
 CREATE FUNCTION muster_age_waiting(p_tenants uuid[], p_seconds integer) RETURNS void LANGUAGE sql AS $$
     UPDATE ready_agent_run q
        SET urgency = q.urgency - 1, position = q.position + p_seconds * 1000
-     WHERE q.lane = ANY (p_tenants) AND q.urgency > 0
-       AND q.position < extract(epoch FROM clock_timestamp())::bigint * 1000 - p_seconds * 1000
+     -- Those that nobody takes just now, so that it waits for no one and few wait for it.
+     WHERE q.ctid = ANY (ARRAY(
+        SELECT w.ctid FROM ready_agent_run w
+         WHERE w.lane = ANY (p_tenants) AND w.urgency > -1000
+           AND w.position < extract(epoch FROM clock_timestamp())::bigint * 1000 - p_seconds * 1000
+         LIMIT 2000 FOR UPDATE SKIP LOCKED))
 $$;
 
 -- Counts what is in flight anew, in one snapshot with what was counted, and folds the counts of
 -- connections that are gone into one. Gives the tenants whose counts were wrong, and by how much.
 CREATE FUNCTION muster_mend_loads() RETURNS TABLE (tenant_id uuid, wrong_by bigint) LANGUAGE plpgsql AS $$
 BEGIN
+    -- Two at once would both put right what is wrong.
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('loads', 0)) THEN RETURN; END IF;
     WITH gone AS (
         DELETE FROM tenant_load l
          WHERE l.connection <> 0
@@ -71,7 +77,8 @@ BEGIN
        SET in_flight = l.in_flight + excluded.in_flight, ended = l.ended + excluded.ended;
     RETURN QUERY
     WITH held AS (
-        SELECT r.tenant_id, count(*) AS n FROM run r JOIN agent_run a ON a.run_id = r.id
+        SELECT r.tenant_id, count(*) AS n
+          FROM run r CROSS JOIN LATERAL (SELECT * FROM agent_run x WHERE x.run_id = r.id OFFSET 0) a
          WHERE r.status IN ('pending', 'running', 'paused')
            AND (a.status = 'queued' OR a.lease_until IS NOT NULL)
          GROUP BY r.tenant_id),

@@ -111,12 +111,22 @@ END $$;
 CREATE FUNCTION muster_next_turns(p_tenant uuid) RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_run uuid;
+    v_is_bounded boolean;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    FOR v_run IN SELECT r.id FROM run r
-                  WHERE r.tenant_id = p_tenant AND r.status = 'pending' AND r.waits_for_turn
-                  ORDER BY r.priority DESC, r.id LIMIT 100 LOOP
-        IF muster_is_its_turn(p_tenant, v_run) AND muster_want_advance(v_run) THEN
+    -- Of each workflow no more than may be under way: those behind keep no other waiting.
+    FOR v_run, v_is_bounded IN
+        SELECT x.id, x.max_alike IS NOT NULL
+          FROM (SELECT r.id, r.priority, r.max_alike,
+                       row_number() OVER (PARTITION BY r.workflow_id ORDER BY r.priority DESC, r.id) AS n
+                  FROM run r
+                 WHERE r.tenant_id = p_tenant AND r.status = 'pending' AND r.waits_for_turn) x
+         WHERE x.max_alike IS NULL OR x.n <= x.max_alike
+         ORDER BY x.priority DESC, x.id LIMIT 100 LOOP
+        IF NOT muster_is_its_turn(p_tenant, v_run) THEN
+            -- What only the tenant's limit holds back holds back all behind it.
+            EXIT WHEN NOT v_is_bounded;
+        ELSIF muster_want_advance(v_run) THEN
             RETURN QUERY SELECT 'advance', v_run, NULL::uuid, NULL::integer;
         END IF;
     END LOOP;

@@ -63,7 +63,7 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
         SELECT x.id FROM run x
          WHERE (x.status IN ('pending', 'running') OR (x.status = 'paused' AND x.stop_wanted <> ''))
            AND COALESCE(x.advance_wanted_at, x.created_at) < clock_timestamp() - interval '5 seconds'
-           AND (NOT x.waits_for_turn OR x.stop_wanted <> '')
+           AND (x.status <> 'pending' OR NOT x.waits_for_turn OR x.stop_wanted <> '')
            AND (x.advance_wanted OR x.stop_wanted <> '' OR NOT EXISTS (
                 SELECT FROM agent_run a WHERE a.run_id = x.id
                    AND (a.status IN ('queued', 'waiting') OR a.lease_until IS NOT NULL
@@ -95,7 +95,23 @@ CREATE FUNCTION muster_sweep_turns(p_batch integer) RETURNS TABLE (tenant_id uui
      WHERE x.status IN ('pending', 'running', 'paused') AND x.status = 'pending' AND x.waits_for_turn
      LIMIT p_batch
 $$;
-REVOKE EXECUTE ON FUNCTION muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
+-- Has paused runs give back the places of what is queued all the same: lost attempts, and what was
+-- handed out by who had not seen the pause.
+CREATE FUNCTION muster_sweep_paused(p_batch integer)
+RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN SELECT x.tenant_id, x.id FROM run x
+              WHERE x.status IN ('pending', 'running', 'paused') AND x.status = 'paused'
+                AND (EXISTS (SELECT FROM agent_run a WHERE a.run_id = x.id AND a.status = 'queued')
+                     OR EXISTS (SELECT FROM ready_agent_run q WHERE q.run_id = x.id AND q.lane = x.tenant_id))
+              ORDER BY x.id LIMIT p_batch FOR NO KEY UPDATE SKIP LOCKED LOOP
+        PERFORM muster_call_back(r.tenant_id, r.id);
+        RETURN QUERY SELECT r.tenant_id, r.id;
+    END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION muster_sweep_paused(integer), muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
     muster_sweep_runs(integer), muster_sweep_ends(integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
+GRANT EXECUTE ON FUNCTION muster_sweep_paused(integer), muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
     muster_sweep_runs(integer), muster_sweep_ends(integer) TO muster_system;

@@ -64,6 +64,7 @@ class Engine:
     in_flight: int = 0
     is_advance_wanted: bool = False
     is_stop_wanted: bool = False
+    has_begun: bool = False
     mail: list[Message] = field(default_factory=lambda: [Message()])
     rows: dict[str, Row] = field(default_factory=dict)
     gates: list[Counted] = field(default_factory=list)
@@ -273,7 +274,7 @@ class Engine:
         ):
             return False
         self.is_advance_wanted = False
-        self.status = _R.RUNNING
+        self.status, self.has_begun = _R.RUNNING, True
         return True
 
     def _step(self, judged: dict[str, bool | str]) -> bool:
@@ -340,7 +341,7 @@ class Engine:
             row.in_chord = False
 
     def resume_run(self) -> None:
-        self.status = _R.RUNNING
+        self.status = _R.RUNNING if self.has_begun else _R.PENDING
         self.is_advance_wanted = True
         self.mail.append(Message())
 

@@ -69,7 +69,7 @@ def test_run_is_paused_resumed_and_cancelled(acme: World) -> None:
 
     assert [answer.status_code for answer in (paused, resumed, cancelled)] == [202, 202, 202]
     assert cancelled.headers["Location"].endswith(f"/api/v1/runs/{run_id}")
-    assert (paused.json()["status"], resumed.json()["status"]) == ("paused", "running")
+    assert (paused.json()["status"], resumed.json()["status"]) == ("paused", "pending")
     assert paused.json()["status_reason"] == "Paused by test"
     assert cancelled.json()["status_reason"] == "Is being cancelled: Cancelled by test"
     assert drain(acme, run_id).status == "cancelled"

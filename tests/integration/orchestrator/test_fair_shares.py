@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.execution import engine_db, presence
+from orchestrator.execution.claims import claim
 from orchestrator.models import (
     AgentRun,
     ClusterLoad,
@@ -22,6 +23,7 @@ from orchestrator.services.advance import advance
 from orchestrator.services.control import cancel_run, pause_run, resume_run
 from orchestrator.services.fair_shares import AGES_IN_SECONDS, Dealer
 from orchestrator.services.runs import start_run
+from orchestrator.services.sweep import sweep
 from orchestrator.services.workflows import publish_spec
 from tenants.kernel.clock import now
 from tenants.models import Tenant
@@ -246,3 +248,21 @@ def test_run_whose_steps_wait_for_a_place_is_not_nudged(acme: World) -> None:
     nudged = engine_db.many("SELECT * FROM muster_sweep_runs(10)", alias="system")
 
     assert run_id not in {row["run_id"] for row in nudged}
+
+
+def test_lost_attempts_of_a_paused_run_give_their_places_back(acme: World) -> None:
+    give_window(acme, 1)
+    held, other = start(acme, wide(1)), start(acme, wide(1))
+    advance(acme.tenant.id, held)
+    advance(acme.tenant.id, other)
+    lost = queued(acme, held)[0].id
+    assert claim(acme.tenant.id, lost, worker="w1", lease=timedelta(seconds=-1))
+    act(acme, held, pause_run)
+
+    sweep()
+    sweep()
+
+    assert statuses(acme, held) == ["ready"]
+    assert in_flight(acme) == 0
+    Dealer().deal()
+    assert statuses(acme, other) == ["queued"]

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.models import Run, Workflow
 from orchestrator.services.advance import advance
-from orchestrator.services.control import cancel_run
+from orchestrator.services.control import cancel_run, pause_run, resume_run
 from orchestrator.services.runs import start_run
 from orchestrator.services.sweep import sweep
 from orchestrator.services.workflows import publish_spec
@@ -145,3 +145,45 @@ def test_sub_workflow_has_the_turn_of_the_run_above_it(acme: World, most: int) -
         child = Run.objects.get(parent_agent_run_id__isnull=False)
     assert drain(acme, child.id).status == "completed"
     assert drain(acme, run_id).status == "completed"
+
+
+def test_resuming_does_not_jump_the_queue(acme: World) -> None:
+    limit_runs(acme, 1)
+    workflow = published(acme)
+    begin(acme, workflow)
+    waiting = begin(acme, workflow)
+
+    act(acme, waiting, pause_run)
+    act(acme, waiting, resume_run)
+    advance(acme.tenant.id, waiting)
+
+    assert states(acme, [waiting]) == ["pending"]
+
+
+def test_run_that_began_after_a_pause_is_found_by_the_sweeper(acme: World) -> None:
+    limit_runs(acme, 1)
+    workflow = published(acme)
+    first, second = begin(acme, workflow), begin(acme, workflow)
+    act(acme, second, pause_run)
+    act(acme, second, resume_run)
+    drain(acme, first)
+    advance(acme.tenant.id, second)
+
+    with acme.scope():
+        run = Run.objects.get(id=second)
+        assert (run.status, run.waits_for_turn) == ("running", False)
+
+
+def test_many_that_wait_for_their_workflow_keep_no_other_waiting(acme: World) -> None:
+    limit_runs(acme, 2)
+    narrow = published(acme, max_runs=1)
+    begin(acme, narrow)
+    other = begin(acme, published(acme, name="other"))
+    for _ in range(3):
+        begin(acme, narrow)
+    last = begin(acme, published(acme, name="last"))
+    assert states(acme, [last]) == ["pending"]
+
+    drain(acme, other)
+
+    assert asked_for(acme) == [last]
