@@ -26,10 +26,9 @@ task_routes = {
     "orchestrator.sweep": {"queue": "control"},
 }
 
-# A message counts until its task has ended, so that a worker takes no more than it has threads for,
-# and leaves the rest to others. The broker keeps no books (no `ack_emulation`: ten commands a step
-# become two): leases and the sweeper recover lost work, not redelivery.
-task_acks_late = True
+# Early acks without the emulation's bookkeeping: leases and the sweeper recover lost work,
+# the broker's redelivery does not (ten Redis commands a step become two).
+task_acks_late = False
 # Queues are drained in the order in which a worker names them. A server that has vanished is
 # noticed in seconds, and not when TCP gives up.
 broker_transport_options = {

@@ -33,21 +33,6 @@ def test_few_agents_of_one_tenant_pass_by_the_many_of_another(
 
 
 @pytest.mark.usefixtures("live_db")
-def test_busy_worker_leaves_to_others_what_it_cannot_begin(acme: World, log_dir: Path) -> None:
-    long = {f"long{number}": {**simulated("x", latency=8.0), "priority": 9} for number in range(2)}
-    short = {f"short{number}": simulated("x", latency=0.1) for number in range(6)}
-    with workers.control("control-b", log_dir), workers.agents("busy", log_dir, concurrency=2):
-        run_id = start(acme, {**long, **short}, strategy="adaptive")
-        eventually(lambda: list(statuses(acme, run_id).values()).count("running") == 2)
-        with workers.agents("free", log_dir):
-            eventually(lambda: list(statuses(acme, run_id).values()).count("completed") == 6)
-            still = statuses(acme, run_id)
-        assert ended(acme, run_id).status == "completed"
-
-    assert {name for name, status in still.items() if status == "running"} == set(long)
-
-
-@pytest.mark.usefixtures("live_db")
 def test_worker_with_more_messages_than_threads_never_dozes(acme: World, log_dir: Path) -> None:
     steps = {f"s{number}": simulated("x", latency=0.05) for number in range(60)}
     with workers.control("control-d", log_dir), workers.agents("few", log_dir, concurrency=2):
