@@ -246,7 +246,7 @@ BEGIN
     PERFORM muster_count_in_flight(p_tenant, v_sent);
 END $$;
 
--- Makes agent runs ready: they are due, and lie in a lane until they have a place there.
+-- Makes agent runs ready: they are due, and lie in the lane of their run until they have a place.
 CREATE FUNCTION muster_make_ready(p_agent_runs uuid[]) RETURNS void LANGUAGE sql AS $$
     WITH moved AS (
         UPDATE agent_run

@@ -95,9 +95,10 @@ BEGIN
            SET in_flight = l.in_flight + excluded.in_flight)
     SELECT w.tenant_id, w.by FROM wrong w;
 END $$;
-REVOKE EXECUTE ON FUNCTION muster_here(text, integer), muster_cluster(),
-    muster_loads(integer), muster_share_out(uuid[], integer[], integer), muster_age_waiting(uuid[], integer),
+REVOKE EXECUTE ON FUNCTION muster_here(text, integer), muster_cluster(), muster_loads(integer),
+    muster_share_out(uuid[], integer[], integer), muster_age_waiting(uuid[], integer),
     muster_mend_loads() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION muster_here(text, integer) TO muster_app, muster_system;
-GRANT EXECUTE ON FUNCTION muster_cluster(), muster_loads(integer), muster_share_out(uuid[], integer[], integer),
-    muster_age_waiting(uuid[], integer), muster_mend_loads() TO muster_system;
+GRANT EXECUTE ON FUNCTION muster_cluster(), muster_loads(integer),
+    muster_share_out(uuid[], integer[], integer), muster_age_waiting(uuid[], integer),
+    muster_mend_loads() TO muster_system;

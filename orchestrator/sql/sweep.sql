@@ -89,7 +89,8 @@ RETURNS TABLE (tenant_id uuid, run_id uuid, why text) LANGUAGE sql AS $$
        AND (t.status = 'suspended' OR x.deadline_at < clock_timestamp())
      LIMIT p_batch
 $$;
--- The tenants with runs that wait for their turn.
+-- The tenants with runs that wait for their turn. Here and below the list of states is the condition
+-- of the index over live runs.
 CREATE FUNCTION muster_sweep_turns(p_batch integer) RETURNS TABLE (tenant_id uuid) LANGUAGE sql AS $$
     SELECT DISTINCT x.tenant_id FROM run x
      WHERE x.status IN ('pending', 'running', 'paused') AND x.status = 'pending' AND x.waits_for_turn
@@ -111,7 +112,9 @@ BEGIN
         RETURN QUERY SELECT r.tenant_id, r.id;
     END LOOP;
 END $$;
-REVOKE EXECUTE ON FUNCTION muster_sweep_paused(integer), muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
-    muster_sweep_runs(integer), muster_sweep_ends(integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION muster_sweep_paused(integer), muster_sweep_turns(integer), muster_sweep_find(integer), muster_publish_again(uuid[]),
-    muster_sweep_runs(integer), muster_sweep_ends(integer) TO muster_system;
+REVOKE EXECUTE ON FUNCTION muster_sweep_find(integer), muster_publish_again(uuid[]),
+    muster_sweep_runs(integer), muster_sweep_ends(integer), muster_sweep_turns(integer),
+    muster_sweep_paused(integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION muster_sweep_find(integer), muster_publish_again(uuid[]),
+    muster_sweep_runs(integer), muster_sweep_ends(integer), muster_sweep_turns(integer),
+    muster_sweep_paused(integer) TO muster_system;
