@@ -1,0 +1,15 @@
+from costs.models.budgets import Budget, BudgetPeriod, BudgetScope, Interval
+from costs.models.ledger import CostEntry, CostKind
+from costs.models.prices import PlatformPrice, PriceFields, TenantPrice
+
+__all__ = [
+    "Budget",
+    "BudgetPeriod",
+    "BudgetScope",
+    "CostEntry",
+    "CostKind",
+    "Interval",
+    "PlatformPrice",
+    "PriceFields",
+    "TenantPrice",
+]
