@@ -4,9 +4,9 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from costs.core.money import format_usd
+from costs.core.money import format_usd, nano_from_text
 from costs.models import CostKind
-from tenants.api.serializers import Query
+from tenants.api.serializers import Query, Text
 
 
 @extend_schema_field(OpenApiTypes.STR)
@@ -15,6 +15,18 @@ class Usd(serializers.Field[int, Any, str, Any]):
 
     def to_representation(self, value: int) -> str:
         return format_usd(value)
+
+
+@extend_schema_field({"type": "string", "pattern": r"^\d{1,9}(\.\d{1,9})?$", "example": "0.50"})
+class UsdText(Text):
+    """An amount in USD as decimal text, such as `"0.50"`; gives nano-USD."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        text = super().to_internal_value(data)
+        try:
+            return nano_from_text(text)
+        except ValueError as error:
+            raise serializers.ValidationError(f"{error}.", "usd") from None
 
 
 class CostQuery(Query):

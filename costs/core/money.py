@@ -4,6 +4,7 @@ One cached token can cost 20 nano-USD, so cents and micros are too coarse; integ
 exact. Amounts are computed in Decimal and rounded once, at the ledger.
 """
 
+import re
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal
 
 NANO_PER_USD = 10**9
@@ -11,6 +12,7 @@ NANO_PER_USD = 10**9
 # Explicit, because a thread's default context could have been changed and 28 digits are few
 # for a product of three factors. 18 integer digits of nano-USD are all that BIGINT holds.
 EXACT = Context(prec=60)
+_USD = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
 def nano_from_usd(usd: Decimal) -> int:
@@ -31,6 +33,13 @@ def format_usd(nano: int) -> str:
     """Plain decimal text without exponent or trailing zeros, e.g. `0.0041`."""
     text = f"{usd_from_nano(nano):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def nano_from_text(text: str) -> int:
+    """Nano-USD of an amount as people write it, such as `0.50`. ValueError tells what is wrong."""
+    if not _USD.fullmatch(text):
+        raise ValueError("Write an amount in USD such as 0.50, with at most nine decimals")
+    return nano_from_usd(Decimal(text))
 
 
 def _nano(usd: Decimal, rounding: str) -> int:

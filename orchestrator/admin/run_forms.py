@@ -7,6 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
+from costs.core.money import nano_from_text
 from orchestrator.admin.input_forms import FieldInputForm, RawInputForm
 from orchestrator.core.values import MAX_METADATA_KEYS, Duration
 from tenants.admin_fields import JsonField, PlainTextField
@@ -19,6 +20,17 @@ class DurationField(PlainTextField):
         text = (super().clean(value) or "").strip()
         try:
             return timedelta(seconds=Duration.parse(text).seconds) if text else None
+        except ValueError as error:
+            raise ValidationError(f"{error}.") from None
+
+
+class UsdField(PlainTextField):
+    """An amount in USD, as nano-USD; None if it is left empty."""
+
+    def clean(self, value: Any) -> Any:
+        text = (super().clean(value) or "").strip()
+        try:
+            return nano_from_text(text) if text else None
         except ValueError as error:
             raise ValidationError(f"{error}.") from None
 
@@ -37,6 +49,12 @@ class RunOptions(forms.Form):
         required=False,
         widget=UnfoldAdminTextInputWidget({"placeholder": "10m"}),
         help_text="How long the run may take, instead of what its workflow says.",
+    )
+    max_cost_nano = UsdField(
+        required=False,
+        label="Most it may cost (USD)",
+        widget=UnfoldAdminTextInputWidget({"placeholder": "0.50"}),
+        help_text="With the runs that it starts, where that is less than its workflow allows.",
     )
     metadata = JsonField(
         rows=3,
@@ -58,6 +76,7 @@ class RunOptions(forms.Form):
         return {
             **self.options(),
             "deadline": self.data.get("deadline", ""),
+            "max_cost_nano": self.data.get("max_cost_nano", ""),
             "metadata": self.cleaned_data["metadata"] or None,
         }
 

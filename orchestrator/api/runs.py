@@ -99,7 +99,8 @@ class RunView(ReplayAction, ApiView):
     def agent_runs(self, request: Request, **_: Any) -> Response:
         """The run's steps at work, in the author's order: attempts, output, tokens, cost."""
         asked = self.query(forms.AgentRunQuery)
-        return self.page(selectors.agent_runs_of(self._run(), **asked), forms.AgentRunOut)
+        rows = selectors.agent_runs_of(self._run(), **asked)
+        return self.page(rows, forms.AgentRunOut, prepared=selectors.with_waits)
 
     @extend_schema(
         parameters=[forms.EventQuery, _LAST_EVENT_ID],

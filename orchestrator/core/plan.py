@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter
 
+from costs.core.money import nano_from_usd
 from orchestrator.core import graph
 from orchestrator.core.conditions import compile_condition
 from orchestrator.core.config import AgentConfig, agent_of, step_config
@@ -28,7 +29,7 @@ from orchestrator.core.spec import (
     WorkflowSpec,
 )
 from orchestrator.core.template import references
-from orchestrator.core.values import AnyJson, JsonObject
+from orchestrator.core.values import AnyJson, JsonObject, Money
 
 DEFAULT_TIMEOUT_SECONDS = 30
 # At most so many agent runs of a run are in flight; wider levels follow as places come free.
@@ -70,6 +71,8 @@ class PlannedStep:
     loop: LoopPlan | None = None
     call: WorkflowCall | None = None
     adds_steps: bool = False
+    max_cost_nano: int | None = None  # of each of its agent runs, or of the run that it starts
+    max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
@@ -129,6 +132,7 @@ class Plan:
     exits: tuple[str, ...]
     deadline_seconds: int | None = None
     max_runs: int | None = None  # of the workflow, under way at a time
+    max_cost_nano: int | None = None  # of a run
     gates: tuple[Gate, ...] = ()
 
     def step(self, name: str) -> PlannedStep:
@@ -230,6 +234,7 @@ def _compiled(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
         exits=exits,
         deadline_seconds=spec.deadline.seconds if spec.deadline else None,
         max_runs=spec.max_runs,
+        max_cost_nano=_nano(spec.max_cost_usd),
     )
     return _counted(plan) if spec.strategy == "adaptive" else plan
 
@@ -246,6 +251,7 @@ def _planned(
     config = step_config(step, agent=agent, defaults=spec.defaults) if step.agent else {}
     kind = str(config.get("type", step.kind))
     timeout = step.timeout or spec.defaults.timeout
+    max_wait = step.max_wait or spec.defaults.max_wait
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
     given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval), step.input]
     reads, reads_input = _reads(given, config, needs=step.needs)
@@ -276,6 +282,10 @@ def _planned(
         loop=_looped(step.loop, spec=spec, agents=agents) if step.loop else None,
         call=_called(step),
         adds_steps=step.adds_steps,
+        max_cost_nano=_nano(
+            step.max_cost_usd or (spec.defaults.max_cost_usd if step.agent else None)
+        ),
+        max_wait_seconds=max_wait.seconds if max_wait else None,
         previous_reads=_previous_read(given),
     )
 
@@ -393,6 +403,10 @@ class _Edges:
             gates=tuple(self._gates_of.get(step.name, ())),
             tells=step.name in self._tellers,
         )
+
+
+def _nano(amount: Money | None) -> int | None:
+    return None if amount is None else nano_from_usd(amount)
 
 
 def _text(value: Json) -> str | None:

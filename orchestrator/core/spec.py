@@ -157,6 +157,7 @@ class StepSpec(Part):
     output_schema: JsonObject | None = None
     retry: RetrySpec | None = None
     timeout: Duration | None = None
+    max_wait: Duration | None = None
     max_cost_usd: Money | None = None
     fallback: list[ModelChoice] | None = None
     adds_steps: bool = False
@@ -187,6 +188,7 @@ class Defaults(Part):
     model: Label | None = None
     parameters: JsonObject | None = None
     timeout: Duration | None = None
+    max_wait: Duration | None = None
     retry: RetrySpec | None = None
     priority: Annotated[int, Field(ge=0, le=10)] | None = None
     max_cost_usd: Money | None = None

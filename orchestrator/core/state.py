@@ -40,6 +40,10 @@ class WaitingReason(StrEnum):
     APPROVAL = "approval"  # a person decides
     DELAY = "delay"  # its author asked for a pause
     PAUSED = "paused"  # its run is paused
+    # Of those that are due, and wait for others to make room:
+    WORKER = "worker"  # published, and no worker is free
+    TENANT_SHARE = "tenant_share"  # as many are at work as the tenant's share of the workers
+    MAX_PARALLEL = "max_parallel"  # as many are at work as its run, or its map, lets through
 
 
 _R, _A = RunStatus, AgentRunStatus

@@ -14,15 +14,11 @@ _ANY: Final = object()
 # The field and the value that is refused; `_ANY` refuses whatever is set. A line goes once the
 # engine honours it.
 NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
-    "workflow": (
-        ("max_cost_usd", _ANY),
-        ("degrade", _ANY),
-    ),
-    "defaults": (("fallback", _ANY), ("max_cost_usd", _ANY)),
+    "workflow": (("degrade", _ANY),),
+    "defaults": (("fallback", _ANY),),
     "step": (
         ("optional", True),
         ("fallback", _ANY),
-        ("max_cost_usd", _ANY),
         ("tools", _ANY),
     ),
     "agent": (
@@ -56,6 +52,9 @@ def _in_steps(
         elif step.agent is not None and step.agent in agents:
             yield from _saved(step.agent, agents[step.agent], at=here + "/agent")
         if step.loop is not None:
+            if step.max_cost_usd is not None:
+                message = "Set `max_cost_usd` at the steps of the loop"
+                yield Problem(here + "/max_cost_usd", "not_supported_yet", message)
             yield from _in_steps(step.loop.steps, agents, at=here + "/loop/steps")
 
 

@@ -24,7 +24,9 @@ class Claim:
     `outputs` holds the outputs of the steps it reads, by place; `replies` the answers that
     earlier attempts paid for, by turn. `failures` is how many attempts failed before; those
     whose worker was lost do not count. `overrides` is what a replay sets otherwise in its step;
-    `added_by` the agent run that has added the step, if the version does not know it.
+    `added_by` the agent run that has added the step, if the version does not know it. `cap_runs`
+    are the runs whose caps hold for its calls; `waited` is for how many seconds it has waited for
+    limits and budgets to let its next call through.
     """
 
     tenant_id: UUID
@@ -38,6 +40,12 @@ class Claim:
     outputs: Mapping[str, JsonValue]
     replies: Mapping[str, Mapping[str, Any]]
     environment_credentials: bool
+    project_id: UUID
+    workflow_id: UUID
+    cap_runs: Sequence[UUID]
+    agent: str
+    tenant_weight: int
+    waited: float
     item: JsonValue = None
     item_index: int | None = None
     added_by: UUID | None = None
@@ -69,7 +77,12 @@ def _claim_all(wishes: Sequence[_Wish]) -> list[Claim | None]:
 
 def _claim_of(tenant_id: UUID, row: engine_db.Row) -> Claim:
     return Claim(
-        **{**row, "outputs": row["outputs"] or {}, "replies": row["replies"] or {}},
+        **{
+            **row,
+            "outputs": row["outputs"] or {},
+            "replies": row["replies"] or {},
+            "waited": row["waited"] or 0.0,
+        },
         tenant_id=tenant_id,
     )
 

@@ -10,7 +10,7 @@ from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
 from orchestrator.core.hints import RunHints, hints_of
-from orchestrator.core.state import AgentRunStatus
+from orchestrator.core.state import AgentRunStatus, WaitingReason
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import MOST
 from orchestrator.execution.coalescing import Coalescer
@@ -19,7 +19,7 @@ from orchestrator.execution.engine_db import Row
 _FINISH = """
 SELECT * FROM muster_finish_all(%s, %s, %s::uuid[], %s::int[], %s::text[], %s::text[],
                                 %s::text[], %s::json[], %s::jsonb[], %s::float[], %s::jsonb[],
-                                %s::json[])
+                                %s::json[], %s::text[], %s::text[])
 """
 
 
@@ -27,10 +27,10 @@ SELECT * FROM muster_finish_all(%s, %s, %s::uuid[], %s::int[], %s::text[], %s::t
 class Finish:
     """The outcome of an attempt: an output, or an error and its reason in words.
 
-    Status `waiting` lets the agent run try again `again_in` seconds later; `queued` takes it
-    from a worker that is gone; `running` has it stand for the steps that it adds (`added`).
-    `ended` is what the agent run was before: at work, or waiting
-    for something that a worker does not do.
+    Status `waiting` lets the agent run try again `again_in` seconds later, after a failure or,
+    where `gate` names one, once a limit or a budget lets it through; `queued` takes it from a
+    worker that is gone; `running` has it stand for the steps that it adds (`added`). `ended` is
+    what the agent run was before: at work, or waiting for something that a worker does not do.
     """
 
     tenant_id: UUID
@@ -44,6 +44,8 @@ class Finish:
     again_in: float | None = None
     system: Mapping[str, JsonValue] | None = None
     added: Mapping[str, JsonValue] | None = None
+    waiting_for: WaitingReason = WaitingReason.RETRY
+    gate: str = ""
     ended: AgentRunStatus = AgentRunStatus.RUNNING
 
 
@@ -99,6 +101,8 @@ def _arguments(given: Sequence[Finish]) -> list[Any]:
         [one.again_in for one in given],
         [Jsonb(one.system) if one.system else None for one in given],
         [Json(one.added) if one.added else None for one in given],
+        [one.waiting_for for one in given],
+        [one.gate for one in given],
     ]
 
 

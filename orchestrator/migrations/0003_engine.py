@@ -5,7 +5,7 @@ from tenants.kernel.sql import run_sql_file
 _FUNCTIONS = """
 muster_event, muster_claim_all, muster_open_call, muster_charge, muster_correct_run,
 muster_end_call,
-muster_doubt_calls, muster_want_advance, muster_count_in_flight, muster_room, muster_send,
+muster_doubt_calls, muster_settle_calls, muster_want_advance, muster_count_in_flight, muster_room, muster_send,
 muster_is_waiting, muster_queue, muster_make_ready, muster_line_up, muster_leave_lane, muster_refill,
 muster_give_places, muster_hand_out, muster_lower_gates, muster_finish_all, muster_sum_calls, muster_begin_advance,
 muster_settle_steps, muster_start_wait, muster_stop_steps, muster_queue_level,
@@ -16,7 +16,8 @@ muster_resume_run, muster_retry_run, muster_renew_leases, muster_version_plan,
 muster_check_transition
 """
 _RUNS = """
-muster_open_runs, muster_has_turn_before, muster_is_its_turn, muster_take_turn, muster_next_turns
+muster_open_runs, muster_has_turn_before, muster_is_its_turn, muster_take_turn, muster_next_turns,
+muster_cap_changed
 """
 _SWEEPS = """
 muster_sweep_paused, muster_sweep_turns, muster_sweep_find, muster_publish_again, muster_wake, muster_sweep_runs, muster_sweep_ends
@@ -24,7 +25,11 @@ muster_sweep_paused, muster_sweep_turns, muster_sweep_find, muster_publish_again
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orchestrator", "0002_isolation"), ("tenants", "0007_fairness")]
+    dependencies = [
+        ("orchestrator", "0002_isolation"),
+        ("tenants", "0007_fairness"),
+        ("costs", "0004_budgets"),
+    ]
 
     operations = [
         migrations.RunSQL(
@@ -40,7 +45,7 @@ class Migration(migrations.Migration):
         run_sql_file(
             __file__,
             "runs.sql",
-            reverse=f"DROP FUNCTION {_RUNS}",
+            reverse=f"DROP FUNCTION {_RUNS} CASCADE",
         ),
         run_sql_file(
             __file__,

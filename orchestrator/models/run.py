@@ -70,6 +70,10 @@ class Run(TenantOwned):
     stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")
     stop_reason = models.TextField(blank=True, default="", db_default="")
     cost_nano = models.BigIntegerField(default=0, db_default=0)
+    # What it may cost, which a budget of its own sees to; and the runs, this one and those above
+    # it, whose caps hold for its calls.
+    max_cost_nano = models.BigIntegerField(null=True)
+    cap_runs = ArrayField(models.UUIDField(), default=list, db_default=[])
     added_steps = models.PositiveIntegerField(default=0, db_default=0)
     # An ended run whose outputs this one takes over, from which step on it runs anew, what else
     # is set for those steps, and what the outputs that were taken over had cost.
@@ -159,6 +163,9 @@ class AgentRun(TenantOwned):
         db_default="",
     )
     due_at = models.DateTimeField(null=True)
+    # The limit or budget that it waits for, by name, and since when it waits for such.
+    waits_on = models.TextField(blank=True, default="", db_default="")
+    waiting_since = models.DateTimeField(null=True)
     kind = models.CharField(max_length=16, default="agent", db_default="agent")
     priority = models.PositiveSmallIntegerField(default=5)
     agent = models.CharField(max_length=63, blank=True, default="", db_default="")
@@ -174,6 +181,8 @@ class AgentRun(TenantOwned):
     reads_input = models.BooleanField(default=True)
     attempt = models.PositiveIntegerField(default=0, db_default=0)
     lost_count = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # Attempts that ended without failing: to wait, for want of money, or with their run.
+    spared = models.PositiveIntegerField(default=0, db_default=0)
     # Attempts that count no more, since a person had the step tried anew.
     forgiven = models.PositiveIntegerField(default=0, db_default=0)
     timeout_seconds = models.PositiveIntegerField(default=30, db_default=30)
@@ -334,6 +343,9 @@ class LlmCall(TenantOwned):
     reply = models.JSONField(null=True)
     error = models.JSONField(null=True)
     hold_nano = models.BigIntegerField()
+    # The periods of budgets in which it is held, or was.
+    budget_periods = ArrayField(models.UUIDField(), default=list, db_default=[])
+    credential_id = models.UUIDField(null=True)  # None: the operator's own key
     cost_nano = models.BigIntegerField(default=0, db_default=0)
     input_tokens = models.BigIntegerField(default=0, db_default=0)
     output_tokens = models.BigIntegerField(default=0, db_default=0)

@@ -155,8 +155,17 @@ class _Advance(Gathering):
 
     def _stop(self, begun: Row) -> bool:
         if not self._call_back(AgentRunStatus.CANCELLED, begun["stop_reason"]):
-            self._end_run(begun["stop_wanted"], begun["stop_reason"])
+            has_output = begun["stop_wanted"] == RunStatus.BUDGET_EXCEEDED
+            output = self._what_it_has(begun) if has_output else None
+            self._end_run(begun["stop_wanted"], begun["stop_reason"], output)
         return False
+
+    def _what_it_has(self, begun: Row) -> Any:
+        try:
+            plan = plan_of(self.tenant_id, begun["version_id"], connection=self.connection)
+        except PlanUnreadableError:
+            return None
+        return self._output(Scope(plan)).value
 
     def _call_back(self, pending: AgentRunStatus, reason: str) -> int:
         """Call back what no worker has begun; the number of those that are still at work."""

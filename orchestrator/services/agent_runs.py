@@ -28,13 +28,18 @@ from orchestrator.core.plan import PlannedStep
 from orchestrator.core.replay import overridden
 from orchestrator.core.retry import RetryPolicy
 from orchestrator.core.spec import RetrySpec
-from orchestrator.core.state import AgentRunStatus
+from orchestrator.core.state import AgentRunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.crashpoints import crash_here
-from orchestrator.execution.errors import LeaseLostError, RunStoppingError
+from orchestrator.execution.errors import (
+    BudgetExceededError,
+    LeaseLostError,
+    MustWaitError,
+    RunStoppingError,
+)
 from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
@@ -62,7 +67,8 @@ _UNFORESEEN = {
 class _Result:
     """How an attempt ended: with an output, or with an error that a person can read.
 
-    `again_in` is the pause in seconds before the next attempt, if there is to be one.
+    `again_in` is the pause in seconds before the next attempt, if there is to be one; `wait` is
+    what it waits for that is no failure.
     """
 
     prompt: str | None = None
@@ -70,12 +76,16 @@ class _Result:
     added: Mapping[str, JsonValue] | None = None
     error: Mapping[str, JsonValue] | None = None
     again_in: float | None = None
+    wait: MustWaitError | None = None
     is_cancelled: bool = False
+    is_out_of_budget: bool = False
 
     @property
     def status(self) -> AgentRunStatus:
         if self.is_cancelled:
             return AgentRunStatus.CANCELLED
+        if self.is_out_of_budget:
+            return AgentRunStatus.BUDGET_EXCEEDED
         if self.again_in is not None:
             return AgentRunStatus.WAITING
         if self.added is not None:
@@ -85,6 +95,8 @@ class _Result:
 
     @property
     def reason(self) -> str:
+        if self.wait:
+            return str(self.wait)
         return str(self.error["message"]) if self.error else ""
 
 
@@ -119,8 +131,9 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
                 log.warning("attempt_given_up", reason=type(error).__name__)
                 return
             is_written = _finish(claimed, result, lease)
-        if is_written and result.again_in is not None and result.again_in <= SHORT_PAUSE_SECONDS:
-            _wake_soon(claimed, result.again_in)
+        pause = None if result.wait else result.again_in
+        if is_written and pause is not None and pause <= SHORT_PAUSE_SECONDS:
+            _wake_soon(claimed, pause)
 
 
 def _attempt(claimed: Claim, lease: Lease) -> _Result:
@@ -138,7 +151,13 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
             config,
             inputs=_inputs(step, claimed),
             ports=Ports(
-                model=GuardedClient(claimed, lease, role=str(config.role or "")),
+                model=GuardedClient(
+                    claimed,
+                    lease,
+                    role=str(config.role or ""),
+                    cap_nano=step.max_cost_nano,
+                    max_wait=step.max_wait_seconds or settings.MUSTER_MAX_WAIT_SECONDS,
+                ),
                 tools=BUILTIN_TOOLS,
             ),
         )
@@ -147,17 +166,26 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
         _check_size(added)
     except (LeaseLostError, *_DATABASE_AWAY):
         raise
-    except RunStoppingError as error:
-        return _Result(prompt=prompt, error=_told(error), is_cancelled=True)
     except PlatformError as error:
-        again_in = _pause(step, claimed, error) if step else None
-        return _Result(prompt=prompt, error=_told(error), again_in=again_in)
+        return replace(_ended_by(error, step, claimed), prompt=prompt)
     except Exception:
         log.exception("agent_run_broke")
         return _Result(prompt=prompt, error=_UNFORESEEN)
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _ended_by(error: PlatformError, step: PlannedStep | None, claimed: Claim) -> _Result:
+    match error:
+        case MustWaitError():
+            return _Result(wait=error, again_in=error.seconds)
+        case RunStoppingError():
+            return _Result(error=_told(error), is_cancelled=True)
+        case BudgetExceededError():
+            return _Result(error=_told(error), is_out_of_budget=True)
+    again_in = _pause(step, claimed, error) if step else None
+    return _Result(error=_told(error), again_in=again_in)
 
 
 def _added(claimed: Claim, step: PlannedStep, outcome: Outcome) -> dict[str, JsonValue] | None:
@@ -277,6 +305,8 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
         added=result.added,
         error=result.error,
         again_in=result.again_in,
+        waiting_for=result.wait.reason if result.wait else WaitingReason.RETRY,
+        gate=result.wait.gate if result.wait else "",
         system=asdict(host_sample()),
     )
     try:

@@ -51,6 +51,7 @@ class Wanted:
     priority: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     deadline: timedelta | None = None
+    max_cost_nano: int | None = None
 
 
 def start_batch(
@@ -92,6 +93,7 @@ def _new_run(wanted: Wanted, problems: list[Problem]) -> Run | None:
             priority=wanted.priority,
             metadata=wanted.metadata,
             deadline=wanted.deadline,
+            max_cost_nano=wanted.max_cost_nano,
             at=at + "/input",
         )
     except NotPublishedError as error:

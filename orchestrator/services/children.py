@@ -101,10 +101,12 @@ class _Calling:
             version=version,
             input={} if call.input is None else render(call.input, self._context(scope, agent_run)),
             priority=self.parent.priority,
+            max_cost_nano=scope.step_at(agent_run.step).max_cost_nano,
             at="/input",
         )
         child.parent_agent_run_id = agent_run.id
         child.depth = self.parent.depth + 1
+        child.cap_runs = self.parent.cap_runs
         return child
 
     def _version(self, version_id: str) -> WorkflowVersion:

@@ -17,7 +17,7 @@ from tenants.services.notes import note
 
 _STATES: Final[Mapping[str, frozenset[RunStatus]]] = {
     "pause": frozenset({RunStatus.PENDING, RunStatus.RUNNING}),
-    "resume": frozenset({RunStatus.PAUSED}),
+    "resume": frozenset({RunStatus.PAUSED, RunStatus.BUDGET_EXCEEDED}),
     "cancel": LIVE_RUN,
     "retry": TERMINAL_RUN - {RunStatus.COMPLETED},
 }
@@ -68,9 +68,16 @@ def pause_run(run: Run) -> None:
 
 
 def resume_run(run: Run) -> None:
-    """Let a paused run go on. Raises TenantSuspendedError too."""
+    """Let a run go on that was paused, or had run out of budget, as far as there is money now.
+
+    Raises TenantSuspendedError too.
+    """
     refuse_suspended()
-    _change(run, "resume", _RESUME, f"Resumed by {current_actor().label}")
+    reason = f"Resumed by {current_actor().label}"
+    if run.status == RunStatus.BUDGET_EXCEEDED:
+        _change(run, "resume", _RETRY, run.deadline_seconds, reason)
+    else:
+        _change(run, "resume", _RESUME, reason)
 
 
 def retry_run(run: Run) -> None:

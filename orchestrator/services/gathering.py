@@ -86,6 +86,8 @@ class Gathering(Rounds):
                 self.is_stopping or row["is_called_back"]
             ):
                 self._end(row, status=AgentRunStatus.CANCELLED, reason=row["reason"])
+            elif row["status"] == RunStatus.BUDGET_EXCEEDED:
+                self._end(row, status=AgentRunStatus.BUDGET_EXCEEDED, reason=row["reason"])
             else:
                 told = f"Its run ended {row['status'].replace('_', ' ')}: {row['reason']}"
                 self._end(row, **failed("sub_workflow_failed", told))

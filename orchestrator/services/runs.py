@@ -28,11 +28,13 @@ def start_run(
     priority: int | None = None,
     metadata: Mapping[str, Any] | None = None,
     deadline: timedelta | None = None,
+    max_cost_nano: int | None = None,
 ) -> Run:
     """Create a run with all its rows; workers hear of it once the transaction commits.
 
     The input schema's defaults are filled in. `deadline` is how long the run may take, instead of
-    what its workflow says; whole seconds count. Raises TenantSuspendedError, NotPublishedError, or
+    what its workflow says; whole seconds count. `max_cost_nano` is what it may cost, where that is
+    less than its workflow allows. Raises TenantSuspendedError, NotPublishedError, or
     InputInvalidError with every problem.
     """
     refuse_suspended()
@@ -43,6 +45,7 @@ def start_run(
         priority=priority,
         metadata=metadata,
         deadline=deadline,
+        max_cost_nano=max_cost_nano,
     )
     create_runs([run])
     return run
@@ -56,6 +59,7 @@ def new_run(
     priority: int | None = None,
     metadata: Mapping[str, Any] | None = None,
     deadline: timedelta | None = None,
+    max_cost_nano: int | None = None,
     at: str = "/input",
 ) -> Run:
     """A run that is not stored yet. InputInvalidError has every problem, with places below `at`."""
@@ -67,6 +71,7 @@ def new_run(
         priority=DEFAULT_PRIORITY if priority is None else priority,
         metadata=dict(metadata or {}),
         deadline_seconds=None if deadline is None else int(deadline.total_seconds()),
+        max_cost_nano=max_cost_nano,
         started_by=asdict(current_actor()),
     )
 

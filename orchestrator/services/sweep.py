@@ -184,11 +184,14 @@ def _publish_again(unheard: list[Row]) -> int:
     return len(again)
 
 
+_GOES_ON = frozenset({WaitingReason.RETRY, WaitingReason.RATE_LIMITED, WaitingReason.BUDGET})
+
+
 def _wake(due: list[Row]) -> int:
-    """Retries go on; a delay is over, and its step completed; nobody decided in time."""
+    """Attempts go on; a delay is over, and its step completed; nobody decided in time."""
     by_run: dict[tuple[UUID, UUID], list[UUID]] = {}
     for row in due:
-        if row["waiting_for"] == WaitingReason.RETRY:
+        if row["waiting_for"] in _GOES_ON:
             by_run.setdefault((row["tenant_id"], row["run_id"]), []).append(row["agent_run_id"])
     for (tenant_id, run_id), ids in by_run.items():
         publish(hints_of(tenant_id, engine_db.many(_WAKE, tenant_id, run_id, ids)))

@@ -149,6 +149,7 @@ MUSTER_HUNG_SHARE = env_float("MUSTER_HUNG_SHARE", 0.25)
 MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)
 # What agents may add to their run: so many steps in all, and so deep below each other.
 MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
+MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
 # Where the chaos suite lets processes die; see execution/crashpoints.py.
 MUSTER_CRASH_POINTS = env_text("MUSTER_CRASH_POINTS")

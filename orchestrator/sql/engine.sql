@@ -15,7 +15,8 @@ CREATE FUNCTION muster_claim_all(p_tenant uuid, p_agent_runs uuid[], p_worker te
 RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attempt integer,
                failures integer, input json, outputs json, replies jsonb,
                environment_credentials boolean, item json, item_index integer, added_by uuid,
-               overrides json)
+               overrides json, project_id uuid, workflow_id uuid, cap_runs uuid[], agent text,
+               tenant_weight integer, waited double precision)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -28,15 +29,15 @@ BEGIN
          -- No join: the planner would begin with the tenant's runs.
          WHERE a.id = ANY (p_agent_runs) AND a.status = 'queued'
            AND (SELECT r.status = 'running' AND r.stop_wanted = '' FROM run r WHERE r.id = a.run_id)
-        RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.forgiven, a.reads, a.reads_input,
-                  a.item, a.item_index, a.added_by),
+        RETURNING a.id, a.run_id, a.step, a.attempt, a.lost_count, a.spared, a.forgiven, a.reads,
+                  a.reads_input, a.item, a.item_index, a.added_by, a.agent, a.waiting_since),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT p_tenant, k.run_id, k.id, clock_timestamp(), 'agent.running',
                jsonb_build_object('step', k.step, 'attempt', k.attempt, 'worker', p_worker)
           FROM taken k)
     SELECT k.id, k.run_id, r.version_id, k.step::text, k.attempt,
-           k.attempt - 1 - k.lost_count - k.forgiven, CASE WHEN k.reads_input THEN r.input END,
+           k.attempt - 1 - k.lost_count - k.spared - k.forgiven, CASE WHEN k.reads_input THEN r.input END,
            CASE WHEN k.reads <> '{}' THEN
                -- Who has added steps is at work until these have ended, and they read what it gave.
                (SELECT json_object_agg(o.step, CASE o.status WHEN 'running' THEN o.added -> 'output'
@@ -52,48 +53,69 @@ BEGIN
                    AND i.step = substring(k.step FROM '^(.*\[\d+\])\[\d+\]\.')) ELSE k.item END,
            k.item_index, k.added_by,
            -- Those of its step, which an item of a map shares with the whole.
-           CASE WHEN strpos(k.step, '.') = 0 THEN r.overrides -> split_part(k.step, '[', 1) END
+           CASE WHEN strpos(k.step, '.') = 0 THEN r.overrides -> split_part(k.step, '[', 1) END,
+           r.project_id, r.workflow_id, r.cap_runs, k.agent::text, t.weight::integer,
+           extract(epoch FROM clock_timestamp() - k.waiting_since)::double precision
       FROM taken k
-     CROSS JOIN LATERAL (SELECT x.version_id, x.input, x.overrides FROM run x
-                          WHERE x.id = k.run_id LIMIT 1) r
-     CROSS JOIN (SELECT x.uses_environment_credentials FROM tenant x WHERE x.id = p_tenant) t;
+     CROSS JOIN LATERAL (SELECT x.version_id, x.input, x.overrides, x.project_id, x.workflow_id,
+                                x.cap_runs FROM run x WHERE x.id = k.run_id LIMIT 1) r
+     CROSS JOIN (SELECT x.uses_environment_credentials, x.weight FROM tenant x WHERE x.id = p_tenant) t;
 END $$;
 
--- Records a call before it is sent: `opened`. It must not be sent if the attempt lost its lease
--- (`lost`), if its run is to end (`stopping`), or if a worker that was given up has brought in
--- the answer since the claim (`answered`, with the reply).
+-- Records a call before it is sent, with its worst case held in every budget that applies: `opened`.
+-- It must not be sent if the attempt lost its lease (`lost`), if its run is to end (`stopping`), if
+-- a worker that was given up has brought in the answer since the claim (`answered`, with the reply),
+-- or for money: a budget is `busy` or `exhausted` (see muster_hold), or its step is `capped`.
 CREATE FUNCTION muster_open_call(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer,
-    p_provider text, p_model text, p_role text, p_request jsonb, p_hold bigint, p_prices jsonb,
-    OUT opened text, OUT reply jsonb)
+    p_provider text, p_model text, p_role text, p_credential uuid, p_request jsonb, p_prices jsonb,
+    p_estimate bigint, p_bound bigint, p_cap bigint,
+    p_project uuid, p_workflow uuid, p_runs uuid[], p_agent text,
+    OUT opened text, OUT reply jsonb, OUT hold bigint, OUT refusal jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_run uuid;
-    v_forgiven integer;
-    v_stopping boolean;
+    a record;
+    h record;
+    v_spent bigint;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     -- No join, as in muster_claim_all.
-    SELECT a.run_id, a.forgiven, (SELECT r.stop_wanted <> '' FROM run r WHERE r.id = a.run_id)
-      INTO v_run, v_forgiven, v_stopping
-      FROM agent_run a
-     WHERE a.id = p_agent_run AND a.attempt = p_attempt AND a.status = 'running'
-       AND a.lease_until > clock_timestamp()
+    SELECT x.run_id, x.forgiven, x.waiting_since,
+           (SELECT r.stop_wanted <> '' FROM run r WHERE r.id = x.run_id) AS is_stopping INTO a
+      FROM agent_run x
+     WHERE x.id = p_agent_run AND x.attempt = p_attempt AND x.status = 'running'
+       AND x.lease_until > clock_timestamp()
        FOR NO KEY UPDATE;
     IF NOT FOUND THEN opened := 'lost'; RETURN; END IF;
-    IF v_stopping THEN opened := 'stopping'; RETURN; END IF;
+    IF a.is_stopping THEN opened := 'stopping'; RETURN; END IF;
+    -- The same call again, after a connection broke between its commit and the answer.
+    SELECT c.hold_nano INTO hold FROM llm_call c WHERE c.id = p_call;
+    IF FOUND THEN opened := 'opened'; RETURN; END IF;
     IF p_attempt > 1 THEN
         SELECT c.reply INTO reply FROM llm_call c
          WHERE c.agent_run_id = p_agent_run AND c.turn = p_turn AND c.status = 'closed'
-           AND c.attempt > v_forgiven LIMIT 1;
+           AND c.attempt > a.forgiven LIMIT 1;
         IF FOUND THEN opened := 'answered'; RETURN; END IF;
     END IF;
+    IF p_cap IS NOT NULL THEN
+        SELECT COALESCE(sum(c.cost_nano), 0) INTO v_spent FROM llm_call c WHERE c.agent_run_id = p_agent_run;
+        IF v_spent + p_bound > p_cap THEN
+            opened := 'capped';
+            refusal := jsonb_build_object('limit_nano', p_cap, 'spent_nano', v_spent, 'needs_nano', p_bound);
+            RETURN;
+        END IF;
+    END IF;
+    SELECT * INTO h FROM muster_hold(p_tenant, p_project, p_workflow, p_runs, p_agent,
+                                     CASE WHEN p_cap IS NULL THEN p_estimate ELSE p_bound END, p_bound);
+    IF h.verdict <> 'held' THEN opened := h.verdict; refusal := h.refusal; RETURN; END IF;
+    hold := h.amount;
     INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
-                          model, role, request, hold_nano, unit_prices)
-    VALUES (p_call, p_tenant, v_run, p_agent_run, p_attempt, p_turn, 'open', p_provider,
-            p_model, p_role, p_request, p_hold, p_prices)
-    -- The same call again, after a connection broke between its commit and the answer.
-    ON CONFLICT (id) DO NOTHING;
+                          model, role, credential_id, request, hold_nano, budget_periods, unit_prices)
+    VALUES (p_call, p_tenant, a.run_id, p_agent_run, p_attempt, p_turn, 'open', p_provider,
+            p_model, p_role, p_credential, p_request, h.amount, h.periods, p_prices);
+    IF a.waiting_since IS NOT NULL THEN
+        UPDATE agent_run SET waiting_since = NULL, waits_on = '' WHERE id = p_agent_run;
+    END IF;
     opened := 'opened';
 END $$;
 
@@ -172,24 +194,40 @@ BEGIN
         PERFORM muster_sum_calls(ARRAY[c.agent_run_id]);
         PERFORM muster_correct_run(c.run_id, p_cost - was.cost_nano);
     END IF;
+    -- Budgets come last: whoever locks them waits for nothing more.
+    PERFORM muster_settle_calls(ARRAY[c.id],
+        ARRAY[CASE was.status WHEN 'open' THEN was.hold_nano ELSE 0 END], ARRAY[p_cost - was.cost_nano]);
     RETURN true;
 END $$;
 
--- Charges the calls that an agent run's attempts left open: whether they were answered is not known.
-CREATE FUNCTION muster_doubt_calls(p_agent_run uuid) RETURNS void
+-- Has calls give back what they hold, and charges their budgets for what they have cost.
+CREATE FUNCTION muster_settle_calls(p_calls uuid[], p_held bigint[], p_spent bigint[]) RETURNS void
+LANGUAGE sql AS $$
+    SELECT muster_settle_holds(array_agg(p.id), array_agg(x.held), array_agg(x.spent))
+      FROM unnest(p_calls, p_held, p_spent) AS x (id, held, spent)
+      JOIN llm_call c ON c.id = x.id AND c.id = ANY (p_calls)
+     CROSS JOIN unnest(c.budget_periods) AS p (id)
+    HAVING count(*) > 0
+$$;
+
+-- Charges the calls that attempts at agent runs left open: whether they were answered is not known.
+-- Gives their ids and holds, for the caller to settle them with their budgets in the end.
+CREATE FUNCTION muster_doubt_calls(p_agent_runs uuid[], OUT calls uuid[], OUT holds bigint[])
 LANGUAGE plpgsql AS $$
 DECLARE
     c llm_call;
 BEGIN
     FOR c IN UPDATE llm_call l
                 SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
-              WHERE l.agent_run_id = p_agent_run AND l.status = 'open'
+              WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
              RETURNING l.*
     LOOP
         PERFORM muster_charge(c, 'in_doubt', c.hold_nano);
         PERFORM muster_event(c.tenant_id, c.run_id, c.agent_run_id, 'llm_call.in_doubt',
             jsonb_build_object('attempt', c.attempt, 'turn', c.turn, 'provider', c.provider,
                 'model', c.model, 'cost_nano', c.cost_nano));
+        calls := calls || c.id;
+        holds := holds || c.hold_nano;
     END LOOP;
 END $$;
 
@@ -382,19 +420,22 @@ END $$;
 
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
--- p_again_in, `queued` takes it from a worker that is gone; `running` has it stand for the steps
+-- p_again_in, after a failure (p_waits: `retry`) or once a limit or budget lets it through
+-- (p_gates names it); `queued` takes it from a worker that is gone; `running` has it stand for the steps
 -- that it adds to its run (p_added), in an attempt of its own, so that nobody ends it twice. Any
 -- other status ends it. Gives `finished` with the attempt's number for each that still was its
 -- agent run's, and the hints.
 CREATE FUNCTION muster_finish_all(
     p_tenant uuid, p_from text, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
     p_reasons text[], p_prompts text[], p_outputs json[], p_errors jsonb[],
-    p_again_in double precision[], p_systems jsonb[], p_added json[] DEFAULT NULL)
+    p_again_in double precision[], p_systems jsonb[], p_added json[] DEFAULT NULL,
+    p_waits text[] DEFAULT NULL, p_gates text[] DEFAULT NULL)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_mine uuid[];
     v_thinking uuid[];
-    v_id uuid;
+    v_doubted uuid[];
+    v_holds bigint[];
     v_due uuid[];
     v_lowered record;
     v_given record;
@@ -412,22 +453,25 @@ BEGIN
              ORDER BY a.run_id, a.id FOR NO KEY UPDATE OF a) x;
     IF v_mine IS NULL THEN RETURN; END IF;
     IF v_thinking IS NOT NULL THEN
-        FOR v_id IN SELECT DISTINCT c.agent_run_id FROM llm_call c
-                     WHERE c.agent_run_id = ANY (v_thinking) AND c.status = 'open' LOOP
-            PERFORM muster_doubt_calls(v_id);
-        END LOOP;
+        SELECT d.calls, d.holds INTO v_doubted, v_holds FROM muster_doubt_calls(v_thinking) d;
         PERFORM muster_sum_calls(v_thinking);
     END IF;
     FOR g IN
     WITH given AS (
         SELECT * FROM unnest(p_agent_runs, p_attempts, p_statuses, p_reasons, p_prompts, p_outputs,
-                             p_errors, p_again_in, p_systems, p_added)
-               AS f (id, attempt, status, reason, prompt, output, error, again_in, system, added)),
+                             p_errors, p_again_in, p_systems, p_added, p_waits, p_gates)
+               AS f (id, attempt, status, reason, prompt, output, error, again_in, system, added,
+                     waits, gate)),
     done AS (
         UPDATE agent_run a
            SET status = f.status, status_reason = f.reason, prompt = COALESCE(f.prompt, a.prompt),
                output = f.output, error = f.error, lease_until = NULL,
-               waiting_for = CASE WHEN f.status = 'waiting' THEN 'retry' ELSE '' END,
+               waiting_for = CASE WHEN f.status = 'waiting' THEN COALESCE(f.waits, 'retry') ELSE '' END,
+               waits_on = COALESCE(f.gate, ''),
+               waiting_since = CASE WHEN f.gate <> '' THEN COALESCE(a.waiting_since, clock_timestamp()) END,
+               spared = a.spared + (p_from = 'running' AND (COALESCE(f.gate, '') <> ''
+                   OR f.status IN ('budget_exceeded', 'cancelled'))
+                   AND COALESCE(f.error ->> 'code', '') <> 'worker_lost')::integer,
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
@@ -445,8 +489,8 @@ BEGIN
                updated_at = clock_timestamp()
           FROM given f
          WHERE a.id = f.id AND a.attempt = f.attempt AND a.id = ANY (v_mine) AND a.status = p_from
-        RETURNING a.id, a.run_id, a.step, old.attempt, a.worker, a.status, a.priority, a.cost_nano,
-                  a.error, old.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
+        RETURNING a.id, a.run_id, a.step, old.attempt, a.worker, a.status, a.status_reason, a.priority, a.cost_nano,
+                  a.error, old.attempt_started_at, a.due_at, a.waiting_for, a.waits_on, a.in_chord, a.tells, a.next_steps, a.gates,
                   a.parent_id, old.lease_until IS NOT NULL AS had_place,
                   old.tells AS told_before, f.system),
     tried AS (
@@ -454,6 +498,7 @@ BEGIN
                              started_at, finished_at)
         SELECT uuidv7(), p_tenant, d.id, d.attempt, d.worker,
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
+                    WHEN d.waits_on <> '' THEN 'waited'
                     WHEN d.status = 'waiting' THEN 'failed'
                     WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
                d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()), clock_timestamp()
@@ -465,7 +510,7 @@ BEGIN
                                          ELSE d.status END,
                jsonb_strip_nulls(jsonb_build_object('step', d.step, 'attempt', d.attempt,
                    'cost_nano', d.cost_nano, 'error', d.error, 'until', d.due_at,
-                   'reason', CASE WHEN d.status = 'waiting' THEN 'retry' END))
+                   'reason', NULLIF(d.waiting_for, ''), 'gate', NULLIF(d.waits_on, '')))
           FROM done d)
     SELECT d.run_id AS run, array_agg(d.id) AS ids, array_agg(d.attempt) AS attempts,
            array_agg(d.id) FILTER (WHERE d.status = 'queued') AS again,
@@ -478,6 +523,7 @@ BEGIN
                WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued', 'running')) AS lanes,
            -- A chord that goes well needs nothing from here.
            bool_and(d.status = 'queued' OR (d.in_chord AND NOT d.tells AND d.status = 'completed')) AS is_counted,
+           min(d.status_reason) FILTER (WHERE d.status = 'budget_exceeded') AS broke,
            (SELECT array_agg(n.step) FROM done e CROSS JOIN unnest(e.next_steps) AS n (step)
              WHERE e.run_id = d.run_id AND e.status = 'completed') AS next_steps,
            (SELECT array_agg(n.number) FROM done e CROSS JOIN unnest(e.gates) AS n (number)
@@ -492,6 +538,10 @@ BEGIN
         RETURN QUERY SELECT 'queued', g.run, q.id, q.priority
                        FROM unnest(g.again, g.priorities) AS q (id, priority);
         CONTINUE WHEN g.is_counted;
+        -- Without money nothing more of the run begins; what is under way goes on to its end.
+        IF g.broke IS NOT NULL AND muster_stop_run(p_tenant, g.run, 'budget_exceeded', g.broke) THEN
+            RETURN QUERY SELECT 'advance', g.run, NULL::uuid, NULL::integer;
+        END IF;
         SELECT array_agg(a.id) INTO v_due FROM agent_run a
          WHERE g.next_steps IS NOT NULL AND a.run_id = g.run AND a.step = ANY (g.next_steps);
         -- The place of an item goes to the next of its map.
@@ -517,6 +567,10 @@ BEGIN
         RETURN QUERY SELECT * FROM muster_queue(v_sent);
     ELSIF v_places > 0 AND muster_is_waiting(p_tenant) THEN
         RETURN QUERY SELECT * FROM muster_refill(p_tenant);
+    END IF;
+    -- Budgets come last: whoever locks them waits for nothing more.
+    IF v_doubted IS NOT NULL THEN
+        PERFORM muster_settle_calls(v_doubted, v_holds, v_holds);
     END IF;
 END $$;
 
@@ -1053,7 +1107,12 @@ BEGIN
          WHERE a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded'))
     UPDATE agent_run
        SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
-           in_chord = false, tells = true, forgiven = attempt, lost_count = 0, updated_at = clock_timestamp()
+           in_chord = false, tells = true, updated_at = clock_timestamp(),
+           -- What did not fail goes on with the answers that it has paid for.
+           forgiven = CASE status WHEN 'failed' THEN attempt ELSE forgiven END,
+           lost_count = CASE status WHEN 'failed' THEN 0 ELSE lost_count END,
+           spared = CASE status WHEN 'failed' THEN 0 ELSE spared END,
+           waits_on = '', waiting_since = NULL
      WHERE id IN (SELECT w.id FROM again w);
     -- Who has added steps has done its own part, and stands for them once more.
     WITH standing AS (
@@ -1086,7 +1145,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $
       FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt), run r
      WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker
        AND a.status = 'running' AND r.id = a.run_id
-    RETURNING a.id, a.attempt, r.stop_wanted <> ''
+    -- For want of money nothing is cut short: what is under way is held in the budgets.
+    RETURNING a.id, a.attempt, r.stop_wanted NOT IN ('', 'budget_exceeded')
 $$;
 REVOKE EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION muster_renew_leases(text, uuid[], integer[], interval, interval)

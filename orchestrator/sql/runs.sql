@@ -31,6 +31,18 @@ BEGIN
      CROSS JOIN json_to_recordset(v.plan -> 'gates') AS g (
                number int, needs int, steps text[], tells boolean)
      WHERE r.id = ANY (p_runs);
+    UPDATE run r
+       SET max_cost_nano = w.most, cap_runs = r.cap_runs || CASE WHEN w.most IS NOT NULL THEN r.id END
+      FROM run x
+     CROSS JOIN LATERAL (SELECT v.plan FROM workflow_version v WHERE v.id = x.version_id LIMIT 1) v
+     -- Whoever starts it may ask for less than its workflow allows.
+     CROSS JOIN LATERAL (SELECT LEAST(x.max_cost_nano, (v.plan ->> 'max_cost_nano')::bigint) AS most) w
+     WHERE r.id = ANY (p_runs) AND x.id = r.id AND w.most IS NOT NULL;
+    INSERT INTO budget (id, tenant_id, name, scope, scope_id, agent, "interval", time_zone, limit_nano,
+                        is_hard, thresholds, is_enabled, is_operators)
+    SELECT uuidv7(), r.tenant_id, 'Cap of this run', 'run', r.id, '', 'total', 'UTC', r.max_cost_nano,
+           true, '{}', true, false
+      FROM run r WHERE r.id = ANY (p_runs) AND r.max_cost_nano IS NOT NULL;
     RETURN QUERY
     UPDATE run r
        SET updated_at = clock_timestamp(), deadline_seconds = w.seconds, max_alike = w.max_alike,
@@ -131,3 +143,12 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
+
+-- The cap of a run is a budget, which people raise like any other.
+CREATE FUNCTION muster_cap_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE run SET max_cost_nano = NEW.limit_nano WHERE id = NEW.scope_id AND tenant_id = NEW.tenant_id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER cap_changed AFTER UPDATE OF limit_nano ON budget
+    FOR EACH ROW WHEN (NEW.scope = 'run') EXECUTE FUNCTION muster_cap_changed();

@@ -14,7 +14,7 @@ LANGUAGE sql AS $$
                CASE WHEN x.attempt_started_at + make_interval(secs => x.timeout_seconds) < clock_timestamp()
                     THEN 'late' ELSE 'lost' END END,
            x.tenant_id, x.run_id, r.version_id, x.id, x.step, x.added_by, x.attempt,
-           x.attempt - 1 - x.lost_count - x.forgiven, x.lost_count, x.worker, x.timeout_seconds,
+           x.attempt - 1 - x.lost_count - x.spared - x.forgiven, x.lost_count, x.worker, x.timeout_seconds,
            x.waiting_for, r.stop_wanted <> ''
       FROM run r
       -- OFFSET keeps this a look by run: at times the planner would rather read all agent runs.

@@ -44,7 +44,7 @@ def look(world: World, run: Run) -> Run:
         ("partially_completed", "failed", ["retry"]),
         ("failed", "failed", ["retry"]),
         ("cancelled", "cancelled", ["retry"]),
-        ("budget_exceeded", "budget_exceeded", ["retry"]),
+        ("budget_exceeded", "budget_exceeded", ["resume", "retry"]),
     ],
 )
 def test_buttons_are_those_that_are_possible_now(

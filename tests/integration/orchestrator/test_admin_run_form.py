@@ -232,16 +232,24 @@ def test_property_of_any_name_is_asked_and_told_about(acme: World) -> None:
     assert input_of(acme) == {odd: "x"}
 
 
-OPTIONS = {"priority": "8", "deadline": "1h30m", "metadata": '{"ticket": "A-17"}'}
+OPTIONS = {
+    "priority": "8",
+    "deadline": "1h30m",
+    "max_cost_nano": "0.50",
+    "metadata": '{"ticket": "A-17"}',
+}
 
 
-def test_run_is_given_its_priority_deadline_and_metadata(acme: World, workflow: Workflow) -> None:
+def test_run_is_given_its_priority_deadline_cap_and_metadata(
+    acme: World, workflow: Workflow
+) -> None:
     send(acme, workflow, topic="tides", name="Ada", **OPTIONS)
 
     with acme.scope():
         run = Run.objects.get()
     assert (run.priority, run.deadline_seconds, run.metadata) == (8, 5400, {"ticket": "A-17"})
     assert run.deadline_at is not None
+    assert run.max_cost_nano == 500_000_000
 
 
 @pytest.mark.parametrize(
@@ -251,6 +259,8 @@ def test_run_is_given_its_priority_deadline_and_metadata(acme: World, workflow: 
         ("deadline", "-5m", "such as 30s"),
         ("deadline", "yesterday", "such as 30s"),
         ("deadline", "99999h", "at most 366 days"),
+        ("max_cost_nano", "-1", "such as 0.50"),
+        ("max_cost_nano", "1e5", "such as 0.50"),
         ("metadata", "[1]", "JSON object"),
         ("metadata", json.dumps(dict.fromkeys(map(str, range(51)))), "At most 50"),
         ("priority", "11", "less than or equal to 10"),
@@ -276,4 +286,5 @@ def test_options_are_kept_when_the_form_turns_into_json_and_back(
     for answer in (as_json, as_form):
         shown = form_data(answer.content.decode(), "run_form")
         assert (shown["priority"], shown["deadline"]) == (["8"], ["1h30m"])
+        assert shown["max_cost_nano"] == ["0.50"]
         assert json.loads(shown["metadata"][0]) == {"ticket": "A-17"}

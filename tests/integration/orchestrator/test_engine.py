@@ -12,6 +12,7 @@ from agents_app.core.errors import ProviderError
 from agents_app.core.model import Message, ModelReply, ModelRequest
 from costs.models import CostEntry
 from orchestrator.execution import engine_db, gateway, leases
+from orchestrator.execution.call_rows import end_call
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution.gateway import GuardedClient
@@ -170,17 +171,15 @@ def test_call_of_a_dead_worker_is_charged_as_in_doubt(acme: World) -> None:
 def test_late_answer_corrects_what_was_charged(acme: World) -> None:
     agent_run = queued(acme)
     taken = take(acme, agent_run)
-    guarded = client(taken)
-    guarded._turn = 1
-    call = guarded._open(request())
+    call = open_call(taken)
     engine_db.one(
-        "UPDATE llm_call SET hold_nano = 900 WHERE id = %s RETURNING id", call.id, alias="system"
+        "UPDATE llm_call SET hold_nano = 900 WHERE id = %s RETURNING id", call, alias="system"
     )
     expire(agent_run)
     sweep()
 
-    guarded._end(call, status="closed", charge=250)
-    guarded._end(call, status="closed", charge=250)
+    end_call(acme.tenant.id, call, status="closed", charge=250)
+    end_call(acme.tenant.id, call, status="closed", charge=250)
 
     assert ledger(acme) == [("in_doubt", 900), ("correction", -650)]
     assert calls(acme)[0].cost_nano == 250

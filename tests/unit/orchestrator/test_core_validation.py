@@ -383,7 +383,7 @@ def test_fallback_models_are_checked() -> None:
 @pytest.mark.parametrize(
     ("fields", "step", "loc"),
     [
-        ({"max_cost_usd": "1"}, {}, "/max_cost_usd"),
+        ({}, {"fallback": [{"provider": "local", "model": "x"}]}, "/steps/a/fallback"),
         ({"degrade": [{"at": 0.9, "skip": "optional"}]}, {}, "/degrade"),
         ({}, {"optional": True}, "/steps/a/optional"),
         ({}, {"agent": {"type": "react", "prompt": "x"}}, "/steps/a/agent/type"),

@@ -1,0 +1,151 @@
+"""A model call as it lies in the database: opened with its hold, ended with what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from pydantic import JsonValue
+
+from agents_app.core.model import FinishReason, ModelReply, ModelRequest
+from costs.core.pricing import Price
+from costs.core.usage import Usage
+from orchestrator.execution import engine_db
+from orchestrator.execution.claims import Claim
+from orchestrator.execution.engine_db import Row
+
+_OPEN = """
+SELECT * FROM muster_open_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+                               %s::uuid[], %s)
+"""
+_END = "SELECT muster_end_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS ended"
+_NO_USAGE = Usage(input_tokens=0, output_tokens=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worst:
+    """The most that a call may cost in nano-USD, by a fair guess of its input, and for certain.
+
+    Hard budgets hold the `bound`, so that no answer costs more than was held; where there is none
+    the `estimate` does.
+    """
+
+    estimate: int
+    bound: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCall:
+    id: UUID
+    turn: int
+    role: str
+    request: ModelRequest
+    price: Price
+    worst: Worst
+    credential_id: UUID | None
+    cap_nano: int | None  # what the step may still cost by its own limit
+
+
+def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Row | None:
+    """Set the call down and hold its worst case; the row of `muster_open_call`.
+
+    None if the database was away until `give_up` said so.
+    """
+    arguments = (
+        claim.tenant_id,
+        claim.agent_run_id,
+        claim.attempt,
+        call.id,
+        call.turn,
+        call.request.provider,
+        call.request.model,
+        call.role,
+        call.credential_id,
+        Jsonb(_request_to_json(call.request)),
+        Jsonb(_prices_to_json(call.price)),
+        call.worst.estimate,
+        call.worst.bound,
+        call.cap_nano,
+        claim.project_id,
+        claim.workflow_id,
+        list(claim.cap_runs),
+        claim.agent,
+    )
+    return engine_db.persistently(lambda: engine_db.one(_OPEN, *arguments), give_up=give_up)
+
+
+def end_call(
+    tenant_id: UUID,
+    call_id: UUID,
+    *,
+    status: str,
+    charge: int,
+    reply: ModelReply | None = None,
+    error: Mapping[str, JsonValue] | None = None,
+) -> None:
+    """Record how a call ended, and what it costs: tried for as long as the process lives."""
+    usage = reply.usage if reply else _NO_USAGE
+    arguments = (
+        tenant_id,
+        call_id,
+        status,
+        charge,
+        Jsonb(_reply_to_json(reply)) if reply else None,
+        Jsonb(error) if error else None,
+        reply.model if reply else "",
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+        usage.estimated,
+    )
+    engine_db.persistently(lambda: engine_db.one(_END, *arguments), give_up=lambda: False)
+
+
+def reply_from_json(stored: Mapping[str, Any]) -> ModelReply:
+    return ModelReply(
+        **{
+            **stored,
+            "usage": Usage(**stored["usage"]),
+            "finish_reason": FinishReason(stored["finish_reason"]),
+        }
+    )
+
+
+def _reply_to_json(reply: ModelReply) -> dict[str, Any]:
+    return asdict(replace(reply, limits={}))
+
+
+def _request_to_json(request: ModelRequest) -> dict[str, Any]:
+    return {
+        "system": request.system,
+        "messages": [asdict(message) for message in request.messages],
+        "parameters": dict(request.parameters),
+        "max_output_tokens": request.max_output_tokens,
+    }
+
+
+def _prices_to_json(price: Price) -> dict[str, Any]:
+    def text(amount: Decimal | None) -> str | None:
+        return None if amount is None else f"{amount:f}"
+
+    return {
+        "input": text(price.input),
+        "output": text(price.output),
+        "cached": text(price.cached),
+        "cache_write": text(price.cache_write),
+        "per_request": text(price.per_request),
+        "source": price.source,
+        "tiers": [
+            {
+                name: text(amount) if isinstance(amount, Decimal) else amount
+                for name, amount in rates
+            }
+            for rates in (asdict(tier).items() for tier in price.tiers)
+        ],
+    }
