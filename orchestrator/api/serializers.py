@@ -4,19 +4,18 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-from costs.api.serializers import Usd
+from costs.api.serializers import Usd, UsdText
 from costs.core.money import format_usd
 from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
 from orchestrator.core.values import MAX_DURATION_SECONDS, MAX_METADATA_KEYS
 from orchestrator.models import AgentRun, Run, RunEvent
-from orchestrator.selectors.runs import TOKENS, wait_of, with_total
+from orchestrator.selectors.runs import TOKENS, with_total
 from tenants.api.serializers import DurationText, ProjectRef, Query, Strict, Whole, reference
 
 RUN_STATUSES = [str(status) for status in RunStatus]
@@ -93,7 +92,7 @@ class MermaidOut(serializers.Serializer[Any]):
 
 
 class RunBody(Strict):
-    not_yet: ClassVar = ("objective", "approve", "max_cost_usd")
+    not_yet: ClassVar = ("objective", "approve")
 
     workflow = reference(help_text="Name or id.")
     project = reference(required=False, help_text="Slug or id, if the name alone is not enough.")
@@ -105,6 +104,11 @@ class RunBody(Strict):
         at_most_hours=MAX_DURATION_SECONDS // 3600,
         error_messages={"duration": "Write a duration such as 30s, 10m or 1h30m."},
         help_text="How long the run may take, instead of what its workflow says.",
+    )
+    max_cost_usd = UsdText(
+        required=False,
+        source="max_cost_nano",
+        help_text="What it may cost, where that is less than its workflow allows.",
     )
     metadata = serializers.DictField(
         required=False, help_text="Yours to find the run again: `GET runs?metadata.key=value`."
@@ -194,7 +198,9 @@ class RunOut(serializers.Serializer[Any]):
     metadata = serializers.DictField()
     started_by = StarterOut()
     cost_usd = serializers.SerializerMethodField()
-    max_cost_usd = serializers.SerializerMethodField()
+    max_cost_usd = Usd(
+        source="max_cost_nano", allow_null=True, help_text="What it may cost, with what it runs."
+    )
     saved_usd = Usd(source="saved_nano", help_text="What a replay did not have to pay again.")
     replay_of = serializers.UUIDField(source="replay_of_id", allow_null=True)
     batch = serializers.UUIDField(source="batch_id", allow_null=True)
@@ -216,9 +222,6 @@ class RunOut(serializers.Serializer[Any]):
         # A run that was only just made was not selected, and has cost nothing.
         return format_usd(getattr(run, "cost", 0))
 
-    def get_max_cost_usd(self, run: Run) -> str | None:
-        return None
-
     def get_links(self, run: Run) -> RunLinksOut:
         request = self.context["request"]
         ids = {"id": run.id}
@@ -238,8 +241,11 @@ def _link(route: str, id: UUID | None, request: Request) -> str | None:
 
 class WaitOut(serializers.Serializer[Any]):
     reason = serializers.ChoiceField(WAITING_REASONS)
+    gate = serializers.CharField(help_text="What holds it, such as a limit or a budget by name.")
+    since = serializers.DateTimeField(allow_null=True)
     until = serializers.DateTimeField(
-        allow_null=True, help_text="When it goes on by itself; null: when somebody acts."
+        allow_null=True,
+        help_text="When it goes on by itself; null: when somebody acts, or makes room.",
     )
 
 
@@ -286,7 +292,7 @@ class AgentRunOut(serializers.Serializer[Any]):
     level = serializers.IntegerField()
     status = serializers.ChoiceField(AGENT_RUN_STATUSES)
     status_reason = serializers.CharField()
-    waiting = serializers.SerializerMethodField()
+    waiting = WaitOut(source="wait", allow_null=True, help_text="What holds it, while it waits.")
     agent = serializers.CharField()
     role = serializers.CharField()
     provider = serializers.CharField()
@@ -307,11 +313,6 @@ class AgentRunOut(serializers.Serializer[Any]):
     queued_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
-
-    @extend_schema_field(WaitOut(allow_null=True))
-    def get_waiting(self, agent_run: AgentRun) -> Any:
-        wait = wait_of(agent_run)
-        return wait and WaitOut(wait).data
 
     def get_tokens(self, agent_run: AgentRun) -> TokensOut:
         counted = {kind: getattr(agent_run, f"{kind}_tokens") for kind in TOKENS}

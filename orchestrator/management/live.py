@@ -12,8 +12,8 @@ from rich.text import Text
 
 from costs.core.money import format_usd
 from orchestrator.core.state import RunStatus, is_terminal
-from orchestrator.selectors.runs import Wait
 from orchestrator.selectors.summary import StepLine, run_state, step_lines
+from orchestrator.selectors.waits import Wait
 from tenants.scope import tenant_scope
 
 STYLES = {
@@ -91,7 +91,7 @@ def _news(look: _Look) -> Iterator[tuple[str, str]]:
 
 def _state(step: StepLine) -> str:
     state = step.status
-    if step.wait:
+    if step.wait and not step.wait.is_due:
         return f"{state} {_until(step.wait)}: {step.error}".removesuffix(": ")
     if step.status == "running" and step.attempt > 1:
         return f"{state}, attempt {step.attempt}"
@@ -100,8 +100,8 @@ def _state(step: StepLine) -> str:
 
 def _until(wait: Wait) -> str:
     if wait.until is None:
-        return f"for {wait.what}"
-    return f"for {wait.what}, until {wait.until:%H:%M:%S} UTC"
+        return f"for {wait.gate}"
+    return f"for {wait.gate}, until {wait.until:%H:%M:%S} UTC"
 
 
 def _pause() -> None:
@@ -137,7 +137,7 @@ def _table(look: _Look) -> RenderableType:
             format_usd(step.cost_nano),
             f"{step.seconds:.1f} s" if step.seconds is not None else "",
         )
-        if step.wait:
+        if step.wait and not step.wait.is_due:
             table.add_row("", Text(_until(step.wait), style="yellow"))
         if step.error:
             table.add_row("", Text(step.error, style="red"))

@@ -10,7 +10,8 @@ from agents_app.models import Agent
 from costs.models import CostEntry
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus, RunStatus
 from orchestrator.models import AgentRun, Run, Workflow
-from orchestrator.selectors.runs import WAITS_FOR, with_reasons
+from orchestrator.selectors.runs import with_reasons
+from orchestrator.selectors.waits import WAITS_FOR
 from tenants.kernel.clock import now
 from tenants.models import Tenant
 from tenants.principals import Principal

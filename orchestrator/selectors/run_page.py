@@ -20,12 +20,11 @@ from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
 from orchestrator.selectors.bars import Segment, bar_of, claimed_at, seconds_between, tries_of
 from orchestrator.selectors.runs import (
     StepSummary,
-    Wait,
     reason_now,
     run_graph,
     step_summaries,
-    wait_of,
 )
+from orchestrator.selectors.waits import Wait, waits_of
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -182,14 +181,16 @@ def _totals(run: Run, agent_runs: QuerySet[AgentRun]) -> Totals:
     found: dict[str, Any] = calls.aggregate(llm_calls=Count("id"), **sums)
     more = F("attempt") - 1
     again = agent_runs.filter(attempt__gt=1).aggregate(
-        all=Coalesce(Sum(more), 0), recovered=Coalesce(Sum(Least("lost_count", more)), 0)
+        all=Coalesce(Sum(more), 0),
+        recovered=Coalesce(Sum(Least("lost_count", more)), 0),
+        spared=Coalesce(Sum(Least("spared", more)), 0),
     )
     unsettled = {"pending", "ready", "queued", "running", "waiting"}
     return Totals(
         steps=sum(by_status.values()),
         ended=sum(n for status, n in by_status.items() if status not in unsettled),
         by_status={s: by_status[s] for s in AgentRunStatus if s in by_status},
-        tried_again=again["all"] - again["recovered"],
+        tried_again=max(0, again["all"] - again["recovered"] - again["spared"]),
         recovered=again["recovered"],
         **found,
     )
@@ -225,7 +226,7 @@ def _in_full(
     bar = bar_of(agent_run, attempts, span, clock)
     return Selected(
         agent_run=agent_run,
-        wait=wait_of(agent_run),
+        wait=waits_of([agent_run]).get(agent_run.id),
         attempts=attempts,
         calls=list(LlmCall.objects.filter(agent_run=agent_run).order_by("created_at")),
         bar=bar,
@@ -259,10 +260,11 @@ def _span(run: Run, clock: datetime) -> tuple[datetime, datetime]:
 
 
 def _with_bars(page: Page[Any], span: tuple[datetime, datetime], clock: datetime) -> Page[Row]:
+    waits = waits_of(page.object_list)
     page.object_list = [
         Row(
             agent_run=agent_run,
-            wait=wait_of(agent_run),
+            wait=waits.get(agent_run.id),
             bar=bar_of(agent_run, list(agent_run.attempts.all()), span, clock),
             seconds=seconds_between(agent_run.started_at, agent_run.finished_at or clock),
         )

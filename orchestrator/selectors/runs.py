@@ -11,6 +11,7 @@ from django.db.models import (
     BooleanField,
     Case,
     Count,
+    Exists,
     ExpressionWrapper,
     F,
     Func,
@@ -34,7 +35,8 @@ from orchestrator.core.parsing import spec_from_mapping
 from orchestrator.core.places import root_of
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason, is_terminal
-from orchestrator.models import AgentRun, Run
+from orchestrator.models import AgentRun, ReadyAgentRun, Run
+from orchestrator.selectors.waits import DUE, WAITS_FOR, Wait, due_together, waits_of
 from orchestrator.selectors.workflows import in_project
 from tenants.principals import Principal
 from tenants.selectors.projects import named
@@ -48,15 +50,6 @@ GATHERING = ("map", "loop", "steps")
 # (see `core.places`).
 ROOT: Final = Func(F("step"), Value("^[^.[]+"), function="substring", output_field=TextField())
 _IS_ITEM: Final = ExpressionWrapper(~Q(step__contains="."), output_field=BooleanField())
-# What an agent run that waits for one of these waits for, in words.
-WAITS_FOR: Final[Mapping[str, str]] = {
-    WaitingReason.RATE_LIMITED: "a rate limit",
-    WaitingReason.BUDGET: "money in its budget",
-    WaitingReason.RETRY: "its next attempt",
-    WaitingReason.APPROVAL: "a person's decision",
-    WaitingReason.DELAY: "its time",
-    WaitingReason.PAUSED: "its run to be resumed",
-}
 _ADDED = """
 SELECT a.step, s.name, s.needs
   FROM agent_run a, json_to_recordset(a.added -> 'plan' -> 'steps') AS s (name text, needs text[])
@@ -76,18 +69,6 @@ class RunNotFinishedError(OrchestratorError):
 
     def __str__(self) -> str:
         return f"The run is {self.status}; its output comes when it has ended."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Why a step waits, and when it goes on by itself; None: when somebody acts."""
-
-    reason: str
-    until: datetime | None
-
-    @property
-    def what(self) -> str:
-        return WAITS_FOR[self.reason]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,7 +110,10 @@ class StepSummary:
         self.cost_nano += row["cost"]
         known = self.waiting.until if self.waiting else None
         if status == _A.WAITING and (known is None or (until and until < known)):
-            self.waiting = Wait(reason=row["waiting_for"], until=until)
+            gate = row["waits_on"] or WAITS_FOR[row["waiting_for"]]
+            self.waiting = Wait(
+                reason=row["waiting_for"], gate=gate, since=row["since"], until=until
+            )
 
     def _counts(self, row: Mapping[str, Any]) -> bool:
         if self.own_kind == "map":
@@ -157,7 +141,7 @@ def runs_of(principal: Principal) -> QuerySet[Run]:
             *("id", "tenant_id", "status", "status_reason", "stop_wanted", "stop_reason"),
             *("metadata", "priority", "started_by", "deadline_at"),
             *("created_at", "started_at", "finished_at"),
-            *("saved_nano", "replay_of_id", "batch_id"),
+            *("max_cost_nano", "saved_nano", "replay_of_id", "batch_id"),
             *("project__slug", "workflow__name", "version__number"),
         )
     )
@@ -246,7 +230,10 @@ def step_summaries(run_id: UUID) -> list[StepSummary]:
     own = AgentRun.objects.filter(run_id=run_id, parent_id=None).order_by("position")
     steps: dict[str, StepSummary] = {}
     for row in own.values(
-        "step", "kind", "status", "waiting_for", until=F("due_at"), cost=F("cost_nano")
+        *("step", "kind", "status", "waiting_for", "waits_on"),
+        until=F("due_at"),
+        since=F("waiting_since"),
+        cost=F("cost_nano"),
     ):
         step = StepSummary(name=row["step"], own_status=row["status"], own_kind=row["kind"])
         step.add({**row, "count": 1, "is_item": False})
@@ -254,18 +241,37 @@ def step_summaries(run_id: UUID) -> list[StepSummary]:
     parts = AgentRun.objects.filter(run_id=run_id, parent_id__isnull=False).order_by()
     counted: Iterable[Mapping[str, Any]] = (
         parts.annotate(root=ROOT, is_item=_IS_ITEM)
-        .values("root", "is_item", "kind", "status", "waiting_for")
-        .annotate(count=Count("id"), cost=Sum("cost_nano"), until=Min("due_at"))
+        .values("root", "is_item", "kind", "status", "waiting_for", "waits_on")
+        .annotate(
+            count=Count("id"),
+            cost=Sum("cost_nano"),
+            until=Min("due_at"),
+            since=Min("waiting_since"),
+        )
     )
     for part in counted:
         steps[part["root"]].add(part)
+    _tell_what_is_due(run_id, steps.values())
     return list(steps.values())
 
 
-def wait_of(agent_run: AgentRun) -> Wait | None:
-    if agent_run.status != _A.WAITING:
-        return None
-    return Wait(reason=agent_run.waiting_for, until=agent_run.due_at)
+def _tell_what_is_due(run_id: UUID, steps: Iterable[StepSummary]) -> None:
+    """Where nothing of a step waits for its own reasons, what is due waits for others."""
+    due = [step for step in steps if step.waiting is None and step.status in DUE]
+    if not due:
+        return
+    in_share = ReadyAgentRun.objects.filter(run_id=run_id, lane=F("tenant_id")).exists()
+    for step in due:
+        step.waiting = due_together(step.status, is_for_share=in_share)
+
+
+def with_waits(agent_runs: Iterable[AgentRun]) -> list[AgentRun]:
+    """Each with `wait`: what holds it, or None."""
+    rows = list(agent_runs)
+    waits = waits_of(rows)
+    for row in rows:
+        row.wait = waits.get(row.id)  # type: ignore[attr-defined]
+    return rows
 
 
 def tokens_of(run_id: UUID) -> dict[str, int]:
@@ -354,8 +360,27 @@ def agent_runs_of(
     if status:
         rows = rows.filter(status__in=status)
     if waiting_for:
-        rows = rows.filter(status=_A.WAITING, waiting_for__in=waiting_for)
+        rows = rows.filter(_waits_for(waiting_for))
     return rows
+
+
+def _waits_for(reasons: set[str]) -> Q:
+    found = Q(status=_A.WAITING, waiting_for__in=reasons)
+    if WaitingReason.WORKER in reasons:
+        found |= Q(status=_A.QUEUED)
+    share, parallel = (
+        r in reasons for r in (WaitingReason.TENANT_SHARE, WaitingReason.MAX_PARALLEL)
+    )
+    if share or parallel:
+        lined_up = Exists(
+            ReadyAgentRun.objects.filter(
+                run_id=OuterRef("run_id"), agent_run_id=OuterRef("id"), lane=F("tenant_id")
+            )
+        )
+        found |= Q(status=_A.READY) & (
+            Q() if share and parallel else Q(lined_up) if share else ~Q(lined_up)
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

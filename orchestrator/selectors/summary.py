@@ -11,7 +11,8 @@ from django.utils import timezone
 from costs.core.money import format_usd
 from orchestrator.core.state import TERMINAL_AGENT_RUN
 from orchestrator.models import AgentRun, Run
-from orchestrator.selectors.runs import ROOT, StepSummary, Wait, reason_now, step_summaries
+from orchestrator.selectors.runs import ROOT, StepSummary, reason_now, step_summaries
+from orchestrator.selectors.waits import Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

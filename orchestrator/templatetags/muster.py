@@ -15,7 +15,7 @@ from costs.core.money import usd_from_nano
 from orchestrator.core.palette import PALETTE
 from orchestrator.markdown import to_html
 from orchestrator.models import RunEvent
-from orchestrator.selectors.runs import WAITS_FOR
+from orchestrator.selectors.waits import WAITS_FOR
 from tenants.badges import state_badge
 
 register = template.Library()
@@ -167,7 +167,7 @@ def _reason(kind: str, data: Mapping[str, Any]) -> str:
     if kind != "agent.waiting":
         return reason.replace("`", "")
     until = f" until {clock(datetime.fromisoformat(data['until']))}" if data.get("until") else ""
-    return f"for {WAITS_FOR.get(reason, words(reason))}{until}"
+    return f"for {data.get('gate') or WAITS_FOR.get(reason, words(reason))}{until}"
 
 
 @register.filter
