@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("engine", "fanout", "critical_path", "trigger", "fairness", "sweep", "scale")
+BENCHMARKS = ("engine", "fanout", "critical_path", "trigger", "fairness", "sweep", "scale", "hold")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
