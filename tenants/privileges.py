@@ -18,7 +18,8 @@ APPEND_ONLY = frozenset({"cost_entry", "run_event"})
 # Belong to no tenant, or are dealt out among them: written through the system's connection alone
 # (see `routers`).
 OPERATORS_TABLES = frozenset(
-    {"tenant", "user_account", "platform_price", "tenant_share", "cluster_load", "worker_process"}
+    {"tenant", "user_account", "platform_price", "platform_rate_limit", "tenant_share"}
+    | {"cluster_load", "worker_process"}
 )
 _SESSIONS = "django_session"
 

@@ -1,4 +1,5 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.limits import PlatformRateLimit, RateLimit
 from orchestrator.models.load import ClusterLoad, TenantLoad, TenantShare, WorkerProcess
 from orchestrator.models.run import (
     AgentRun,
@@ -22,6 +23,8 @@ __all__ = [
     "ClusterLoad",
     "Gate",
     "LlmCall",
+    "PlatformRateLimit",
+    "RateLimit",
     "ReadyAgentRun",
     "Run",
     "RunBatch",

@@ -147,6 +147,10 @@ MUSTER_SWEEP_SECONDS = env_float("MUSTER_SWEEP_SECONDS", 2.0)
 # Each hung thread costs a share of the process; a restart costs waiting for the healthy ones.
 MUSTER_HUNG_SHARE = env_float("MUSTER_HUNG_SHARE", 0.25)
 MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)
+# The limiter: what calls do while Redis is away (wait, or local: each process counts for itself),
+# and how many connections a process keeps to it.
+MUSTER_LIMITER_FALLBACK = env_text("MUSTER_LIMITER_FALLBACK", "wait")
+MUSTER_LIMITER_CONNECTIONS = env_int("MUSTER_LIMITER_CONNECTIONS", 16, minimum=1)
 # What agents may add to their run: so many steps in all, and so deep below each other.
 MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
 MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
