@@ -2,12 +2,41 @@
 
 from uuid import UUID
 
+from uuid_utils.compat import uuid7
+
+from orchestrator.core.limits import CallFacts
+from orchestrator.limits import limits
 from orchestrator.models import AgentRun, Run
 from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
+from tests.eventually import eventually
 from tests.world import World
 
 MOST_PASSES = 200
+
+
+def open_limiter(world: World) -> None:
+    """Have the limiter know what is under way: after its server has started, it waits for that."""
+    eventually(lambda: limits().admit(_facts(world)).granted)
+
+
+def _facts(world: World) -> CallFacts:
+    call_id = uuid7()
+    return CallFacts(
+        call_id=call_id,
+        waiter=str(call_id),
+        tenant_id=world.tenant.id,
+        weight=1,
+        project_id=world.project.id,
+        workflow_id=call_id,
+        agent="",
+        provider="none",
+        model="none",
+        credential_id=None,
+        amounts={},
+        hold_nano=0,
+        budgets=(),
+    )
 
 
 def run_of(world: World, run_id: UUID) -> Run:

@@ -8,16 +8,21 @@ connection is held while the provider works.
 
 import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from pydantic import JsonValue
 from uuid_utils.compat import uuid7
 
-from agents_app.core.errors import ProviderError
+from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import ModelClient, ModelReply, ModelRequest
 from agents_app.providers.transport import cut_short_when
 from costs.core.pricing import Price, cost, estimate_tokens, token_upper_bound, worst_case
+from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.core.state import WaitingReason
+from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
 from orchestrator.execution.call_rows import NewCall, Worst, end_call, open_call, reply_from_json
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.crashpoints import crash_here
@@ -33,6 +38,7 @@ from orchestrator.execution.errors import (
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import client_for_tenant
+from orchestrator.limits import Limits, limits
 
 # A wait up to this long is slept through; a longer one gives the worker's thread back.
 SHORT_WAIT_SECONDS = 2.0
@@ -42,15 +48,21 @@ _GLANCE_SECONDS = 0.25
 # What chat formats and the frames around tools and schemas add to the text of a request.
 _TOKENS_PER_MESSAGE = 16
 _TOKENS_PER_REQUEST = 512
+# What a provider that wants to be left alone for a while says; a rate limit is no failure.
+_PAUSING = frozenset({ProviderErrorKind.RATE_LIMITED, ProviderErrorKind.OVERLOADED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """A call that lies open in the database."""
+    """A call that was let through, and lies open in the database."""
 
-    id: UUID
+    facts: CallFacts
     price: Price
     hold_nano: int
+
+    @property
+    def id(self) -> UUID:
+        return self.facts.call_id
 
 
 class GuardedClient:
@@ -75,6 +87,7 @@ class GuardedClient:
         self._role = role
         self._cap_nano = cap_nano
         self._patience = _Patience(lease, waited=claim.waited, most=max_wait)
+        self._limits = limits()
         self._turn = 0
 
     def complete(self, request: ModelRequest) -> ModelReply:
@@ -90,93 +103,155 @@ class GuardedClient:
         client = client_for_tenant(
             request.provider, uses_environment=self._claim.environment_credentials
         )
-        call = self._open(request)
-        return call if isinstance(call, ModelReply) else self._send(client, request, call)
-
-    def _open(self, request: ModelRequest) -> _Call | ModelReply:
-        """Set the call down. The answer, if a worker that was given up has brought it in since."""
-        price = price_for(self._claim.tenant_id, request.provider, request.model)
-        worst = _worst(request, price)
         while True:
-            opened = self._try_to_open(request, price, worst)
-            if opened is not None:
-                return opened
+            reply = self._try(client, request)
+            if reply is not None:
+                return reply
 
-    def _try_to_open(
-        self, request: ModelRequest, price: Price, worst: Worst
-    ) -> _Call | ModelReply | None:
-        """None if there is to be another try, after a wait."""
+    def _try(self, client: ModelClient, request: ModelRequest) -> ModelReply | None:
+        """None if it is to be tried again, after a wait that was slept through."""
+        call = self._open(request)
+        if not isinstance(call, _Call):
+            return call
+        try:
+            return self._send(client, request, call)
+        except ProviderError as error:
+            pause = error.retry_after_seconds
+            if error.kind not in _PAUSING or pause is None:
+                raise
+            self._limits.pause(call.facts, seconds=pause)
+            if error.kind is not ProviderErrorKind.RATE_LIMITED:
+                raise
+            gate = f"{request.provider} {request.model} pause"
+            self._patience.wait(WaitingReason.RATE_LIMITED, gate, pause)
+            return None
+
+    def _open(self, request: ModelRequest) -> _Call | ModelReply | None:
+        """Have the call let through, and set it down; None if it is to be tried again.
+
+        The answer, if a worker that was given up has brought it in since.
+        """
         if self._lease.stopping.is_set():
             raise RunStoppingError
+        price = price_for(self._claim.tenant_id, request.provider, request.model)
         new = NewCall(
             id=uuid7(),
             turn=self._turn,
             role=self._role,
             request=request,
             price=price,
-            worst=worst,
+            worst=_worst(request, price),
             credential_id=None,
             cap_nano=self._cap_nano,
         )
+        facts = facts_of(
+            self._claim,
+            request,
+            call_id=new.id,
+            credential_id=new.credential_id,
+            hold_nano=new.worst.bound,
+        )
+        if not self._is_admitted(facts):
+            return None
+        is_open = False
+        try:
+            opened = self._record(new, facts)
+            is_open = isinstance(opened, _Call)
+        finally:
+            if not is_open:
+                self._limits.release(new.id)
+        return opened
+
+    def _is_admitted(self, facts: CallFacts) -> bool:
+        admission = self._limits.admit(facts)
+        if admission.granted:
+            return True
+        if admission.never:
+            raise RateLimitedError(admission.gate, "this call takes more than it ever lets through")
+        if admission.budget:
+            # Known to have been exhausted a moment ago; it may have been raised since.
+            self._patience.wait(WaitingReason.BUDGET, "a budget that is exhausted", _BUSY_SECONDS)
+        else:
+            seconds = admission.wait_seconds
+            self._patience.wait(WaitingReason.RATE_LIMITED, admission.gate, seconds)
+        return False
+
+    def _record(self, new: NewCall, facts: CallFacts) -> _Call | ModelReply | None:
         lost = self._lease.lost.is_set
         row = None if lost() else open_call(self._claim, new, give_up=lost)
         match row and row["opened"]:
             case "opened" if row:
-                return _Call(id=new.id, price=price, hold_nano=row["hold"])
+                return _Call(facts=facts, price=new.price, hold_nano=row["hold"])
             case "answered" if row:
                 return reply_from_json(row["reply"])
             case "stopping":
                 raise RunStoppingError
-            case "busy" if row:
-                gate = budget_name(row["refusal"])
-                self._patience.wait(WaitingReason.BUDGET, gate, _BUSY_SECONDS)
-                return None
-            case "exhausted" if row:
-                raise BudgetExceededError(row["refusal"])
             case "capped" if row:
                 raise StepCapError(**row["refusal"])
+            case "busy" | "exhausted" as verdict if row:
+                self._refused(row["refusal"], is_for_good=verdict == "exhausted")
+                return None
         raise LeaseLostError(self._claim.step, self._claim.attempt)
+
+    def _refused(self, refusal: Mapping[str, Any], *, is_for_good: bool) -> None:
+        """A budget has no room: wait for calls under way to give some back, or give up."""
+        if not is_for_good:
+            self._patience.wait(WaitingReason.BUDGET, budget_name(refusal), _BUSY_SECONDS)
+            return
+        left = refusal["limit_nano"] - refusal["spent_nano"]
+        self._limits.flag_budget(flag_of(self._claim.tenant_id, refusal), left_nano=max(0, left))
+        raise BudgetExceededError(refusal)
 
     def _send(self, client: ModelClient, request: ModelRequest, call: _Call) -> ModelReply:
         crash_here("before_send")
-        end = _Ending(self._claim.tenant_id, call)
-        try:
-            with cut_short_when(lambda: self._lease.is_over):
-                reply = client.complete(request)
-        except ProviderError as error:
-            end.without_answer(error)
-            if self._lease.stopping.is_set():
-                raise RunStoppingError from error
-            raise
-        except Exception:
-            end.unknown()
-            raise
-        crash_here("after_answer")
-        end.answered(reply)
+        end = _Ending(self._limits, call)
+        with self._lease.calling(call.id):
+            try:
+                with cut_short_when(lambda: self._lease.is_over):
+                    reply = client.complete(request)
+            except ProviderError as error:
+                end.without_answer(error)
+                if self._lease.stopping.is_set():
+                    raise RunStoppingError from error
+                raise
+            except Exception:
+                end.unknown()
+                raise
+            crash_here("after_answer")
+            end.answered(reply)
         return reply
 
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """Records how a call has ended."""
+    """Records how a call has ended, and tells the limiter what it took."""
 
-    tenant_id: UUID
+    limits: Limits
     call: _Call
 
     def answered(self, reply: ModelReply) -> None:
         charge = cost(reply.usage, self.call.price).nano
-        end_call(self.tenant_id, self.call.id, status="closed", charge=charge, reply=reply)
+        self._end(used_by(reply.usage), status="closed", charge=charge, reply=reply)
+        self.limits.observe(self.call.facts, reply.limits)
 
     def without_answer(self, error: ProviderError) -> None:
         told = {"code": error.code, "kind": error.kind, "message": str(error)}
-        status, charge = ("in_doubt", self.call.hold_nano) if error.in_doubt else ("failed", 0)
-        end_call(self.tenant_id, self.call.id, status=status, charge=charge, error=told)
+        if error.in_doubt:
+            self._in_doubt(told)
+        else:
+            self._end(REFUSED, status="failed", charge=0, error=told)
 
     def unknown(self) -> None:
         """A client that breaks tells nothing of what the provider has done."""
-        told = {"code": "internal_error", "message": "The provider's client broke."}
-        hold = self.call.hold_nano
-        end_call(self.tenant_id, self.call.id, status="in_doubt", charge=hold, error=told)
+        self._in_doubt({"code": "internal_error", "message": "The provider's client broke."})
+
+    def _in_doubt(self, told: Mapping[str, JsonValue]) -> None:
+        used = self.call.facts.amounts
+        self._end(used, status="in_doubt", charge=self.call.hold_nano, error=told)
+
+    def _end(self, used: Mapping[Unit, int], **outcome: Any) -> None:
+        end_call(self.call.facts.tenant_id, self.call.id, **outcome)
+        self.limits.settle(self.call.id, used)
 
 
 class _Patience:

@@ -16,6 +16,7 @@ from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
 from orchestrator.execution import engine_db
+from orchestrator.limits import limits
 
 log = structlog.get_logger(__name__)
 
@@ -37,11 +38,21 @@ class Lease:
     attempt: int
     lost: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
+    calls: set[UUID] = field(default_factory=set, init=False)  # its model calls under way
     _due: float = field(default=math.inf, init=False)
 
     @property
     def is_over(self) -> bool:
         return self.lost.is_set() or self.stopping.is_set()
+
+    @contextmanager
+    def calling(self, call_id: UUID) -> Iterator[None]:
+        """A model call whose place at the limiter is kept as long as the lease is."""
+        self.calls.add(call_id)
+        try:
+            yield
+        finally:
+            self.calls.discard(call_id)
 
     def expect_end(self, *, within_seconds: float) -> None:
         """Whoever still holds the lease some time after that, although it is lost, hangs."""
@@ -111,6 +122,14 @@ class LeaseKeeper:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
             self._thread.start()
+            # Apart, so that a limiter that is away keeps nobody from renewing leases.
+            threading.Thread(target=self._keep_places, name="places", daemon=True).start()
+
+    def _keep_places(self) -> None:
+        while not self._stop.wait(self._lease.total_seconds() / 3):
+            calls = [call for lease in self._leases() for call in tuple(lease.calls)]
+            if calls:
+                limits().renew(calls)
 
     def _renew_for_ever(self) -> None:
         while not self._stop.wait(self._lease.total_seconds() / 3):

@@ -10,9 +10,11 @@ from psycopg.errors import DeadlockDetected
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.state import LIVE_RUN, TERMINAL_RUN, RunStatus
 from orchestrator.dispatch.canvas import publish_advances
+from orchestrator.execution.call_limits import flags_of
+from orchestrator.limits import limits
 from orchestrator.models import Run
 from orchestrator.services.runs import refuse_suspended
-from tenants.scope import current_actor, current_tenant_id
+from tenants.scope import current_actor, current_tenant_id, tenant_scope
 from tenants.services.notes import note
 
 _STATES: Final[Mapping[str, frozenset[RunStatus]]] = {
@@ -75,9 +77,26 @@ def resume_run(run: Run) -> None:
     refuse_suspended()
     reason = f"Resumed by {current_actor().label}"
     if run.status == RunStatus.BUDGET_EXCEEDED:
+        tenant_id = current_tenant_id()
         _change(run, "resume", _RETRY, run.deadline_seconds, reason)
+        transaction.on_commit(lambda: _forget_exhaustion(run, tenant_id))
     else:
         _change(run, "resume", _RESUME, reason)
+
+
+def _forget_exhaustion(run: Run, tenant_id: UUID) -> None:
+    """What was exhausted a moment ago may have been raised: the budgets are asked again at once."""
+    with tenant_scope(tenant_id):
+        agents = list(run.agent_runs.order_by().values_list("agent", flat=True).distinct())
+    flags = flags_of(
+        tenant_id=tenant_id,
+        project_id=run.project_id,
+        workflow_id=run.workflow_id,
+        cap_runs=run.cap_runs,
+        agents=agents,
+    )
+    for flag in flags:
+        limits().clear_budget(flag)
 
 
 def retry_run(run: Run) -> None:

@@ -17,7 +17,7 @@ from orchestrator.services.runs import start_run
 from orchestrator.services.sweep import sweep
 from orchestrator.services.workflows import publish_spec
 from tests.e2e.stories import echo, simulated, start, statuses
-from tests.engine_driver import drain, drain_all, run_of, step_of
+from tests.engine_driver import drain, drain_all, open_limiter, run_of, step_of
 from tests.integration.costs.test_budgets import budget, hold, set_limit, settle, state
 from tests.integration.orchestrator.test_engine import expire, open_call, take
 from tests.integration.orchestrator.test_engine_calls import child_of, published
@@ -33,6 +33,7 @@ SIX = WORST + 5 * COST
 
 @pytest.fixture(autouse=True)
 def _priced(acme: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_limiter(acme)
     monkeypatch.setattr(gateway, "SHORT_WAIT_SECONDS", 0.0)
     with acme.scope():
         TenantPrice.objects.create(
