@@ -31,13 +31,13 @@ def start(world: World, steps: dict[str, Any], *, given: Any = None, **header: A
         return start_run(workflow=version.workflow, version=version, input=given or {}).id
 
 
-def ended(world: World, run_id: UUID) -> Run:
+def ended(world: World, run_id: UUID, *, within: float = 30.0) -> Run:
     def look() -> Run | None:
         with world.scope():
             run = Run.objects.get(id=run_id)
         return run if run.finished_at else None
 
-    return eventually(look)
+    return eventually(look, within=within)
 
 
 def statuses(world: World, run_id: UUID) -> dict[str, str]:
