@@ -447,7 +447,8 @@ BEGIN
          WHERE a.id = f.id AND a.attempt = f.attempt AND a.id = ANY (v_mine) AND a.status = p_from
         RETURNING a.id, a.run_id, a.step, old.attempt, a.worker, a.status, a.priority, a.cost_nano,
                   a.error, old.attempt_started_at, a.due_at, a.in_chord, a.tells, a.next_steps, a.gates,
-                  a.parent_id, old.lease_until IS NOT NULL AS had_place,
+                  a.parent_id, a.attempt_started_at AS stands_since,
+                  old.lease_until IS NOT NULL AS had_place,
                   old.tells AS told_before, f.system),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
@@ -456,7 +457,8 @@ BEGIN
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
                     WHEN d.status = 'waiting' THEN 'failed'
                     WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
-               d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()), clock_timestamp()
+               d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()),
+               CASE d.status WHEN 'running' THEN d.stands_since ELSE clock_timestamp() END
           FROM done d WHERE p_from = 'running'),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
