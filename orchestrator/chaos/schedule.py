@@ -28,8 +28,8 @@ class Size:
 
 SHORT: Final = Size(
     seconds=25,
-    runs=28,
-    flows=15,
+    runs=34,
+    flows=18,
     workers=2,
     batches=2,
     eagerness=3.0,
@@ -49,7 +49,7 @@ SHORT: Final = Size(
 LONG: Final = Size(
     seconds=420,
     runs=320,
-    flows=40,
+    flows=52,
     workers=4,
     batches=12,
     eagerness=0.7,
