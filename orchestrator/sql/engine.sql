@@ -429,7 +429,8 @@ BEGIN
                output = f.output, error = f.error, lease_until = NULL,
                waiting_for = CASE WHEN f.status = 'waiting' THEN 'retry' ELSE '' END,
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
-               lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
+               lost_count = a.lost_count
+                   + (COALESCE(f.error ->> 'code', '') IN ('worker_lost', 'worker_left'))::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
                tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued', 'running')),
                in_chord = a.in_chord AND f.status NOT IN ('waiting', 'queued', 'running'),
@@ -455,6 +456,7 @@ BEGIN
                              started_at, finished_at)
         SELECT uuidv7(), p_tenant, d.id, d.attempt, d.worker,
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
+                    WHEN d.error ->> 'code' = 'worker_left' THEN 'handed_over'
                     WHEN d.status = 'waiting' THEN 'failed'
                     WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
                d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()),
@@ -1077,14 +1079,15 @@ END $$;
 
 -- Renews the leases that a worker process holds, across tenants, hence with its owner's rights;
 -- it can do no more than move the lease of an attempt whose number the caller knows. No lease
--- outlives its step's time by more than the grace that a thread has to notice it.
+-- outlives its step's time by more than the grace that a thread has to notice it. A lease of no
+-- length hands the attempt over: it has run out at the beginning of time, which none does by itself.
 CREATE FUNCTION muster_renew_leases(
     p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval, p_grace interval)
 RETURNS TABLE (id uuid, attempt integer, is_stopping boolean)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE agent_run a
-       SET lease_until = LEAST(clock_timestamp() + p_lease,
-               a.attempt_started_at + make_interval(secs => a.timeout_seconds) + p_grace)
+       SET lease_until = CASE WHEN p_lease > interval '0' THEN LEAST(clock_timestamp() + p_lease,
+               a.attempt_started_at + make_interval(secs => a.timeout_seconds) + p_grace) ELSE 'epoch' END
       FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt), run r
      WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker
        AND a.status = 'running' AND r.id = a.run_id

@@ -122,9 +122,9 @@ def test_what_does_not_end_in_time_is_handed_over_at_once(acme: World, log_dir: 
             run = ended(acme, run_id)
 
     with acme.scope():
-        lost, completed = AgentRun.objects.get(run=run).attempts.order_by("number")
+        left, completed = AgentRun.objects.get(run=run).attempts.order_by("number")
         calls = LlmCall.objects.filter(run=run).order_by("attempt")
-        assert (lost.outcome, completed.outcome) == ("lost", "completed")
+        assert (left.outcome, completed.outcome) == ("handed_over", "completed")
         assert completed.worker == "taker@test"
         assert completed.started_at - told_at < timedelta(seconds=5)
         assert [call.status for call in calls] == ["in_doubt", "closed"]
@@ -148,7 +148,9 @@ def test_worker_leaves_in_time_although_the_broker_is_away(
             away.process.terminate()
 
             assert away.process.wait(20) == 0
-            eventually(lambda: attempts(acme, run_id, "a") == [("away@test", "lost")], within=10)
+            eventually(
+                lambda: attempts(acme, run_id, "a") == [("away@test", "handed_over")], within=10
+            )
 
 
 @contextmanager
