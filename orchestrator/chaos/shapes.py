@@ -153,19 +153,19 @@ def _calling(rng: Random) -> Iterator[Vertex]:
 
 
 def _adding(rng: Random) -> Iterator[Vertex]:
-    yield from _planned(rng, rng.choice(_ADDED))
+    yield from _planned(rng, "plan", rng.choice(_ADDED))
 
 
 def _adding_more(rng: Random) -> Iterator[Vertex]:
-    yield from _planned(rng, _diamonds)
+    yield from _planned(rng, "deeper", _diamonds)
 
 
-def _planned(rng: Random, shape: Callable[[Random], Iterator[Vertex]]) -> Iterator[Vertex]:
+def _planned(rng: Random, by: str, shape: Callable[[Random], Iterator[Vertex]]) -> Iterator[Vertex]:
     yield _asking(rng, "first")
-    plan = _asking(rng, "plan", needs=("first",), adds=tuple(shape(rng)))
+    plan = _asking(rng, by, needs=("first",), adds=tuple(shape(rng)))
     yield replace(plan, kind="add")
     yield _asking(rng, "beside", needs=("first",))
-    yield Vertex(name="all", kind="gather", needs=("plan", "beside"))
+    yield Vertex(name="all", kind="gather", needs=(by, "beside"))
 
 
 def _deciding(rng: Random) -> Iterator[Vertex]:

@@ -1,14 +1,16 @@
 """What the storm's verdict rests on: how a flow has to end."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from orchestrator.chaos.flows import LEAF, Flow, Verdict, Vertex, asked_as, spec_of
 from orchestrator.chaos.oracle import Ending, ending
 from orchestrator.chaos.shapes import flows
+from orchestrator.core.additions import Fragment
 from orchestrator.core.validation import Catalog, examine
 
 CATALOG = Catalog(
@@ -74,12 +76,27 @@ def test_outputs_are_handed_on() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_flow_can_be_published(seed: int) -> None:
+def test_every_flow_can_be_published_and_whatever_it_adds_can_run(seed: int) -> None:
     for made in flows(Random(seed), 18):
-        adding = [replace(made, vertices=vertex.adds) for vertex in made.vertices if vertex.adds]
-        for one in (made, *adding):
-            report = examine(spec_of(one), CATALOG)
+        for spec in (spec_of(made), *additions(made)):
+            report = examine(spec, CATALOG)
             assert [*report.problems, *report.unsupported] == []
+
+
+def additions(flow: Flow) -> Iterator[dict[str, Any]]:
+    """The steps that a flow adds, each lot with the step that adds them, as they are examined."""
+    for vertex in flow.vertices:
+        if vertex.adds:
+            added = replace(flow, vertices=vertex.adds)
+            by = Fragment(
+                by=vertex.name,
+                header=spec_of(flow),
+                steps=spec_of(added)["steps"],
+                output=spec_of(added)["output"],
+            )
+            assert by.by not in by.names
+            yield by.as_workflow()
+            yield from additions(added)
 
 
 def test_all_strategies_and_shapes_are_among_the_flows() -> None:
