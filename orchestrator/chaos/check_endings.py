@@ -55,11 +55,19 @@ def _given_up(evidence: Evidence, run: UUID) -> frozenset[str]:
     """Places in it, and in the runs that steps of it stand for: `sub/top`."""
     found: set[str] = set()
     for row in evidence.agent_runs[run]:
-        if row["lost_count"] >= MAX_LOST:
+        if _deaths(evidence, row) >= MAX_LOST:
             found.add(row["step"])
         for below in evidence.runs_below(row):
             found |= {f"{row['step']}/{place}" for place in _given_up(evidence, below["id"])}
     return frozenset(found)
+
+
+def _deaths(evidence: Evidence, agent_run: Row) -> int:
+    """How many workers died of it, since a person had it tried anew."""
+    return sum(
+        attempt["outcome"] == "lost" and attempt["number"] > agent_run["forgiven"]
+        for attempt in evidence.attempts[agent_run["id"]]
+    )
 
 
 def _stopped(evidence: Evidence, run: Started) -> bool:

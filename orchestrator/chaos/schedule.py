@@ -44,6 +44,7 @@ SHORT: Final = Size(
         "duplicate": 10,
         "drop": 6,
         "stray": 3,
+        "dismiss": 1,
     },
 )
 LONG: Final = Size(
@@ -64,6 +65,7 @@ LONG: Final = Size(
         "duplicate": 120,
         "drop": 60,
         "stray": 20,
+        "dismiss": 16,
     },
     crashes=5,
 )
