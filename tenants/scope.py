@@ -28,6 +28,11 @@ class Actor:
     ip: str = ""
     request_id: str = ""
 
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+        return self.label or "the system"
+
 
 _tenant: ContextVar[UUID | None] = ContextVar("tenant", default=None)
 _SYSTEM = Actor()

@@ -279,7 +279,9 @@ class RunDetail(RunOut):
 
 class AttemptOut(serializers.Serializer[Any]):
     number = serializers.IntegerField()
-    outcome = serializers.CharField(help_text="`lost`: its worker stopped renewing its lease.")
+    outcome = serializers.CharField(
+        help_text="`lost`: its worker stopped renewing its lease. `handed_over`: it was to end."
+    )
     worker = serializers.CharField()
     error = serializers.JSONField(allow_null=True)
     started_at = serializers.DateTimeField()

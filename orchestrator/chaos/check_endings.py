@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 from orchestrator.chaos.evidence import Evidence, Row
 from orchestrator.chaos.flows import asked_as, said
@@ -21,7 +22,9 @@ def runs_end_right(evidence: Evidence) -> Iterator[str]:
         if row["status"] not in TERMINAL_RUN:
             yield f"{name} is {row['status']}"
             continue
-        expected = ending(run.flow, run.marker, leaf=evidence.leaf, lost=_given_up(evidence, run))
+        expected = ending(
+            run.flow, run.marker, leaf=evidence.leaf, lost=_given_up(evidence, run.id)
+        )
         yield from _places_right(evidence, run, name)
         if _stopped(evidence, run) or run.flow.deadline:
             yield from _stopped_right(evidence, run, expected, name)
@@ -34,7 +37,8 @@ def runs_end_right(evidence: Evidence) -> Iterator[str]:
 def _places_right(evidence: Evidence, run: Started, name: str) -> Iterator[str]:
     """Items of maps and steps of loops answered what they were asked."""
     for row in evidence.agent_runs[run.id]:
-        is_asked = row["parent_id"] and row["uses_model"] and row["status"] == COMPLETED
+        is_part = row["parent_id"] is not None and row["kind"] == "agent"
+        is_asked = is_part and row["uses_model"] and row["status"] == COMPLETED
         if is_asked and row["output"]["said"] != said(run.marker, asked_as(row["step"])):
             yield f"{name}: {row['step']} gave {row['output']!r}"
 
@@ -47,9 +51,22 @@ def _given(agent_run: Row) -> Any:
     return output
 
 
-def _given_up(evidence: Evidence, run: Started) -> frozenset[str]:
-    return frozenset(
-        row["step"] for row in evidence.agent_runs[run.id] if row["lost_count"] >= MAX_LOST
+def _given_up(evidence: Evidence, run: UUID) -> frozenset[str]:
+    """Places in it, and in the runs that steps of it stand for: `sub/top`."""
+    found: set[str] = set()
+    for row in evidence.agent_runs[run]:
+        if _deaths(evidence, row) >= MAX_LOST:
+            found.add(row["step"])
+        for below in evidence.runs_below(row):
+            found |= {f"{row['step']}/{place}" for place in _given_up(evidence, below["id"])}
+    return frozenset(found)
+
+
+def _deaths(evidence: Evidence, agent_run: Row) -> int:
+    """How many workers died of it, since a person had it tried anew."""
+    return sum(
+        attempt["outcome"] == "lost" and attempt["number"] > agent_run["forgiven"]
+        for attempt in evidence.attempts[agent_run["id"]]
     )
 
 

@@ -133,6 +133,13 @@ class Crew:
         member.frozen.append((began, time.time()))
         member.send(signal.SIGCONT)
 
+    def dismiss(self, pick: float) -> None:
+        """It ends in order: what it cannot finish in time it hands over."""
+        member = self._choose("agents", pick)
+        if member:
+            member.cause = "dismissed"
+            member.send(signal.SIGTERM)
+
     def dismiss_control(self, seconds: float) -> None:
         """Nobody advances and nobody sweeps for a while."""
         self._wanted["control"] = 0

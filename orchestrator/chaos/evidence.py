@@ -78,16 +78,20 @@ class Evidence:
     leaf: Flow
 
     def steps(self, run: Started) -> list[Row]:
-        """Without items of maps and rounds of loops."""
-        return [row for row in self.agent_runs[run.id] if row["parent_id"] is None]
+        """Those that it has added among them, but no items of maps and no rounds of loops."""
+        found = self.agent_runs[run.id]
+        adding = {row["id"] for row in found if row["kind"] == "steps"}
+        return [row for row in found if row["parent_id"] is None or row["parent_id"] in adding]
 
     def cost_below(self, agent_run: Row) -> int:
         """What the run of a step that is a workflow cost."""
-        return sum(
-            int(row["cost_nano"])
-            for row in self.runs.values()
-            if agent_run["kind"] == "workflow" and row["parent_agent_run_id"] == agent_run["id"]
-        )
+        return sum(int(row["cost_nano"]) for row in self.runs_below(agent_run))
+
+    def runs_below(self, agent_run: Row) -> list[Row]:
+        """The run that a step stands for, if it is a workflow."""
+        if agent_run["kind"] != "workflow":
+            return []
+        return [row for row in self.runs.values() if row["parent_agent_run_id"] == agent_run["id"]]
 
     def retried(self, run: UUID) -> list[float]:
         return [row["at"] for row in self.events[run] if row["type"] == "run.retried"]

@@ -13,15 +13,19 @@ MODEL: Final = "storm"
 LEAF: Final = "leaf"
 # Longer than whatever the storm holds up: a step that is late would fail for the storm's sake.
 PATIENT: Final = "10m"
-_IN_LOOP: Final = re.compile(r"(\w+)\[(\d+)\]\.(\w+)")
+_IN_LOOP: Final = re.compile(r"(.+)\[(\d+)\]\.(\w+)")
 _ANSWER: Final = {
     "type": "object",
     "required": ["route", "said"],
     "properties": {"route": {"type": "string"}, "said": {"type": "string"}},
 }
+_STEPS: Final = {
+    "type": "object",
+    "required": ["steps"],
+    "properties": {"steps": {"type": "object"}},
+}
 
-
-Kind = Literal["ask", "echo", "gather", "delay", "list", "map", "loop", "call", "approval"]
+Kind = Literal["ask", "echo", "gather", "delay", "list", "map", "loop", "call", "add", "approval"]
 Verdict = Literal["approve", "reject", "expire"]
 Strategy = Literal["adaptive", "levels", "sequential"]
 
@@ -31,7 +35,8 @@ class Vertex:
     """A step. Needs stand before it, so a flow's order is a topological one.
 
     The provider refuses an `ask` that is `failing` for good, and the first `stumbles` requests
-    of any other. An `approval` that is `failing` fails when it is rejected, or expires.
+    of any other. An `approval` that is `failing` fails when it is rejected, or expires. A `loop`
+    or a `call` that is `failing` begins with an ask that is.
     """
 
     name: str
@@ -41,12 +46,16 @@ class Vertex:
     runs_if: str = ""  # the route that its only need has to answer
     route: str = ""
     failing: bool = False
+    fails_if: str = ""  # the variable that says whether it is failing, where only the run knows
     stumbles: tuple[int, ...] = ()
     seconds: float = 0.0
     priority: int = 5
-    # Of a list, and of the map over it: whether each item fails, and what share of them may.
+    # Of a list, and of the map over it: whether each item fails, what share of them may, and what
+    # the map makes of each.
     items: tuple[bool, ...] = ()
     allow_failed: float = 0.0
+    of: Literal["ask", "loop", "call"] = "ask"
+    adds: tuple[Vertex, ...] = ()  # to its run, by an ask
     rounds: int = 0  # of a loop
     verdict: Verdict = "approve"  # of people on an approval; `seconds` is how long it may take them
 
@@ -65,6 +74,11 @@ class Flow:
     def last(self) -> str:
         return self.vertices[-1].name
 
+    def doomed(self) -> Flow:
+        """It as it is in a run whose variables say that steps fail."""
+        vertices = tuple(replace(v, failing=v.failing or v.fails_if != "") for v in self.vertices)
+        return replace(self, vertices=vertices)
+
 
 def spec_of(flow: Flow) -> dict[str, Any]:
     spec: dict[str, Any] = {
@@ -75,23 +89,27 @@ def spec_of(flow: Flow) -> dict[str, Any]:
         "inputs": {
             "type": "object",
             "required": ["marker"],
-            "properties": {"marker": {"type": "string"}},
+            "properties": {"marker": {"type": "string"}, "failing": {"type": "boolean"}},
         },
         "defaults": {"timeout": PATIENT},
         "steps": {vertex.name: _step(vertex) for vertex in flow.vertices},
-        "output": {"last": f"${{steps.{flow.last}.output ?? 'none'}}"},
+        "output": _output(flow.last),
     }
     optional = {"max_parallel": flow.max_parallel, "deadline": flow.deadline}
     return spec | {name: value for name, value in optional.items() if value is not None}
+
+
+def _output(last: str) -> dict[str, str]:
+    return {"last": f"${{steps.{last}.output ?? 'none'}}"}
 
 
 def said(marker: str, step: str) -> str:
     return f"{step} of {marker}"
 
 
-def called(marker: str) -> str:
-    """The marker of the run that a step of this one starts."""
-    return f"{marker}/{LEAF}"
+def called(marker: str, place: str) -> str:
+    """The marker of the run that is started at a place in the marked one."""
+    return f"{marker}/{place}"
 
 
 def asked_as(place: str) -> str:
@@ -119,7 +137,7 @@ def _ask(vertex: Vertex) -> dict[str, Any]:
     }
 
 
-def _script(vertex: Vertex) -> str:
+def _script(vertex: Vertex, **more: Any) -> str:
     """What the provider is to do, as the prompt that tells it so."""
     script = {
         "run": "${input.marker}",
@@ -128,8 +146,12 @@ def _script(vertex: Vertex) -> str:
         "failing": vertex.failing,
         "stumbles": vertex.stumbles,
         "seconds": vertex.seconds,
+        **more,
     }
-    return json.dumps(script)
+    written = json.dumps(script)
+    if not vertex.fails_if:
+        return written
+    return written.replace('"failing": false', f'"failing": {vertex.fails_if}')
 
 
 def _list(vertex: Vertex) -> dict[str, Any]:
@@ -140,10 +162,10 @@ def _list(vertex: Vertex) -> dict[str, Any]:
 
 
 def _map(vertex: Vertex) -> dict[str, Any]:
-    step = _ask(replace(vertex, name=f"{vertex.name}[${{index}}]"))
-    step["prompt"] = step["prompt"].replace('"failing": false', '"failing": ${item}')
+    item = replace(vertex, name=f"{vertex.name}[${{index}}]", fails_if="${item}")
     over = f"${{steps.{vertex.needs[0]}.output}}"
-    return step | {"map": {"over": over, "parallel": 4, "allow_failed": vertex.allow_failed}}
+    map_over = {"over": over, "parallel": 4, "allow_failed": vertex.allow_failed}
+    return {**_KINDS[vertex.of](item), "map": map_over}
 
 
 def _loop(vertex: Vertex) -> dict[str, Any]:
@@ -164,7 +186,25 @@ def _loop(vertex: Vertex) -> dict[str, Any]:
 
 
 def _call(vertex: Vertex) -> dict[str, Any]:
-    return {"workflow": LEAF, "input": {"marker": called("${input.marker}")}}
+    marker = called("${input.marker}", vertex.name)
+    failing = vertex.fails_if or vertex.failing
+    return {"workflow": LEAF, "input": {"marker": marker, "failing": failing}}
+
+
+def _add(vertex: Vertex) -> dict[str, Any]:
+    steps = {
+        added.name: _step(replace(added, name=f"{vertex.name}.{added.name}"))
+        for added in vertex.adds
+    }
+    answer = json.dumps({"steps": steps, "output": _output(vertex.adds[-1].name)})
+    # What it adds has variables of its own, which are not the asking prompt's.
+    literal = json.loads(answer.replace("${", "$${"))
+    return {
+        **_ask(vertex),
+        "prompt": _script(vertex, answer=literal),
+        "output_schema": _STEPS,
+        "adds_steps": True,
+    }
 
 
 def _echo(vertex: Vertex) -> dict[str, Any]:
@@ -200,5 +240,6 @@ _KINDS: Final[dict[str, Callable[[Vertex], dict[str, Any]]]] = {
     "map": _map,
     "loop": _loop,
     "call": _call,
+    "add": _add,
     "approval": _approval,
 }

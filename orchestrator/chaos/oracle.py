@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from orchestrator.chaos.flows import Flow, Vertex, called, said
@@ -15,11 +15,20 @@ _CRITICAL: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The states and outputs of a run that nobody stops."""
+    """The states and outputs of a run that nobody stops. Steps that it adds are `plan.research`."""
 
     status: str
     steps: Mapping[str, str]
     outputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What comes of a step that runs. An output without a meaning if it fails."""
+
+    fails: bool
+    output: Any
+    added: Ending | None = None
 
 
 def ending(
@@ -28,21 +37,91 @@ def ending(
     """How a run of the flow ends that nobody stops.
 
     `leaf` is what the flow calls, if it does. `lost` are places in the run that were given up,
-    because too many workers died of them.
+    because too many workers died of them; `sub/top` is one in the run that the step `sub` stands
+    for.
     """
-    steps: dict[str, str] = {}
-    outputs: dict[str, Any] = {}
-    barred: set[str] = set()
-    for vertex in flow.vertices:
-        status, bars = _status(vertex, steps, barred, outputs, lost)
-        steps[vertex.name] = status
-        is_completed = status == COMPLETED
-        outputs[vertex.name] = (
-            _output(vertex, marker, outputs, leaf, lost) if is_completed else None
+    return _Oracle(marker=marker, leaf=leaf, lost=lost).ending(flow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Oracle:
+    """`at` is what stands before the names of steps in their places: `plan.` for added ones."""
+
+    marker: str
+    leaf: Flow | None
+    lost: frozenset[str]
+    at: str = ""
+
+    def ending(self, flow: Flow) -> Ending:
+        steps: dict[str, str] = {}
+        outputs: dict[str, Any] = {}
+        barred: set[str] = set()
+        added: dict[str, Ending] = {}
+        for vertex in flow.vertices:
+            work = self._work(vertex, outputs, flow)
+            status, bars = _status(vertex, steps, barred, outputs, fails=work.fails)
+            steps[vertex.name] = status
+            outputs[vertex.name] = work.output if status == COMPLETED else None
+            if bars:
+                barred.add(vertex.name)
+            if work.added and status != SKIPPED:
+                added[vertex.name] = work.added
+        whole = Ending(_run_status(flow, steps), steps, outputs)
+        return _with_added(whole, added)
+
+    def _work(self, vertex: Vertex, outputs: Mapping[str, Any], flow: Flow) -> _Work:
+        place = self.at + vertex.name
+        if place in self.lost:
+            return _Work(fails=True, output=None)
+        match vertex.kind:
+            case "map":
+                return self._mapped(vertex, outputs, flow)
+            case "loop":
+                return self._looped(vertex, place)
+            case "call" if self.leaf:
+                return self._called(vertex, place, self.leaf)
+            case "add":
+                return self._planned(vertex, place, flow)
+            case "ask":
+                return _Work(fails=vertex.failing, output=self._answer(vertex.route, place))
+        return _Work(fails=vertex.failing, output=_output(vertex, place, outputs))
+
+    def _mapped(self, vertex: Vertex, outputs: Mapping[str, Any], flow: Flow) -> _Work:
+        items = [
+            self._work(
+                replace(vertex, kind=vertex.of, name=f"{vertex.name}[{index}]", failing=fails),
+                outputs,
+                flow,
+            )
+            for index, fails in enumerate(vertex.items)
+        ]
+        failed = sum(item.fails for item in items)
+        return _Work(
+            fails=failed > vertex.allow_failed * len(items),
+            output=[None if item.fails else item.output for item in items],
         )
-        if bars:
-            barred.add(vertex.name)
-    return Ending(_run_status(flow, steps), steps, outputs)
+
+    def _looped(self, vertex: Vertex, place: str) -> _Work:
+        is_lost = any(lost.startswith(f"{place}[") for lost in self.lost)
+        last = f"{place}.{vertex.rounds}.write"
+        return _Work(fails=vertex.failing or is_lost, output=self._answer(str(vertex.rounds), last))
+
+    def _called(self, vertex: Vertex, place: str, leaf: Flow) -> _Work:
+        flow = leaf.doomed() if vertex.failing else leaf
+        below = frozenset(
+            lost.removeprefix(f"{place}/") for lost in self.lost if lost.startswith(f"{place}/")
+        )
+        ended = ending(flow, called(self.marker, place), lost=below)
+        return _Work(fails=ended.status == FAILED, output=run_output(flow, ended))
+
+    def _planned(self, vertex: Vertex, place: str, flow: Flow) -> _Work:
+        """The flow's rules hold among the added steps, then for the step that adds them."""
+        body = replace(flow, vertices=vertex.adds)
+        ended = replace(self, at=f"{place}.").ending(body)
+        return _Work(fails=ended.status == FAILED, output=run_output(body, ended), added=ended)
+
+    def _answer(self, route: str, place: str) -> dict[str, str]:
+        return {"route": route, "said": said(self.marker, place)}
 
 
 def _status(
@@ -50,7 +129,8 @@ def _status(
     steps: Mapping[str, str],
     barred: set[str],
     outputs: Mapping[str, Any],
-    lost: frozenset[str],
+    *,
+    fails: bool,
 ) -> tuple[str, bool]:
     """Its state, and whether what needs it cannot run for that reason."""
     completed = [need for need in vertex.needs if steps[need] == COMPLETED]
@@ -61,53 +141,18 @@ def _status(
         return SKIPPED, False
     if vertex.runs_if and outputs[vertex.needs[0]]["route"] != vertex.runs_if:
         return SKIPPED, False
-    return (FAILED, True) if _fails(vertex, lost) else (COMPLETED, False)
+    return (FAILED, True) if fails else (COMPLETED, False)
 
 
-def _fails(vertex: Vertex, lost: frozenset[str]) -> bool:
-    if vertex.kind == "map":
-        failed = sum(_failed_items(vertex, lost))
-        return failed > vertex.allow_failed * len(vertex.items)
-    if vertex.kind == "loop":
-        return any(place.startswith(f"{vertex.name}[") for place in lost)
-    return vertex.failing or vertex.name in lost
-
-
-def _failed_items(vertex: Vertex, lost: frozenset[str]) -> list[bool]:
-    return [fails or f"{vertex.name}[{index}]" in lost for index, fails in enumerate(vertex.items)]
-
-
-def _output(
-    vertex: Vertex,
-    marker: str,
-    outputs: Mapping[str, Any],
-    leaf: Flow | None,
-    lost: frozenset[str],
-) -> Any:
+def _output(vertex: Vertex, place: str, outputs: Mapping[str, Any]) -> Any:
     match vertex.kind:
-        case "ask":
-            return _answer(vertex.route, marker, vertex.name)
         case "gather":
             return {need: outputs[need] for need in vertex.needs}
         case "list":
             return list(vertex.items)
-        case "map":
-            return [
-                None if fails else _answer(vertex.route, marker, f"{vertex.name}[{index}]")
-                for index, fails in enumerate(_failed_items(vertex, lost))
-            ]
-        case "loop":
-            last = f"{vertex.name}.{vertex.rounds}.write"
-            return _answer(str(vertex.rounds), marker, last)
-        case "call" if leaf:
-            return run_output(leaf, ending(leaf, called(marker)))
         case "echo":
-            return _echoed(vertex, outputs)
+            return _echoed(vertex, place, outputs)
     return _decision(vertex)
-
-
-def _answer(route: str, marker: str, step: str) -> dict[str, str]:
-    return {"route": route, "said": said(marker, step)}
 
 
 def _decision(vertex: Vertex) -> dict[str, str] | None:
@@ -116,9 +161,9 @@ def _decision(vertex: Vertex) -> dict[str, str] | None:
     return {"decision": "reject" if vertex.verdict == "reject" else "approve"}
 
 
-def _echoed(vertex: Vertex, outputs: Mapping[str, Any]) -> Any:
+def _echoed(vertex: Vertex, place: str, outputs: Mapping[str, Any]) -> Any:
     if not vertex.needs:
-        return vertex.name
+        return place
     given = outputs[vertex.needs[0]]
     return "none" if given is None else given
 
@@ -126,6 +171,14 @@ def _echoed(vertex: Vertex, outputs: Mapping[str, Any]) -> Any:
 def run_output(flow: Flow, ended: Ending) -> Any:
     last = ended.outputs[flow.last]
     return {"last": "none" if last is None else last}
+
+
+def _with_added(whole: Ending, added: Mapping[str, Ending]) -> Ending:
+    steps, outputs = dict(whole.steps), dict(whole.outputs)
+    for by, ended in added.items():
+        steps |= {f"{by}.{name}": status for name, status in ended.steps.items()}
+        outputs |= {f"{by}.{name}": output for name, output in ended.outputs.items()}
+    return Ending(whole.status, steps, outputs)
 
 
 def _run_status(flow: Flow, steps: Mapping[str, str]) -> str:

@@ -81,7 +81,8 @@ def _status(script: dict[str, Any], before: int) -> int:
 
 
 def _answer(call: str, model: str, script: dict[str, Any]) -> dict[str, Any]:
-    content = {"route": script["route"], "said": said(script["run"], script["step"])}
+    told = {"route": script["route"], "said": said(script["run"], script["step"])}
+    content = script.get("answer", told)
     return {
         "id": call,
         "object": "chat.completion",

@@ -28,8 +28,8 @@ class Size:
 
 SHORT: Final = Size(
     seconds=25,
-    runs=28,
-    flows=15,
+    runs=34,
+    flows=18,
     workers=2,
     batches=2,
     eagerness=3.0,
@@ -44,12 +44,13 @@ SHORT: Final = Size(
         "duplicate": 10,
         "drop": 6,
         "stray": 3,
+        "dismiss": 1,
     },
 )
 LONG: Final = Size(
     seconds=420,
     runs=320,
-    flows=40,
+    flows=52,
     workers=4,
     batches=12,
     eagerness=0.7,
@@ -64,6 +65,7 @@ LONG: Final = Size(
         "duplicate": 120,
         "drop": 60,
         "stray": 20,
+        "dismiss": 16,
     },
     crashes=5,
 )

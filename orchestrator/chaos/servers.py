@@ -86,6 +86,8 @@ class Servers:
             "COMPATIBLE_BASE_URL": f"http://127.0.0.1:{self.provider_port}/v1",
             "MUSTER_LEASE_SECONDS": "5",
             "MUSTER_SWEEP_SECONDS": "0.5",
+            # Too short for some steps, which are handed over.
+            "CELERY_SOFT_SHUTDOWN_SECONDS": "1",
             "LOG_LEVEL": "INFO",
         }
         return {**_own_environment(), **ours, **processes.mark(self._home)}

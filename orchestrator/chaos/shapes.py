@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, Final
@@ -15,7 +15,7 @@ _STRATEGIES: Final[tuple[Strategy, ...]] = ("adaptive", "levels", "sequential")
 
 def flows(rng: Random, count: int) -> list[Flow]:
     """So many flows, every shape among them. The first is what others call."""
-    leaf = Flow(name=LEAF, vertices=tuple(_diamonds(rng)), strategy="adaptive")
+    leaf = Flow(name=LEAF, vertices=tuple(_leaf(rng)), strategy="adaptive")
     return [leaf, *(_flow(rng, number) for number in range(count - 1))]
 
 
@@ -23,16 +23,23 @@ def _flow(rng: Random, number: int) -> Flow:
     shape = _SHAPES[number % len(_SHAPES)]
     vertices = tuple(shape(rng))
     wide = len(vertices) > 8
+    is_hasty = shape is _fragile or (shape is _adding and number % 2 == 1)
     return Flow(
         name=f"{shape.__name__.strip('_').replace('_', '-')}-{number}",
         vertices=vertices,
         # By turns rather than by lot: shape after shape meets strategy after strategy.
         strategy=_STRATEGIES[(number + number // len(_SHAPES)) % len(_STRATEGIES)],
-        mode="fail_fast" if shape is _fragile else "partial",
+        mode="fail_fast" if is_hasty else "partial",
         max_failed_ratio=rng.choice((0.1, 0.5, 1.0)),
         max_parallel=rng.choice((None, 2, 5)) if wide else None,
         deadline="6s" if shape is _late else None,
     )
+
+
+def _leaf(rng: Random) -> Iterator[Vertex]:
+    top, *below = _diamonds(rng)
+    yield replace(top, fails_if="${input.failing ?? false}")
+    yield from below
 
 
 def _latency(rng: Random) -> float:
@@ -111,11 +118,22 @@ def _pausing(rng: Random) -> Iterator[Vertex]:
 
 
 def _mapping(rng: Random) -> Iterator[Vertex]:
-    items = tuple(rng.random() < 0.2 for _ in range(rng.randint(0, 12)))
+    yield from _mapped(rng, of="ask", most=12)
+
+
+def _mapping_loops(rng: Random) -> Iterator[Vertex]:
+    yield from _mapped(rng, of="loop", most=5, rounds=rng.randint(1, 3))
+
+
+def _mapping_calls(rng: Random) -> Iterator[Vertex]:
+    yield from _mapped(rng, of="call", most=4)
+
+
+def _mapped(rng: Random, *, most: int, **fields: Any) -> Iterator[Vertex]:
+    items = tuple(rng.random() < 0.2 for _ in range(rng.randint(0, most)))
     yield Vertex(name="list", kind="list", items=items)
-    each = _asking(
-        rng, "each", needs=("list",), items=items, allow_failed=rng.choice((0.0, 0.5, 1.0))
-    )
+    allow_failed = rng.choice((0.0, 0.5, 1.0))
+    each = _asking(rng, "each", needs=("list",), items=items, allow_failed=allow_failed, **fields)
     yield replace(each, kind="map")
     yield _asking(rng, "beside", needs=("list",))
     yield Vertex(name="end", kind="gather", needs=("each", "beside"))
@@ -133,6 +151,22 @@ def _calling(rng: Random) -> Iterator[Vertex]:
     yield Vertex(name="sub", kind="call", needs=("first",))
     yield _asking(rng, "beside", needs=("first",))
     yield Vertex(name="end", kind="gather", needs=("sub", "beside"))
+
+
+def _adding(rng: Random) -> Iterator[Vertex]:
+    yield from _planned(rng, "plan", rng.choice(_ADDED))
+
+
+def _adding_more(rng: Random) -> Iterator[Vertex]:
+    yield from _planned(rng, "deeper", _diamonds)
+
+
+def _planned(rng: Random, by: str, shape: Callable[[Random], Iterator[Vertex]]) -> Iterator[Vertex]:
+    yield _asking(rng, "first")
+    plan = _asking(rng, by, needs=("first",), adds=tuple(shape(rng)))
+    yield replace(plan, kind="add")
+    yield _asking(rng, "beside", needs=("first",))
+    yield Vertex(name="all", kind="gather", needs=(by, "beside"))
 
 
 def _deciding(rng: Random) -> Iterator[Vertex]:
@@ -183,6 +217,19 @@ def _some(rng: Random, names: Sequence[str]) -> list[str]:
     return rng.sample(names, min(len(names), rng.choice((0, 1, 1, 2, 3))))
 
 
+# What an agent may add: all kinds of steps, and one that adds steps in its turn.
+_ADDED: Final = (
+    _branches,
+    _stumbling,
+    _broken,
+    _pausing,
+    _mapping,
+    _mapping_loops,
+    _mapping_calls,
+    _looping,
+    _calling,
+    _adding_more,
+)
 _SHAPES: Final = (
     _wide,
     _deep,
@@ -194,8 +241,11 @@ _SHAPES: Final = (
     _tangled,
     _pausing,
     _mapping,
+    _mapping_loops,
+    _mapping_calls,
     _looping,
     _calling,
+    _adding,
     _deciding,
     _late,
 )

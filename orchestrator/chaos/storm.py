@@ -223,9 +223,8 @@ class Storm:
             "in_doubt": sum(
                 call["status"] == "in_doubt" for calls in evidence.calls.values() for call in calls
             ),
-            "recovered": sum(
-                row["outcome"] == "lost" for rows_ in evidence.attempts.values() for row in rows_
-            ),
+            "recovered": _attempts(evidence, "lost"),
+            "handed_over": _attempts(evidence, "handed_over"),
             "stuck": stuck,
             "recovery_p95_s": recovery_p95_seconds(evidence),
             "invariants": invariants,
@@ -233,9 +232,14 @@ class Storm:
         }
 
 
+def _attempts(evidence: Evidence, outcome: str) -> int:
+    return sum(row["outcome"] == outcome for rows_ in evidence.attempts.values() for row in rows_)
+
+
 _STRIKES: Final[dict[str, Callable[[Storm, Fault, Crew, Mail], None]]] = {
     "kill_agents": lambda storm, fault, crew, mail: crew.kill("agents", fault.pick),
     "kill_control": lambda storm, fault, crew, mail: crew.kill("control", fault.pick),
+    "dismiss": lambda storm, fault, crew, mail: crew.dismiss(fault.pick),
     "freeze": lambda storm, fault, crew, mail: crew.freeze(fault.pick, _FREEZE_SECONDS),
     "no_control": lambda storm, fault, crew, mail: crew.dismiss_control(_NO_CONTROL_SECONDS),
     "wipe": lambda storm, fault, crew, mail: storm.servers.wipe(),

@@ -184,13 +184,14 @@ class Traffic:
 
     def called(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Started]:
         """The runs among these rows that steps of others have started."""
+        leaf = self.flows[0]
         for row in rows:
             if row["parent_agent_run_id"]:
                 yield Started(
                     id=row["id"],
                     tenant_id=row["tenant_id"],
                     marker=row["input"]["marker"],
-                    flow=self.flows[0],
+                    flow=leaf.doomed() if row["input"]["failing"] else leaf,
                 )
 
     def wait_for_all(self, *, seconds: float) -> list[Started]:

@@ -109,7 +109,8 @@ class LeaseKeeper:
     def hand_over(self) -> int:
         """Let all leases run out now, for others to take the work; gives how many there were.
 
-        What is reported before somebody has taken it still counts.
+        That they were handed over is on record. What is reported before somebody has taken it
+        still counts.
         """
         self.stop()
         return self._renew(timedelta(0))

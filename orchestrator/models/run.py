@@ -180,8 +180,10 @@ class AgentRun(TenantOwned):
     reads = ArrayField(models.TextField(), default=list)
     reads_input = models.BooleanField(default=True)
     attempt = models.PositiveIntegerField(default=0, db_default=0)
+    # Attempts that others had to take up again, since their workers died.
     lost_count = models.PositiveSmallIntegerField(default=0, db_default=0)
-    # Attempts that ended without failing: to wait, for want of money, or with their run.
+    # Attempts that ended without failing: to wait, for want of money, with their run, or handed
+    # over by a worker that was told to end.
     spared = models.PositiveIntegerField(default=0, db_default=0)
     # Attempts that count no more, since a person had the step tried anew.
     forgiven = models.PositiveIntegerField(default=0, db_default=0)
@@ -300,7 +302,7 @@ class Attempt(TenantOwned):
     )
     number = models.PositiveIntegerField()
     worker = models.TextField()
-    outcome = models.CharField(max_length=16)  # completed, failed, lost, added_steps
+    outcome = models.CharField(max_length=16)  # completed, failed, lost, handed_over, added_steps
     error = models.JSONField(null=True)
     # What its worker's process took as it ended: cpu_percent, memory_percent, memory_used_mb.
     system = models.JSONField(null=True)

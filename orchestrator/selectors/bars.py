@@ -9,7 +9,7 @@ from orchestrator.models import AgentRun, Attempt
 
 _Stretch = tuple[str, datetime, datetime]
 # Outcomes of attempts that look like an agent run's state.
-_ENDED = {"added_steps": AgentRunStatus.COMPLETED}
+_ENDED = {"added_steps": AgentRunStatus.COMPLETED, "handed_over": "lost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

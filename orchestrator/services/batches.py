@@ -139,7 +139,7 @@ def cancel_batch(batch: RunBatch) -> None:
         if not ids:
             raise BatchStateError(_state_of(batch))
         with connection.cursor() as cursor:
-            reason = f"Cancelled by {current_actor().label}"
+            reason = f"Cancelled by {current_actor().name}"
             cursor.execute(_STOP, [tenant_id, RunStatus.CANCELLED, reason, ids])
         note("run_batch.cancelled", object_type="run_batch", object_id=batch.id)
         transaction.on_commit(lambda: publish_advances(tenant_id, ids))

@@ -61,12 +61,12 @@ def cancel_run(run: Run) -> None:
 
     All of these raise RunStateError for a run whose state forbids it.
     """
-    _change(run, "cancel", _STOP, RunStatus.CANCELLED, f"Cancelled by {current_actor().label}")
+    _change(run, "cancel", _STOP, RunStatus.CANCELLED, f"Cancelled by {current_actor().name}")
 
 
 def pause_run(run: Run) -> None:
     """Hand out nothing more until the run is resumed; what a worker has begun goes on."""
-    _change(run, "pause", _PAUSE, f"Paused by {current_actor().label}")
+    _change(run, "pause", _PAUSE, f"Paused by {current_actor().name}")
 
 
 def resume_run(run: Run) -> None:
@@ -75,7 +75,7 @@ def resume_run(run: Run) -> None:
     Raises TenantSuspendedError too.
     """
     refuse_suspended()
-    reason = f"Resumed by {current_actor().label}"
+    reason = f"Resumed by {current_actor().name}"
     if run.status == RunStatus.BUDGET_EXCEEDED:
         tenant_id = current_tenant_id()
         _change(run, "resume", _RETRY, run.deadline_seconds, reason)
@@ -105,7 +105,7 @@ def retry_run(run: Run) -> None:
     Its deadline, if it has one, begins anew. Raises TenantSuspendedError too.
     """
     refuse_suspended()
-    _change(run, "retry", _RETRY, run.deadline_seconds, f"Retried by {current_actor().label}")
+    _change(run, "retry", _RETRY, run.deadline_seconds, f"Retried by {current_actor().name}")
 
 
 def _change(run: Run, action: str, query: str, *arguments: Any) -> None:

@@ -67,7 +67,7 @@ def sweep() -> Swept:
     for row in _find(0, _FIND):
         found.setdefault(row["what"], []).append(row)
     swept = Swept(
-        recovered=_part(_recover, found.get("lost", []) + found.get("late", [])),
+        recovered=_part(_recover, [row for what in _GONE for row in found.get(what, [])]),
         republished=_part(_publish_again, found.get("unheard", [])),
         woken=_part(_wake, found.get("due", [])),
         stopped=_part(_stop, _find(1, _ENDS)),
@@ -105,7 +105,7 @@ def _part(mend: Callable[[list[Row]], int], found: list[Row]) -> int:
 
 def _recover(expired: list[Row]) -> int:
     """Attempts that nobody works on any more: tried again, or failed."""
-    return _finish([_lost(row) if row["what"] == "lost" else _late(row) for row in expired])
+    return _finish([_GONE[row["what"]](row) for row in expired])
 
 
 def _lost(row: Row) -> Finish:
@@ -117,8 +117,18 @@ def _lost(row: Row) -> Finish:
     status = AgentRunStatus.QUEUED
     if row["is_stopping"]:
         status = AgentRunStatus.CANCELLED
-    elif row["lost_count"] + 1 >= MAX_LOST:
+    elif row["deaths"] + 1 >= MAX_LOST:
         status = AgentRunStatus.FAILED
+    return _finish_of(row, status=status, error=error)
+
+
+def _left(row: Row) -> Finish:
+    """The worker was told to end, which says nothing of the step, however often it happens."""
+    error = {
+        "code": "worker_left",
+        "message": f"Worker {row['worker']} was told to end and handed the step over.",
+    }
+    status = AgentRunStatus.CANCELLED if row["is_stopping"] else AgentRunStatus.QUEUED
     return _finish_of(row, status=status, error=error)
 
 
@@ -134,6 +144,9 @@ def _late(row: Row) -> Finish:
     again_in = next_pause(_retry_of(row), failures=row["failures"] + 1)
     status = AgentRunStatus.FAILED if again_in is None else AgentRunStatus.WAITING
     return _finish_of(row, status=status, error=error, again_in=again_in)
+
+
+_GONE: dict[str, Callable[[Row], Finish]] = {"lost": _lost, "late": _late, "left": _left}
 
 
 def _retry_of(row: Row) -> RetrySpec | None:

@@ -469,9 +469,9 @@ BEGIN
                waiting_for = CASE WHEN f.status = 'waiting' THEN COALESCE(f.waits, 'retry') ELSE '' END,
                waits_on = COALESCE(f.gate, ''),
                waiting_since = CASE WHEN f.gate <> '' THEN COALESCE(a.waiting_since, clock_timestamp()) END,
-               spared = a.spared + (p_from = 'running' AND (COALESCE(f.gate, '') <> ''
-                   OR f.status IN ('budget_exceeded', 'cancelled'))
-                   AND COALESCE(f.error ->> 'code', '') <> 'worker_lost')::integer,
+               spared = a.spared + (p_from = 'running' AND COALESCE(f.error ->> 'code', '') <> 'worker_lost'
+                   AND (COALESCE(f.gate, '') <> '' OR COALESCE(f.error ->> 'code', '') = 'worker_left'
+                        OR f.status IN ('budget_exceeded', 'cancelled')))::integer,
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
@@ -491,17 +491,20 @@ BEGIN
          WHERE a.id = f.id AND a.attempt = f.attempt AND a.id = ANY (v_mine) AND a.status = p_from
         RETURNING a.id, a.run_id, a.step, old.attempt, a.worker, a.status, a.status_reason, a.priority, a.cost_nano,
                   a.error, old.attempt_started_at, a.due_at, a.waiting_for, a.waits_on, a.in_chord, a.tells, a.next_steps, a.gates,
-                  a.parent_id, old.lease_until IS NOT NULL AS had_place,
+                  a.parent_id, a.attempt_started_at AS stands_since,
+                  old.lease_until IS NOT NULL AS had_place,
                   old.tells AS told_before, f.system),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
                              started_at, finished_at)
         SELECT uuidv7(), p_tenant, d.id, d.attempt, d.worker,
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
+                    WHEN d.error ->> 'code' = 'worker_left' THEN 'handed_over'
                     WHEN d.waits_on <> '' THEN 'waited'
                     WHEN d.status = 'waiting' THEN 'failed'
                     WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
-               d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()), clock_timestamp()
+               d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()),
+               CASE d.status WHEN 'running' THEN d.stands_since ELSE clock_timestamp() END
           FROM done d WHERE p_from = 'running'),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
@@ -1134,14 +1137,15 @@ END $$;
 
 -- Renews the leases that a worker process holds, across tenants, hence with its owner's rights;
 -- it can do no more than move the lease of an attempt whose number the caller knows. No lease
--- outlives its step's time by more than the grace that a thread has to notice it.
+-- outlives its step's time by more than the grace that a thread has to notice it. A lease of no
+-- length hands the attempt over: it has run out at the beginning of time, which none does by itself.
 CREATE FUNCTION muster_renew_leases(
     p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval, p_grace interval)
 RETURNS TABLE (id uuid, attempt integer, is_stopping boolean)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE agent_run a
-       SET lease_until = LEAST(clock_timestamp() + p_lease,
-               a.attempt_started_at + make_interval(secs => a.timeout_seconds) + p_grace)
+       SET lease_until = CASE WHEN p_lease > interval '0' THEN LEAST(clock_timestamp() + p_lease,
+               a.attempt_started_at + make_interval(secs => a.timeout_seconds) + p_grace) ELSE 'epoch' END
       FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt), run r
      WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker
        AND a.status = 'running' AND r.id = a.run_id

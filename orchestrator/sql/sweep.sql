@@ -2,17 +2,18 @@
 -- skipping rows that somebody else works on. They start from the live runs, whose index is small:
 -- an index over what is in flight would cost every step its in-page updates.
 
--- What no message will mend any more: `lost` and `late` attempts whose lease ran out, the latter
--- because their step's time is over; `unheard` messages, sent again after 5 s, then after 10,
--- 20, ... up to 160; and waits that are `due`.
+-- What no message will mend any more: attempts whose lease ran out, which are `late` if their step's
+-- time is over, `left` if their worker handed them over, and `lost` if it is gone; `unheard` messages,
+-- sent again after 5 s, then after 10, 20, ... up to 160; and waits that are `due`. `deaths` counts
+-- the workers that an agent run has lost.
 CREATE FUNCTION muster_sweep_find(p_batch integer)
 RETURNS TABLE (what text, tenant_id uuid, run_id uuid, version_id uuid, agent_run_id uuid, step text,
-               added_by uuid, attempt integer, failures integer, lost_count integer, worker text,
+               added_by uuid, attempt integer, failures integer, deaths integer, worker text,
                timeout_seconds integer, waiting_for text, is_stopping boolean)
 LANGUAGE sql AS $$
     SELECT CASE x.status WHEN 'queued' THEN 'unheard' WHEN 'waiting' THEN 'due' ELSE
                CASE WHEN x.attempt_started_at + make_interval(secs => x.timeout_seconds) < clock_timestamp()
-                    THEN 'late' ELSE 'lost' END END,
+                    THEN 'late' WHEN x.lease_until = 'epoch' THEN 'left' ELSE 'lost' END END,
            x.tenant_id, x.run_id, r.version_id, x.id, x.step, x.added_by, x.attempt,
            x.attempt - 1 - x.lost_count - x.spared - x.forgiven, x.lost_count, x.worker, x.timeout_seconds,
            x.waiting_for, r.stop_wanted <> ''

@@ -39,7 +39,12 @@ def badge_of(state: str, word: str) -> SafeString:
 
 _CALLS = {"open": "running", "closed": "completed", "failed": "failed", "in_doubt": "waiting"}
 _CALL_WORDS = {"open": "under way", "closed": "answered"}
-_OUTCOMES = {"completed": "completed", "failed": "failed", "lost": "cancelled"}
+_OUTCOMES = {
+    "completed": "completed",
+    "failed": "failed",
+    "lost": "cancelled",
+    "handed_over": "cancelled",
+}
 
 
 @register.filter
@@ -63,7 +68,7 @@ def approval_badge(status: str) -> SafeString:
 
 @register.filter
 def outcome_badge(outcome: str) -> SafeString:
-    return badge_of(_OUTCOMES.get(outcome, "pending"), outcome)
+    return badge_of(_OUTCOMES.get(outcome, "pending"), words(outcome))
 
 
 @register.filter

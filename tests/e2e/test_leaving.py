@@ -36,6 +36,11 @@ def attempts(world: World, run_id: UUID, step: str) -> list[tuple[str, str]]:
         return list(agent_run.attempts.values_list("worker", "outcome"))
 
 
+def worker_of(world: World, run_id: UUID, step: str) -> str:
+    with world.scope():
+        return AgentRun.objects.get(run=run_id, step=step).worker
+
+
 def queue_length() -> int:
     return Redis.from_url(settings.CELERY_BROKER_URL).llen("agents")
 
@@ -109,23 +114,25 @@ def test_what_a_worker_has_not_begun_goes_back_at_once(acme: World, log_dir: Pat
 
 @pytest.mark.usefixtures("live_db")
 def test_what_does_not_end_in_time_is_handed_over_at_once(acme: World, log_dir: Path) -> None:
+    impatient = {"CELERY_SOFT_SHUTDOWN_SECONDS": "1"}
     with (
         workers.control("control-o", log_dir, MUSTER_SWEEP_SECONDS="60"),
-        workers.agents("leaver", log_dir, CELERY_SOFT_SHUTDOWN_SECONDS="1") as leaver,
+        workers.agents("one", log_dir, **impatient) as one,
+        workers.agents("two", log_dir, **impatient) as two,
     ):
         run_id = start(acme, {"a": simulated("slow", latency=4.0)})
         eventually(lambda: statuses(acme, run_id)["a"] == "running")
-        with workers.agents("taker", log_dir):
-            leaver.process.terminate()
-            told_at = now()
-            assert leaver.process.wait(10) == 0
-            run = ended(acme, run_id)
+        leaver = {"one@test": one, "two@test": two}[worker_of(acme, run_id, "a")]
+        leaver.process.terminate()
+        told_at = now()
+        assert leaver.process.wait(10) == 0
+        run = ended(acme, run_id)
 
     with acme.scope():
-        lost, completed = AgentRun.objects.get(run=run).attempts.order_by("number")
+        left, completed = AgentRun.objects.get(run=run).attempts.order_by("number")
         calls = LlmCall.objects.filter(run=run).order_by("attempt")
-        assert (lost.outcome, completed.outcome) == ("lost", "completed")
-        assert completed.worker == "taker@test"
+        assert (left.outcome, completed.outcome) == ("handed_over", "completed")
+        assert {left.worker, completed.worker} == {"one@test", "two@test"}
         assert completed.started_at - told_at < timedelta(seconds=5)
         assert [call.status for call in calls] == ["in_doubt", "closed"]
         assert CostEntry.objects.filter(run_id=run.id).count() == 2
@@ -148,7 +155,9 @@ def test_worker_leaves_in_time_although_the_broker_is_away(
             away.process.terminate()
 
             assert away.process.wait(20) == 0
-            eventually(lambda: attempts(acme, run_id, "a") == [("away@test", "lost")], within=10)
+            eventually(
+                lambda: attempts(acme, run_id, "a") == [("away@test", "handed_over")], within=10
+            )
 
 
 @contextmanager

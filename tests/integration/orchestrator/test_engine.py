@@ -17,7 +17,7 @@ from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.leases import Lease, LeaseKeeper
-from orchestrator.models import AgentRun, LlmCall, Run
+from orchestrator.models import AgentRun, Attempt, LlmCall, Run
 from orchestrator.services import agent_runs
 from orchestrator.services import sweep as sweeping
 from orchestrator.services.advance import advance
@@ -207,6 +207,35 @@ def test_step_that_keeps_losing_its_worker_fails(acme: World) -> None:
         row = AgentRun.objects.get(id=agent_run)
         assert (row.status, row.error["code"]) == ("failed", "worker_lost")
         assert row.attempts.count() == 5
+
+
+def test_step_that_workers_hand_over_goes_on_however_often(acme: World) -> None:
+    agent_run = queued(acme)
+    for _ in range(6):
+        taken = take(acme, agent_run)
+        keeper = LeaseKeeper("w1", lease=timedelta(seconds=30))
+        with keeper.holding(agent_run, taken.attempt):
+            assert keeper.hand_over() == 1
+        sweep()
+
+    assert take(acme, agent_run).failures == 0
+    with acme.scope():
+        told = Attempt.objects.filter(agent_run=agent_run).values_list("outcome", "error__code")
+        assert list(told) == [("handed_over", "worker_left")] * 6
+
+
+def test_steps_time_is_over_also_where_it_is_handed_over(acme: World) -> None:
+    agent_run = queued(acme)
+    taken = take(acme, agent_run)
+    with acme.scope():
+        AgentRun.objects.filter(id=agent_run).update(timeout_seconds=0)
+    keeper = LeaseKeeper("w1", lease=timedelta(seconds=30))
+    with keeper.holding(agent_run, taken.attempt):
+        keeper.hand_over()
+    sweep()
+
+    with acme.scope():
+        assert AgentRun.objects.get(id=agent_run).error["code"] == "timeout"
 
 
 def test_renewed_lease_is_not_swept(acme: World) -> None:

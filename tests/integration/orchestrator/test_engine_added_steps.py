@@ -55,6 +55,18 @@ def test_added_steps_run_before_what_needs_their_step(acme: World, strategy: str
     assert step_of(acme, run_id, "plan").output == {"found": 1}
 
 
+def test_step_stands_for_added_ones_from_the_moment_its_agent_has_ended(acme: World) -> None:
+    run_id = go(acme, {"one": echo(value=1)})
+
+    drain(acme, run_id)
+
+    with acme.scope():
+        of_plan = Attempt.objects.filter(agent_run__run=run_id, agent_run__step="plan")
+        agent, whole = of_plan.order_by("number")
+    assert (agent.outcome, whole.outcome) == ("added_steps", "completed")
+    assert agent.finished_at == whole.started_at
+
+
 def test_without_an_output_the_last_of_them_give_it(acme: World) -> None:
     added = {"one": echo(value=1), "two": echo(value=2), "end": echo(value=3, needs=["two"])}
 

@@ -90,7 +90,7 @@ def test_recovered_work_is_told(acme: World) -> None:
     events = document(acme, run_id, "events")["results"]
 
     assert "<dt>Recovered</dt><dd>1</dd>" in shown
-    assert "Recovered after a worker stopped answering" in shown
+    assert "Recovered after a worker stopped answering or left" in shown
     assert "attempt 2, 1 worker lost" in shown
     assert "<dt>Waited</dt>" not in shown
     assert [each["outcome"] for each in told["attempts"]] == ["lost", "completed"]

@@ -1,12 +1,16 @@
 """What the storm's verdict rests on: how a flow has to end."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
+from typing import Any, Literal
 
 import pytest
 
 from orchestrator.chaos.flows import LEAF, Flow, Verdict, Vertex, asked_as, spec_of
-from orchestrator.chaos.oracle import ending
+from orchestrator.chaos.oracle import Ending, ending
 from orchestrator.chaos.shapes import flows
+from orchestrator.core.additions import Fragment
 from orchestrator.core.validation import Catalog, examine
 
 CATALOG = Catalog(
@@ -72,10 +76,27 @@ def test_outputs_are_handed_on() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_flow_can_be_published(seed: int) -> None:
-    for made in flows(Random(seed), 15):
-        report = examine(spec_of(made), CATALOG)
-        assert [*report.problems, *report.unsupported] == []
+def test_every_flow_can_be_published_and_whatever_it_adds_can_run(seed: int) -> None:
+    for made in flows(Random(seed), 18):
+        for spec in (spec_of(made), *additions(made)):
+            report = examine(spec, CATALOG)
+            assert [*report.problems, *report.unsupported] == []
+
+
+def additions(flow: Flow) -> Iterator[dict[str, Any]]:
+    """The steps that a flow adds, each lot with the step that adds them, as they are examined."""
+    for vertex in flow.vertices:
+        if vertex.adds:
+            added = replace(flow, vertices=vertex.adds)
+            by = Fragment(
+                by=vertex.name,
+                header=spec_of(flow),
+                steps=spec_of(added)["steps"],
+                output=spec_of(added)["output"],
+            )
+            assert by.by not in by.names
+            yield by.as_workflow()
+            yield from additions(added)
 
 
 def test_all_strategies_and_shapes_are_among_the_flows() -> None:
@@ -83,7 +104,7 @@ def test_all_strategies_and_shapes_are_among_the_flows() -> None:
 
     assert {one.strategy for one in made} == {"sequential", "levels", "adaptive"}
     assert {one.mode for one in made} == {"partial", "fail_fast"}
-    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 14
+    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 17
 
 
 def test_map_fails_when_more_items_do_than_may() -> None:
@@ -98,6 +119,67 @@ def test_map_fails_when_more_items_do_than_may() -> None:
     assert [item and item["said"] for item in kind.outputs["each"]] == [
         *(None, "each[1] of r1", "each[2] of r1")
     ]
+
+
+CALLEE = flow(
+    Vertex(name="top", fails_if="${input.failing ?? false}"), Vertex(name="end", needs=("top",))
+)
+
+
+def mapped(of: Literal["loop", "call"], *, lost: str = "") -> Ending:
+    items = (False, True, False)
+    each = Vertex(
+        name="each", kind="map", of=of, needs=("list",), items=items, allow_failed=0.5, rounds=1
+    )
+    made = flow(Vertex(name="list", kind="list", items=items), each, max_failed_ratio=1.0)
+    return ending(made, "r1", leaf=CALLEE, lost=frozenset({lost}))
+
+
+def test_map_runs_a_workflow_for_each_item_under_a_marker_of_its_own() -> None:
+    first, failed, last = mapped("call").outputs["each"]
+
+    assert first["last"]["said"] == "end of r1/each[0]"
+    assert failed is None
+    assert last["last"]["said"] == "end of r1/each[2]"
+
+
+def test_map_goes_round_for_each_item() -> None:
+    first, failed, _ = mapped("loop").outputs["each"]
+
+    assert (first["said"], failed) == ("each[0].1.write of r1", None)
+    assert asked_as("each[0][0].write") == "each[0].1.write"
+
+
+@pytest.mark.parametrize(("of", "place"), [("loop", "each[2][0].read"), ("call", "each[2]/top")])
+def test_item_fails_when_a_step_of_it_is_given_up(of: Literal["loop", "call"], place: str) -> None:
+    assert mapped(of).steps["each"] == "completed"
+    assert mapped(of, lost=place).steps["each"] == "failed"
+
+
+def adding(*adds: Vertex, lost: str = "") -> Ending:
+    plan = Vertex(name="plan", kind="add", adds=adds)
+    return ending(flow(plan, max_failed_ratio=0.5), "r1", lost=frozenset({lost}))
+
+
+def test_added_steps_end_below_the_one_that_adds_them() -> None:
+    one, two = Vertex(name="one"), Vertex(name="two", kind="echo", needs=("one",))
+
+    ended = adding(one, two)
+
+    assert ended.steps == dict.fromkeys(("plan", "plan.one", "plan.two"), "completed")
+    assert ended.outputs["plan"]["last"]["said"] == "plan.one of r1"
+
+
+@pytest.mark.parametrize(
+    ("failing", "lost", "status"),
+    [(1, "", "completed"), (2, "", "failed"), (1, "plan.good", "failed"), (0, "plan", "failed")],
+)
+def test_step_fails_with_too_many_of_those_it_has_added(
+    failing: int, lost: str, status: str
+) -> None:
+    bad = [Vertex(name=f"bad{number}", failing=True) for number in range(failing)]
+
+    assert adding(*bad, Vertex(name="good"), lost=lost).steps["plan"] == status
 
 
 @pytest.mark.parametrize(

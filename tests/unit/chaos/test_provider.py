@@ -39,3 +39,11 @@ def test_what_is_to_fail_fails_every_time(log: Path) -> None:
 
     assert [provider.chat(body(failing=True))[0] for _ in range(3)] == [400, 400, 400]
     assert "answered" not in {entry.what for entry in entries(log)}
+
+
+def test_answer_is_what_the_prompt_tells(log: Path) -> None:
+    steps = {"steps": {"dig": {"delay": "1s"}}}
+
+    _, _, answer = Provider(log).chat(body(answer=steps))
+
+    assert json.loads(answer["choices"][0]["message"]["content"]) == steps

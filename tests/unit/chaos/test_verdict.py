@@ -72,7 +72,7 @@ def evidence(tmp_path: Path) -> Evidence:
     step = {
         **{"id": STEP, "step": "a", "kind": "agent", "parent_id": None, "uses_model": True},
         **{"status": "completed", "status_reason": "", "output": ANSWER, "cost_nano": 90},
-        **{"attempt": 1, "lost_count": 0},
+        **{"attempt": 1, "forgiven": 0},
     }
     run = {
         **{"id": RUN, "status": "completed", "status_reason": "", "cost_nano": 90},
