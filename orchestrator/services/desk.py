@@ -30,7 +30,7 @@ class Desk(ThreadPoolExecutor):
         with self._counting:
             # Celery's last argument is the method of the request that tells it of its beginning.
             self._requests[future] = args[-1].__self__
-        # Whatever becomes of the call: also if its message cannot be read.
+        # Called whatever becomes of the call, also if Celery itself stumbles.
         future.add_done_callback(self._ended)
         return future
 
@@ -67,8 +67,9 @@ class Intake(StartStopStep):  # type: ignore[misc]
     """Has the worker ask for a message when it has a place for it, and leave the rest to others.
 
     Celery would go by acknowledgements. Early ones come when a thread begins, so that a busy worker
-    takes as much again; late ones never come for a message that its thread cannot read, and its
-    place would be lost. Neither does Celery's `worker_disable_prefetch` ever forget those.
+    takes as much again. Late ones never come for a call that fails before Celery traces it, as over
+    a body that it cannot read, and its place would be lost for good; nor does Celery's own
+    `worker_disable_prefetch` forget such calls.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
