@@ -114,7 +114,8 @@ def test_what_does_not_end_in_time_is_handed_over_at_once(acme: World, log_dir: 
         workers.control("control-o", log_dir, MUSTER_SWEEP_SECONDS="60"),
         workers.agents("leaver", log_dir, CELERY_SOFT_SHUTDOWN_SECONDS="1") as leaver,
     ):
-        run_id = start(acme, {"a": simulated("slow", latency=4.0)})
+        # Longer than it takes the other worker to start.
+        run_id = start(acme, {"a": simulated("slow", latency=10.0)})
         eventually(lambda: statuses(acme, run_id)["a"] == "running")
         with workers.agents("taker", log_dir):
             leaver.process.terminate()
