@@ -18,6 +18,7 @@ from orchestrator.execution import presence
 from orchestrator.services import advance as advancing
 from orchestrator.services import agent_runs, fair_shares
 from orchestrator.services import sweep as sweeping
+from orchestrator.services.desk import Intake
 from orchestrator.services.leaving import Leaving
 from orchestrator.services.periodic import Periodic
 from tenants.checks import refuse_unsafe_start
@@ -25,6 +26,7 @@ from tenants.checks import refuse_unsafe_start
 log = structlog.get_logger(__name__)
 _periodic: list[Periodic] = []
 app.steps["worker"].add(Leaving)
+app.steps["consumer"].add(Intake)
 
 
 class IdTask(Task):

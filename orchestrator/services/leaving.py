@@ -10,16 +10,13 @@ import math
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
 from celery.bootsteps import StartStopStep
 from celery.concurrency.thread import TaskPool
 from celery.signals import worker_shutting_down
-from celery.worker.request import Request
 from django.conf import settings
 from psycopg import Error
 from psycopg_pool import PoolTimeout
@@ -27,6 +24,7 @@ from redis import Redis
 
 from orchestrator.dispatch.canvas import publish_sweep
 from orchestrator.execution.leases import LeaseKeeper, keeper_of
+from orchestrator.services.desk import Desk
 
 log = structlog.get_logger(__name__)
 
@@ -34,42 +32,9 @@ log = structlog.get_logger(__name__)
 EXIT_HUNG: Final = os.EX_TEMPFAIL
 EXIT_STUCK: Final = os.EX_SOFTWARE
 _LOOK_SECONDS: Final = 1.0
-_SHORT_SECONDS: Final = 0.2
 _BROKER_SECONDS: Final = 5.0
 # Beyond the time that running agents are given: for the broker and the database to answer.
 _MARGIN_SECONDS: Final = 15.0
-
-
-class Desk(ThreadPoolExecutor):
-    """Celery's threads, and the message that each has got."""
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(max_workers=threads)
-        self._requests: dict[Future[Any], Request] = {}
-
-    def submit(self, call: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future = super().submit(call, *args, **kwargs)
-        # Celery's last argument is the method of the request that tells it of its beginning.
-        self._requests[future] = args[-1].__self__
-        future.add_done_callback(lambda done: self._requests.pop(done, None))
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        # A thread that hangs would keep Celery waiting for ever, and `Leaving` has waited before.
-        super().shutdown(wait=False, cancel_futures=cancel_futures)
-
-    def call_back(self) -> list[Request]:
-        """What no thread has begun, oldest first. From now on nothing is."""
-        return [request for future, request in list(self._requests.items()) if future.cancel()]
-
-    @property
-    def at_work(self) -> int:
-        return len(self._requests)
-
-    def await_all_but(self, hung: Callable[[], int], *, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self.at_work > hung() and time.monotonic() < until:
-            wait(list(self._requests), timeout=_SHORT_SECONDS, return_when=FIRST_COMPLETED)
 
 
 class Leaving(StartStopStep):  # type: ignore[misc]
@@ -81,11 +46,13 @@ class Leaving(StartStopStep):  # type: ignore[misc]
         return isinstance(worker.pool, TaskPool)
 
     def create(self, worker: Any) -> None:
-        self._desk = worker.pool.executor = Desk(worker.pool.limit)
+        threads = worker.pool.limit
+        self._desk = Desk(threads, places=threads * worker.prefetch_multiplier)
+        worker.pool.executor = self._desk
         self._keeper = keeper_of(worker.hostname)
         self._watch = Watch(
             self._keeper,
-            threads=worker.pool.limit,
+            threads=threads,
             patience_seconds=worker.app.conf.worker_soft_shutdown_timeout,
         )
 

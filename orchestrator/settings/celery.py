@@ -46,7 +46,9 @@ redis_socket_connect_timeout = 5
 redis_socket_keepalive = True
 broker_connection_retry_on_startup = True
 broker_pool_limit = 10
+# How many messages a worker holds is up to its `Intake`, after a connection was lost as before.
 worker_prefetch_multiplier = env_int("CELERY_PREFETCH", 1, minimum=1)
+worker_enable_prefetch_count_reduction = False
 worker_hijack_root_logger = False
 worker_send_task_events = env_bool("CELERY_TASK_EVENTS", default=False)
 worker_soft_shutdown_timeout = float(env_int("CELERY_SOFT_SHUTDOWN_SECONDS", 20))

@@ -33,4 +33,5 @@ def test_messages_that_make_no_sense_disturb_nobody(acme: World, log_dir: Path) 
     for worker in (control, agents):
         told = worker.log.read_text()
         assert "message_refused" in told
+        assert "[1, 2, 3]" in told
         assert "raised unexpected" not in told

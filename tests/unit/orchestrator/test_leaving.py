@@ -1,4 +1,3 @@
-import threading
 from datetime import timedelta
 from uuid import UUID
 
@@ -7,18 +6,7 @@ from django.test import override_settings
 
 from orchestrator.execution import leases
 from orchestrator.execution.leases import Lease
-from orchestrator.services.leaving import Desk, most_hung
-
-
-class Message:
-    """Stands for a request of Celery, which passes a method of it as its last argument."""
-
-    def begin(self) -> None:
-        pass
-
-
-def work(until: threading.Event, *_: object) -> None:
-    until.wait()
+from orchestrator.services.leaving import most_hung
 
 
 @pytest.fixture
@@ -59,29 +47,3 @@ def test_process_leaves_with_a_share_of_its_threads_but_not_with_none(
 ) -> None:
     with override_settings(MUSTER_HUNG_SHARE=share):
         assert most_hung(threads) == hung
-
-
-def test_only_what_no_thread_has_begun_is_called_back() -> None:
-    over, begun, waiting = threading.Event(), Message(), Message()
-    desk = Desk(1)
-    desk.submit(work, over, begun.begin)
-    desk.submit(work, over, waiting.begin)
-
-    assert desk.call_back() == [waiting]
-    assert desk.at_work == 1
-    over.set()
-    desk.await_all_but(lambda: 0, seconds=5)
-    assert desk.at_work == 0
-    desk.shutdown()
-
-
-def test_hung_threads_are_not_waited_for() -> None:
-    over = threading.Event()
-    desk = Desk(1)
-    desk.submit(work, over, Message().begin)
-
-    desk.await_all_but(lambda: 1, seconds=60)
-
-    assert desk.at_work == 1
-    over.set()
-    desk.shutdown()
