@@ -119,10 +119,13 @@ class View:
         spans = []
         for operand in expression.operands:
             given = self._given(operand, step)
-            spans.append(self._open_span(operand, step) if given is None else _around(given))
-            if given is not None and None not in given:
+            if given is None:
+                spans.append(self._open_span(operand, step))
+                continue
+            # Where it is null, the next one counts.
+            spans += [_exactly(value) for value in given if value is not None]
+            if None not in given:
                 return _either(spans)
-        # The last of them may be null.
         return _either([*spans, Span(_NULL, _NULL)])
 
     def _open_span(self, operand: Path | Literal, step: PlannedStep) -> Span:
@@ -285,10 +288,6 @@ def _found(path: Path, context: Mapping[str, Json]) -> Json:
         return look_up(path, context)
     except MissingVariableError:
         return None
-
-
-def _around(values: Sequence[Json]) -> Span:
-    return _either([_exactly(value) for value in values])
 
 
 def _either(spans: Sequence[Span]) -> Span:

@@ -79,7 +79,9 @@ def bodies(draw: st.DrawFn, earlier: list[str], *, in_loop: bool = False) -> dic
         step["output_schema"] = VERDICT
     match draw(st.integers(0, 7)):
         case 0:
-            bound = draw(st.sampled_from([{}, {"max_items": 3}, {"allow_failed": 0.5}]))
+            bound: dict[str, Any] = draw(
+                st.sampled_from([{}, {"max_items": 3}, {"allow_failed": 0.5}])
+            )
             step |= {"map": {"over": "${input.list}", **bound}, "prompt": "Item ${item} ${index}"}
         case 1 if not in_loop:
             inner = draw(bodies(earlier, in_loop=True))
