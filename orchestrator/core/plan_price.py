@@ -38,8 +38,8 @@ from orchestrator.core.prices import (
 from orchestrator.core.template import MAX_RENDERED_BYTES
 from orchestrator.core.text_size import UNKNOWN, Span, Unknown, View, total
 
-# What a provider adds to a text: marks around messages, and how an answer in JSON is asked for.
-OVERHEAD_TOKENS: Final = 512
+# What chat formats and the frames around schemas add to a text, as the gateway reckons it.
+OVERHEAD_TOKENS: Final = 528
 # No text that is meant to be read takes fewer tokens.
 _MOST_BYTES_PER_TOKEN: Final = 16
 _LINE_ENDS: Final = 2

@@ -78,9 +78,9 @@ def test_worst_case_is_what_the_prompt_and_the_answer_can_be(paid: World) -> Non
     step = plan["price"]["steps"][0]
 
     # "Say " and ten letters of four bytes, two line ends, and what a provider may add.
-    assert step["most_input_tokens"] == 4 + 40 + 2 + 512
+    assert step["most_input_tokens"] == 4 + 40 + 2 + 528
     assert step["input_bound"] == "prompt"
-    assert Decimal(step["worst_usd"]) == Decimal(558 + 2 * MAX_OUTPUT) / 1_000_000
+    assert Decimal(step["worst_usd"]) == Decimal(574 + 2 * MAX_OUTPUT) / 1_000_000
     assert plan["price"]["worst_usd"] == step["worst_usd"]
 
 
