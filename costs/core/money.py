@@ -5,7 +5,7 @@ exact. Amounts are computed in Decimal and rounded once, at the ledger.
 """
 
 import re
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 
 NANO_PER_USD = 10**9
 
@@ -23,6 +23,11 @@ def nano_from_usd(usd: Decimal) -> int:
 def round_up(usd: Decimal) -> int:
     """Nano-USD, never less than `usd`: what a worst case or a hold sets aside."""
     return _nano(usd, ROUND_CEILING)
+
+
+def round_down(usd: Decimal) -> int:
+    """Nano-USD, never more than `usd`: what is paid at the least."""
+    return _nano(usd, ROUND_FLOOR)
 
 
 def usd_from_nano(nano: int) -> Decimal:

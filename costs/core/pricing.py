@@ -12,7 +12,7 @@ from typing import Any
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo
 
-from costs.core.money import EXACT, nano_from_usd, round_up, usd_from_nano
+from costs.core.money import EXACT, nano_from_usd, round_down, round_up, usd_from_nano
 from costs.core.usage import Usage
 
 ZERO = Decimal(0)
@@ -31,6 +31,10 @@ class Rates:
     @property
     def dearest_input(self) -> Decimal:
         return max(self.input, self.cached, self.cache_write)
+
+    @property
+    def cheapest_input(self) -> Decimal:
+        return min(self.input, self.cached, self.cache_write)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,19 @@ def worst_case(*, input_bound: int, max_output: int, price: Price) -> int:
     )
 
 
+def least_case(*, input_least: int, price: Price) -> int:
+    """Nano-USD that no answered call undercuts: input in its cheapest class, and no output.
+
+    A longer input can be the cheaper one, where a tier lowers a rate.
+    """
+    starts = [tier.above_input_tokens + 1 for tier in price.tiers]
+    candidates = [input_least, *(start for start in starts if start > input_least)]
+    return min(
+        round_down(_total(_amount(tokens, price.rates(tokens).cheapest_input), price.per_request))
+        for tokens in candidates
+    )
+
+
 # Only providers whose prices the library keeps and that bill by the token at any hour. A name
 # that is not here (a local model, a tenant's own server) has no library price.
 _LIBRARY_IDS = {
@@ -156,7 +173,12 @@ def library_context_window(provider: str, model: str) -> int | None:
 
 def estimate_tokens(text: str) -> int:
     """A fair guess without the vendor's tokenizer: a third of the UTF-8 bytes and 10 %."""
-    return -(-len(_utf8(text)) * 11 // 30)
+    return estimate_of_bytes(len(_utf8(text)))
+
+
+def estimate_of_bytes(size: int) -> int:
+    """The same for text of which only the length in UTF-8 is known."""
+    return -(-size * 11 // 30)
 
 
 def token_upper_bound(text: str) -> int:

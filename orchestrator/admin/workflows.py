@@ -15,6 +15,7 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
+from orchestrator.admin.prices import price_card
 from orchestrator.admin.reports import Shown, show_at_fields
 from orchestrator.admin.run_input import RunPage
 from orchestrator.admin.versions import VersionPages, download, graph_context
@@ -237,6 +238,7 @@ class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
         spec = draft_spec(workflow)
         beside = {
             **graph_context(spec),
+            "price": price_card(workflow),
             "versions": workflow.versions.defer("spec", "plan")[:VERSIONS_SHOWN],
             "is_large": is_large(workflow),
             "step_count": len(spec["steps"]),

@@ -28,6 +28,7 @@ from orchestrator.services.batches import BatchStateError
 from orchestrator.services.control import RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
+from orchestrator.services.plan_prices import CapTooSmallError
 from tenants import idempotency
 from tenants.api.openapi import PROBLEM
 from tenants.errors import TenantSuspendedError
@@ -47,6 +48,7 @@ STATUS: Mapping[type[BaseException], int] = {
     services.AmbiguousError: 400,
     idempotency.IdempotencyKeyInvalidError: 400,
     SuspiciousOperation: 400,
+    CapTooSmallError: 402,
     TenantSuspendedError: 403,
     NotApproverError: 403,
     services.ScopeExceededError: 403,

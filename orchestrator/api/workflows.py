@@ -12,11 +12,13 @@ from rest_framework.response import Response
 
 from orchestrator.api import serializers as forms
 from orchestrator.api.parsers import SPEC_PARSERS
+from orchestrator.api.plans import PlanOut, told_price
 from orchestrator.api.renderers import MermaidRenderer, SpecYamlRenderer
 from orchestrator.api.versions import DiffOut, DiffQuery, RestoreBody, told
 from orchestrator.core.mermaid import to_mermaid
 from orchestrator.core.parsing import spec_from_mapping
 from orchestrator.models import Workflow
+from orchestrator.selectors.plan_prices import draft_price
 from orchestrator.selectors.versions import current_number, version_diff
 from orchestrator.selectors.workflows import shape_of, workflows_like, workflows_of
 from orchestrator.services import drafts
@@ -146,11 +148,13 @@ class WorkflowView(ApiView):
             asked["before"] = current_number(workflow)
         return Response(self.shown(DiffOut, told(version_diff(workflow, **asked))))
 
-    @extend_schema(responses=forms.ShapeOut)
+    @extend_schema(responses=PlanOut)
     @action(detail=True)
     def plan(self, request: Request, **_: Any) -> Response:
-        """Facts about the draft's graph: levels, entries, exits, the longest chain."""
-        return Response(self.shown(forms.ShapeOut, shape_of(self._workflow())))
+        """Facts about the draft's graph, and what a run of it costs: at the worst, and likely."""
+        workflow = self._workflow()
+        shape = asdict(shape_of(workflow))
+        return Response(self.shown(PlanOut, {**shape, **told_price(draft_price(workflow))}))
 
     @extend_schema(
         responses={(200, "text/plain"): str, (200, "application/json"): forms.MermaidOut}

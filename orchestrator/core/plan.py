@@ -34,6 +34,8 @@ from orchestrator.core.values import AnyJson, JsonObject, Money
 DEFAULT_TIMEOUT_SECONDS = 30
 # At most so many agent runs of a run are in flight; wider levels follow as places come free.
 MAX_WINDOW: Final = 1000
+# So deep runs may stand below each other.
+MAX_DEPTH: Final = 8
 _WITHOUT_MODEL: Final = frozenset({"tool", "aggregator"})
 _TEMPLATED: Final = ("prompt", "arguments")
 

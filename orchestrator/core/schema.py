@@ -136,7 +136,7 @@ def _child(
     if "properties" in node or (types and "object" in types):
         return _property(node, part, has_defaults=has_defaults)
     if "items" in node or (types and "array" in types):
-        items = node.get("items")
+        items = None if "prefixItems" in node else node.get("items")
         if not part.isdecimal():
             return "a list: places such as .0"
         # Whether a list is that long is not for the schema to say.

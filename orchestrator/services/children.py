@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef
 from orchestrator.core.errors import OrchestratorError, TemplateError
 from orchestrator.core.hints import hints_of
 from orchestrator.core.places import Scope
-from orchestrator.core.plan import Plan
+from orchestrator.core.plan import MAX_DEPTH, Plan
 from orchestrator.core.state import AgentRunStatus, RunStatus
 from orchestrator.core.template import render
 from orchestrator.dispatch.canvas import publish
@@ -21,7 +21,6 @@ from orchestrator.services.errors import InputInvalidError
 from orchestrator.services.runs import create_runs, new_run
 from tenants.scope import Actor, acting_as, tenant_scope
 
-MAX_DEPTH = 8
 # So many are started together.
 BATCH = 50
 

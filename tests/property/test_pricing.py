@@ -3,7 +3,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costs.core.pricing import Price, PriceTier, cost, worst_case
+from costs.core.pricing import Price, PriceTier, cost, least_case, worst_case
 from costs.core.usage import Usage
 
 rates = st.decimals(min_value=0, max_value=1000, places=4)
@@ -54,6 +54,13 @@ def test_no_call_within_its_bounds_costs_more_than_the_worst_case(usage, price, 
     )
 
     assert cost(usage, price).nano <= bound
+
+
+@given(usages(), prices(), st.integers(0, 500))
+def test_no_call_with_that_much_input_costs_less_than_the_least_case(usage, price, less):
+    bound = least_case(input_least=max(usage.input_tokens - less, 0), price=price)
+
+    assert bound <= cost(usage, price).nano
 
 
 @given(usages(), prices())

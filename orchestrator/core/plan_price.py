@@ -1,0 +1,240 @@
+"""What a plan costs, told before it runs: at the worst, and on its cheapest way.
+
+At the worst every step runs unless its condition is known to be false, every attempt pays for a
+call that is as long as it can be, every loop takes all its rounds and every map all its items. Not
+in it is what only accidents cost: a call whose worker died, and what a person has tried again.
+
+The cheapest way is that of a run that completes: steps that may be skipped are, a step pays for one
+attempt, a loop for one round, a map for the items that it is known to have. With `join: any` a step
+may start early, but all that it needs still runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from agents_app.core import values
+from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS
+from costs.core.pricing import Price, estimate_of_bytes, least_case, worst_case
+from orchestrator.core.collector import paused_collector
+from orchestrator.core.conditions import compile_condition
+from orchestrator.core.errors import ConditionError
+from orchestrator.core.jsonvalue import Json
+from orchestrator.core.mapping import MAX_ITEMS
+from orchestrator.core.plan import MAX_DEPTH, PlannedStep, WorkflowCall
+from orchestrator.core.prices import (
+    NOTHING,
+    Amounts,
+    InputBound,
+    Note,
+    PlanPrice,
+    Priceable,
+    Runs,
+    StepPrice,
+    Terms,
+)
+from orchestrator.core.template import MAX_RENDERED_BYTES
+from orchestrator.core.text_size import UNKNOWN, Span, Unknown, View, total
+
+# What chat formats and the frames around schemas add to a text, as the gateway reckons it.
+OVERHEAD_TOKENS: Final = 528
+# No text that is meant to be read takes fewer tokens.
+_MOST_BYTES_PER_TOKEN: Final = 16
+_LINE_ENDS: Final = 2
+
+
+@paused_collector()
+def plan_price(workflow: Priceable, terms: Terms, *, input: Json | Unknown = UNKNOWN) -> PlanPrice:
+    """The price of a run with any input, or with this one."""
+    view = View(plan=workflow.plan, inputs=workflow.inputs, input=input)
+    return _Pricing(terms).plan(view, depth=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _One:
+    """A step without a map, or one item of it."""
+
+    amounts: Amounts = NOTHING
+    input_tokens: int | None = None
+    input_bound: InputBound | None = None
+
+
+@dataclass(slots=True)
+class _Pricing:
+    terms: Terms
+    _workflows: dict[tuple[str, int], Amounts] = field(default_factory=dict)
+    _calls: dict[tuple[str | None, str | None, int, int | None], int] = field(default_factory=dict)
+
+    def plan(self, view: View, *, depth: int) -> PlanPrice:
+        runs: dict[str, Runs] = {}
+        steps = []
+        for step in (step for level in view.plan.levels for step in level):
+            runs[step.name] = _runs(step, view, [runs[need] for need in step.needs])
+            steps.append(self._step(step, view, runs[step.name], depth))
+        steps.sort(key=lambda priced: view.plan.step(priced.name).position)
+        return PlanPrice(steps=tuple(steps), amounts=_together(step.amounts for step in steps))
+
+    def _step(self, step: PlannedStep, view: View, runs: Runs, depth: int) -> StepPrice:
+        one = _One() if runs == "never" else self._one(step, view, depth)
+        amounts = _of_map(step, view, one.amounts) if step.map else one.amounts
+        return StepPrice(
+            name=step.name,
+            kind=step.kind,
+            provider=step.provider if step.uses_model else None,
+            model=step.model if step.uses_model else None,
+            runs=runs,
+            amounts=amounts if runs == "always" else amounts.skippable,
+            item_worst=one.amounts.worst if step.map else None,
+            input_tokens=one.input_tokens,
+            input_bound=one.input_bound,
+        )
+
+    def _one(self, step: PlannedStep, view: View, depth: int) -> _One:
+        if step.loop is not None:
+            body = self.plan(view.inside(step, step.loop.body), depth=depth).amounts
+            return _One(_below(step.name, body.times(step.loop.max_rounds, least=1)))
+        if step.call is not None:
+            return _One(_below(step.name, self._run_of(step.call, depth + 1)))
+        one = self._agent(step, view) if step.uses_model else _One()
+        if not step.adds_steps:
+            return one
+        return replace(one, amounts=_together([one.amounts, self._added(step)]))
+
+    def _run_of(self, call: WorkflowCall, depth: int) -> Amounts:
+        """What a run of a sub-workflow costs, whatever its input."""
+        if depth > MAX_DEPTH:
+            return NOTHING
+        key = (call.version_id, depth)
+        if key not in self._workflows:
+            called = self.terms.workflow_of(call.version_id)
+            view = View(plan=called.plan, inputs=called.inputs)
+            amounts = self.plan(view, depth=depth).amounts
+            failure = called.plan.failure
+            # Its step completes too where some of it failed, which may have cost nothing.
+            may_lack = failure.mode == "partial" and failure.max_failed_ratio > 0
+            self._workflows[key] = amounts.skippable if may_lack else amounts
+        return self._workflows[key]
+
+    def _agent(self, step: PlannedStep, view: View) -> _One:
+        kind = step.config.get("type")
+        if kind != "prompt":
+            told = f"What agents of type {kind} cost cannot be told yet"
+            return _One(_unknown(Note(step.name, "not_supported_yet", told)))
+        provider, model = step.provider or "", step.model or ""
+        price = self.terms.price_of(provider, model)
+        if price is None:
+            told = f"No price is known for model `{model}` of provider `{provider}`"
+            return _One(_unknown(Note(step.name, "no_price", told)))
+        sent = view.prompt_span(step) + _sent_beside(step)
+        tokens, bound = _input_bound(sent.most, self.terms.window_of(provider, model))
+        attempts = step.retry.attempts if step.retry else self.terms.attempts
+        amounts = Amounts(
+            worst=attempts * self._worst_call(step, price, tokens),
+            least=self._least_call(step, price, sent.least // _MOST_BYTES_PER_TOKEN),
+            hold=self._worst_call(step, price, estimate_of_bytes(sent.least)),
+            calls=attempts,
+        )
+        return _One(amounts, tokens, bound)
+
+    def _worst_call(self, step: PlannedStep, price: Price, tokens: int) -> int:
+        most = _max_output(step)
+        key = (step.provider, step.model, tokens, most)
+        if key not in self._calls:
+            self._calls[key] = worst_case(input_bound=tokens, max_output=most, price=price)
+        return self._calls[key]
+
+    def _least_call(self, step: PlannedStep, price: Price, tokens: int) -> int:
+        key = (step.provider, step.model, tokens, None)
+        if key not in self._calls:
+            self._calls[key] = least_case(input_least=tokens, price=price)
+        return self._calls[key]
+
+    def _added(self, step: PlannedStep) -> Amounts:
+        told = (
+            "It may add steps, whose price depends on what they are; "
+            f"a run takes {self.terms.max_added_steps:,} of them (MUSTER_MAX_ADDED_STEPS)"
+        )
+        note = Note(step.name, "adds_steps", told)
+        return Amounts(worst=None, calls=None, notes=(note,))
+
+
+def _runs(step: PlannedStep, view: View, needs: list[Runs]) -> Runs:
+    """Whether the step runs in a run that completes."""
+    truth = _truth(step, view)
+    if truth is False or (needs and all(need == "never" for need in needs)):
+        return "never"
+    may_be_rejected = step.approval and step.approval.on_reject == "skip" and not step.map
+    is_needed = not needs or "always" in needs
+    return "always" if truth and is_needed and not may_be_rejected else "maybe"
+
+
+def _truth(step: PlannedStep, view: View) -> bool | None:
+    """What the step's condition gives, or None if that depends on what is not given."""
+    if step.when is None:
+        return True
+    if step.when_reads:
+        return None
+    condition = compile_condition(step.when)
+    if not condition.roots <= view.known.keys():
+        return None
+    try:
+        return condition.evaluate(view.known)
+    except ConditionError:
+        return None
+
+
+def _of_map(step: PlannedStep, view: View, one: Amounts) -> Amounts:
+    most, given = view.most_items(step), view.items(step)
+    accepted = step.map.allow_failed if step.map else 0
+    least = 0 if given is None else len(given) - int(accepted * len(given))
+    amounts = one.times(most, least=least)
+    if amounts.worst is None and one.worst is not None:
+        told = f"Its map has no `max_items`, so that it may have up to {MAX_ITEMS:,} items"
+        return replace(amounts, notes=(*amounts.notes, Note(step.name, "open_map", told)))
+    return amounts
+
+
+def _input_bound(most: int | None, window: int | None) -> tuple[int, InputBound]:
+    """How many tokens a call reads at most. No tokenizer makes more of them than bytes."""
+    tokens = (MAX_RENDERED_BYTES if most is None else most) + OVERHEAD_TOKENS
+    if window is not None and window < tokens:
+        # What is longer is refused, and costs nothing.
+        return window, "context_window"
+    return tokens, "rendered_prompt" if most is None else "prompt"
+
+
+def _sent_beside(step: PlannedStep) -> Span:
+    """What a call reads beside its prompt, in bytes."""
+    schema = step.config.get("output_schema")
+    texts = [str(step.config.get("system") or ""), values.dump(schema) if schema else ""]
+    size = sum(map(values.text_size, texts)) + _LINE_ENDS
+    return Span(size, size)
+
+
+def _max_output(step: PlannedStep) -> int:
+    parameters = step.config.get("parameters")
+    most = parameters.get("max_output_tokens") if isinstance(parameters, dict) else None
+    return most if isinstance(most, int) and most > 0 else DEFAULT_MAX_OUTPUT_TOKENS
+
+
+def _together(parts: Iterable[Amounts]) -> Amounts:
+    found = list(parts)
+    return Amounts(
+        worst=total(part.worst for part in found),
+        least=total(part.least for part in found),
+        hold=max((part.hold for part in found), default=0),
+        calls=total(part.calls for part in found),
+        notes=tuple(note for part in found for note in part.notes),
+    )
+
+
+def _unknown(note: Note) -> Amounts:
+    return Amounts(worst=None, least=None, calls=None, notes=(note,))
+
+
+def _below(name: str, amounts: Amounts) -> Amounts:
+    """With the notes' places as seen from outside."""
+    notes = tuple(replace(note, step=f"{name}.{note.step}") for note in amounts.notes)
+    return replace(amounts, notes=notes)
