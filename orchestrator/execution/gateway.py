@@ -100,11 +100,13 @@ class GuardedClient:
         remembered = self._claim.replies.get(str(self._turn))
         if remembered is not None:
             return reply_from_json(remembered)
-        client = client_for_tenant(
-            request.provider, uses_environment=self._claim.environment_credentials
+        calling = client_for_tenant(
+            request.provider,
+            tenant_id=self._claim.tenant_id,
+            uses_environment=self._claim.environment_credentials,
         )
         while True:
-            reply = self._try(client, request)
+            reply = self._try(calling.client, request)
             if reply is not None:
                 return reply
 

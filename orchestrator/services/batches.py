@@ -17,6 +17,7 @@ from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.models import Run, RunBatch, Workflow, WorkflowVersion
 from orchestrator.selectors.batches import counts_of
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
+from orchestrator.services.readiness import provider_problems
 from orchestrator.services.runs import create_runs, new_run, pinned_version, refuse_suspended
 from tenants.scope import current_actor, current_tenant_id
 from tenants.services.notes import note
@@ -86,9 +87,11 @@ def start_batch(
 def _new_run(wanted: Wanted, problems: list[Problem]) -> Run | None:
     at = pointer("runs", wanted.place)
     try:
+        version = pinned_version(wanted.workflow, wanted.version)
+        problems += provider_problems(version.id, at=at + "/workflow")
         return new_run(
             workflow=wanted.workflow,
-            version=pinned_version(wanted.workflow, wanted.version),
+            version=version,
             input=wanted.input,
             priority=wanted.priority,
             metadata=wanted.metadata,

@@ -13,6 +13,7 @@ from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
+from orchestrator.services.readiness import provider_problems
 from tenants.errors import TenantSuspendedError
 from tenants.models import Tenant, TenantStatus
 from tenants.scope import current_actor, current_tenant_id
@@ -35,12 +36,16 @@ def start_run(
     The input schema's defaults are filled in. `deadline` is how long the run may take, instead of
     what its workflow says; whole seconds count. `max_cost_nano` is what it may cost, where that is
     less than its workflow allows. Raises TenantSuspendedError, NotPublishedError, or
-    InputInvalidError with every problem.
+    InputInvalidError with every problem; a provider that cannot be called is one.
     """
     refuse_suspended()
+    pinned = pinned_version(workflow, version)
+    problems = provider_problems(pinned.id, at="/workflow")
+    if problems:
+        raise InputInvalidError(problems)
     run = new_run(
         workflow=workflow,
-        version=pinned_version(workflow, version),
+        version=pinned,
         input=input,
         priority=priority,
         metadata=metadata,
