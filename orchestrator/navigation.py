@@ -39,6 +39,8 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Projects", "folder", "tenants_project_changelist", Scope.WORKFLOWS_READ),
             ("Members", "group", "tenants_membership_changelist", Scope.ADMIN),
             ("API keys", "key", "tenants_apikey_changelist", Scope.ADMIN),
+            ("Providers", "cloud", "providers", Scope.WORKFLOWS_READ),
+            ("Credentials", "vpn_key", "tenants_credential_changelist", Scope.ADMIN),
             ("Audit entries", "history", "tenants_auditentry_changelist", Scope.ADMIN),
         ),
     ),

@@ -19,6 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
+from orchestrator.provider_pages import check_provider, providers_page
 from orchestrator.selectors.home import home
 from orchestrator.selectors.status import platform_status, tenant_status
 from tenants.admin_base import principal_or_none
@@ -54,7 +55,18 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
         return bool(request.user.is_authenticated and request.user.is_active)
 
     def extra_urls(self) -> list[URLPattern]:
-        return [path("tenant/", self.switch_tenant, name="switch_tenant")]
+        return [
+            path("tenant/", self.switch_tenant, name="switch_tenant"),
+            path("providers/", self.admin_view(self.providers), name="providers"),
+            path(
+                "providers/<str:name>/check/",
+                self.admin_view(check_provider),
+                name="provider_check",
+            ),
+        ]
+
+    def providers(self, request: HttpRequest) -> HttpResponse:
+        return providers_page(request, self.each_context(request))
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context: dict[str, Any] = super().each_context(request)

@@ -21,3 +21,21 @@ class TenantSuspendedError(PlatformError):
     def __str__(self) -> str:
         why = f": {self.reason}" if self.reason else ""
         return f"Tenant {self.tenant} is suspended{why}. New runs are refused; ask the operator."
+
+
+class EncryptionOffError(PlatformError):
+    """The platform has no key to encrypt secrets with."""
+
+    code: ClassVar[str] = "encryption_off"
+
+    def __str__(self) -> str:
+        return "This platform cannot keep secrets: its operator has to set CREDENTIALS_KEYS."
+
+
+class SecretUnreadableError(PlatformError):
+    """A secret was encrypted with a key that is gone, or damaged since."""
+
+    code: ClassVar[str] = "secret_unreadable"
+
+    def __str__(self) -> str:
+        return "The stored secret cannot be read any more; rotate the credential."

@@ -64,20 +64,39 @@ def answer_once(
     key = request.headers.get(HEADER)
     if key is None:
         return work()
-    if not _KEY.fullmatch(key):
-        raise IdempotencyKeyInvalidError
-    owner = f"{principal.actor_kind}:{principal.actor_id}"
-    _hold(f"{principal.tenant_id}:{owner}:{key}")
+    _hold(f"{principal.tenant_id}:{_owner(principal)}:{key}")
+    # Read before the work is done, which takes the body away.
     fingerprint = _fingerprint(request)
-    record = IdempotencyRecord.objects.filter(
-        principal=owner, key=key, expires_at__gt=now()
-    ).first()
-    if record is not None:
-        return _repeated(record, fingerprint)
+    before = answered_before(request, principal=principal)
+    if before is not None:
+        return before
     response = work()
     if response.status_code < 400:
-        _keep(response, owner=owner, key=key, fingerprint=fingerprint, secrets=secrets)
+        _keep(
+            response,
+            owner=_owner(principal),
+            key=key,
+            fingerprint=fingerprint,
+            secrets=secrets,
+        )
     return response
+
+
+def answered_before(request: Request, *, principal: Principal) -> Response | None:
+    """The answer that the request's key was given before, if it has one and was."""
+    key = request.headers.get(HEADER)
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise IdempotencyKeyInvalidError
+    record = IdempotencyRecord.objects.filter(
+        principal=_owner(principal), key=key, expires_at__gt=now()
+    ).first()
+    return None if record is None else _repeated(record, _fingerprint(request))
+
+
+def _owner(principal: Principal) -> str:
+    return f"{principal.actor_kind}:{principal.actor_id}"
 
 
 def _hold(name: str) -> None:

@@ -184,6 +184,83 @@ class ApiKey(TenantOwned):
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
+class Credential(TenantOwned):
+    """A tenant's own key for a model provider, encrypted; see `encryption`.
+
+    While it is being rotated it has two secrets, which both serve. `version` counts what changes
+    a call made with it. `hint` is the end of the secret, by which people know it.
+    """
+
+    name = models.CharField(max_length=100)
+    provider = models.CharField(max_length=32)
+    base_url = models.CharField(max_length=500, blank=True)
+    secret = models.BinaryField(editable=False)
+    hint = models.CharField(max_length=4, blank=True, editable=False)
+    previous_secret = models.BinaryField(null=True, editable=False)
+    previous_hint = models.CharField(max_length=4, blank=True, editable=False)
+    encrypted_with = models.CharField(max_length=12, editable=False)
+    version = models.PositiveIntegerField(default=1, editable=False)
+    default_model = models.CharField(max_length=200, blank=True)
+    role_models = models.JSONField(default=dict, blank=True)
+    enabled = models.BooleanField(default=True)
+    rotated_at = models.DateTimeField(null=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    refused_at = models.DateTimeField(null=True, editable=False)
+
+    labelled_by = ("name",)
+
+    class Meta:
+        db_table = "credential"
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"], name="credential_name_once_per_tenant"
+            ),
+            # Else it would be a matter of luck which of them a call is charged to.
+            models.UniqueConstraint(
+                fields=["tenant", "provider"],
+                condition=models.Q(enabled=True),
+                name="credential_one_enabled_per_provider",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ProviderCheck(TenantOwned):
+    """The last time that somebody asked whether a provider works: with a credential, or without.
+
+    It is written before the provider is asked, and holds no result until that has answered.
+    """
+
+    provider = models.CharField(max_length=32)
+    credential = TenantForeignKey(
+        Credential, on_delete=models.CASCADE, null=True, related_name="checks"
+    )
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    ok = models.BooleanField(default=False)
+    reachable = models.BooleanField(default=False)
+    detail = models.CharField(max_length=500, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    latency_ms = models.PositiveIntegerField(default=0)
+    limits = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "provider_check"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "provider", "credential"],
+                nulls_distinct=False,
+                name="provider_check_last_of_each",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.provider
+
+
 class AuditEntry(models.Model):
     """One change or trigger, written by the database itself; nobody edits or deletes it.
 

@@ -21,6 +21,8 @@ OPERATORS_TABLES = frozenset(
     {"tenant", "user_account", "platform_price", "platform_rate_limit", "tenant_share"}
     | {"cluster_load", "worker_process"}
 )
+# The system's connection brings secrets under another key, and makes or removes none.
+SYSTEM_UPDATES_ONLY = frozenset({"credential"})
 _SESSIONS = "django_session"
 
 
@@ -41,6 +43,8 @@ def grant(cursor: CursorWrapper) -> None:
     changed = _tables_of_tenants() - READ_ONLY - APPEND_ONLY | {_SESSIONS}
     for table in sorted(existing & changed):
         cursor.execute(f"GRANT INSERT, UPDATE, DELETE ON {table} TO {roles}")
+    for table in sorted(existing & SYSTEM_UPDATES_ONLY):
+        cursor.execute(f"REVOKE INSERT, DELETE ON {table} FROM {SYSTEM_ROLE}")
     for table in sorted(existing & APPEND_ONLY):
         cursor.execute(f"GRANT INSERT ON {table} TO {roles}")
     for table in sorted(existing & OPERATORS_TABLES):

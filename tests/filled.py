@@ -8,7 +8,8 @@ from agents_app.models import Agent
 from costs.models import CostEntry
 from orchestrator.models import AgentRun, Approval, Run, RunBatch
 from tenants.kernel.models import uuid7
-from tenants.models import ApiKey, AuditEntry, Membership
+from tenants.models import ApiKey, AuditEntry, Credential, Membership
+from tenants.services.credentials import create_credential
 from tests.rest import published, started
 from tests.world import World
 
@@ -41,7 +42,7 @@ class Filled:
 PARAMETERS: dict[str, Callable[[Filled, str], str]] = {
     "uuid:id": lambda filled, collection: filled.ids[collection],
     "int:number": lambda filled, collection: "1",
-    "str:name": lambda filled, collection: "echo",
+    "str:name": lambda filled, collection: {"tools": "echo", "providers": "simulated"}[collection],
 }
 
 
@@ -58,6 +59,7 @@ def fill(acme: World) -> Filled:
             "approvals": asked(run).id,
             "audit": AuditEntry.objects.filter(tenant=acme.tenant).first().id,
             "costs/entries": entry.id,
+            "credentials": credential().id,
             "members": Membership.objects.get().id,
             "projects": acme.project.id,
             "runs": run.id,
@@ -78,6 +80,16 @@ def asked(run: Run, **fields: Any) -> Approval:
         agent_run_id=agent_run.id,
         step=agent_run.step,
         **{"question": "Publish it?", **facts, **fields},
+    )
+
+
+def credential() -> Credential:
+    """A key for a server that is not there."""
+    return create_credential(
+        name="main",
+        provider="compatible",
+        secret="sk-acme-0123456789",
+        base_url="https://models.invalid/v1",
     )
 
 

@@ -12,9 +12,8 @@ from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelReq
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import limits_of, listed_models, name_of, text_of, unreadable
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.calls import Answer, call
+from agents_app.providers.calls import Answer, call, http_client_for
 from agents_app.providers.models import model_info
-from agents_app.providers.transport import shared_client
 
 _FINISH = {
     "end_turn": FinishReason.STOP,
@@ -37,7 +36,7 @@ class AnthropicClient:
             api_key=settings.api_key,
             base_url=settings.address,
             max_retries=0,
-            http_client=shared_client(),
+            http_client=http_client_for(settings),
             # Spans of model calls are ours to make, and trace ids ours to keep.
             open_telemetry={"traces": False, "propagation": False},
         )

@@ -38,7 +38,8 @@ NEEDS_KEY = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind
 class ProviderSettings:
     """One provider as a tenant set it up. `models` gives a role a model of its own.
 
-    `options` are the defaults of a simulated provider, see `SimulatedOptions`.
+    `options` are the defaults of a simulated provider, see `SimulatedOptions`. `is_guarded`: the
+    address is a tenant's own, so it may not lead into the operator's network.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ProviderSettings:
     default_model: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, JsonValue] = field(default_factory=dict)
+    is_guarded: bool = False
 
     @property
     def address(self) -> str:
@@ -113,11 +115,13 @@ def client_for(settings: ProviderSettings) -> ProviderClient:
         from agents_app.providers.simulated import SimulatedClient
 
         return SimulatedClient(settings)
-    key = (settings.name, settings.kind, settings.address, settings.api_key)
-    return _clients.get(key, lambda: _vendor_client(settings))
+    guard = "guarded" if settings.is_guarded else ""
+    key = (settings.name, settings.kind, settings.address, settings.api_key, guard)
+    return _clients.get(key, lambda: vendor_client(settings))
 
 
-def _vendor_client(settings: ProviderSettings) -> ProviderClient:
+def vendor_client(settings: ProviderSettings) -> ProviderClient:
+    """A client of its own, which nobody keeps but the caller; the settings are sound."""
     if settings.kind is ProviderKind.ANTHROPIC:
         from agents_app.providers.anthropic_client import AnthropicClient
 

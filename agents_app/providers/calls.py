@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import httpx2
+
 from agents_app.providers.answers import body_of
 from agents_app.providers.base import ProviderSettings
 from agents_app.providers.errors import vendor_errors
-from agents_app.providers.transport import timeouts, total_deadline
+from agents_app.providers.transport import (
+    guarded_client,
+    shared_client,
+    timeouts,
+    total_deadline,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +24,10 @@ class Answer:
     body: dict[str, Any]
     headers: Mapping[str, str]
     latency_ms: int
+
+
+def http_client_for(settings: ProviderSettings) -> httpx2.Client:
+    return guarded_client() if settings.is_guarded else shared_client()
 
 
 def call(

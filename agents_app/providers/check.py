@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import FinishReason, Message, ModelReply, ModelRequest
-from agents_app.providers.base import ProviderSettings, client_for, configuration_problem
+from agents_app.providers.base import (
+    ProviderClient,
+    ProviderSettings,
+    client_for,
+    configuration_problem,
+)
 from costs.core.usage import Usage
 
 _UNREACHED = frozenset(
@@ -46,8 +51,14 @@ def check(settings: ProviderSettings, *, deadline_seconds: float = 10.0) -> Chec
     problem = configuration_problem(settings)
     if problem:
         return CheckResult(reachable=False, ok=False, detail=problem, latency_ms=0)
+    return check_client(client_for(settings), settings, deadline_seconds=deadline_seconds)
+
+
+def check_client(
+    client: ProviderClient, settings: ProviderSettings, *, deadline_seconds: float = 10.0
+) -> CheckResult:
+    """The same with a client that was made for these settings and a key of its own."""
     started = time.monotonic()
-    client = client_for(settings)
     try:
         if settings.default_model:
             return _of_reply(client.complete(_question(settings, deadline_seconds)))

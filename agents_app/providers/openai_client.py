@@ -18,9 +18,8 @@ from agents_app.providers.answers import (
     unreadable,
 )
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.calls import Answer, call
+from agents_app.providers.calls import Answer, call, http_client_for
 from agents_app.providers.models import model_info
-from agents_app.providers.transport import shared_client
 from costs.core.usage import Usage
 
 _FINISH = {
@@ -54,7 +53,7 @@ class OpenAIClient:
             api_key=settings.api_key or "none",
             base_url=settings.address,
             max_retries=0,
-            http_client=shared_client(),
+            http_client=http_client_for(settings),
         )
         # Taken from the environment, these would tell every server whose platform this is.
         self._client.organization = None

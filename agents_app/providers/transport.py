@@ -16,6 +16,9 @@ from typing import Any
 
 import httpcore2
 import httpx2
+from django.conf import settings
+
+from tenants.addresses import may_be_reached
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _IDLE_CONNECTIONS = 100
@@ -69,8 +72,26 @@ def timeouts(seconds: float) -> httpx2.Timeout:
 @cache
 def shared_client() -> httpx2.Client:
     """The process's HTTP client; the SDK clients put their credentials on top of it."""
+    return _client(may_connect=lambda address: True)
+
+
+@cache
+def guarded_client() -> httpx2.Client:
+    """The one for addresses that tenants name: it reaches nothing of the operator's network.
+
+    It looks at the very address that a name resolves to and that it then connects to, so a name
+    that changes its mind in between gains nothing. Its connections are apart from the others'.
+    """
+    return _client(
+        may_connect=lambda address: may_be_reached(
+            address, allowed=settings.MUSTER_PRIVATE_NETWORKS
+        )
+    )
+
+
+def _client(*, may_connect: Callable[[str], bool]) -> httpx2.Client:
     return httpx2.Client(
-        transport=DeadlineTransport(),
+        transport=DeadlineTransport(may_connect),
         # The environment's proxies and netrc are not for tenants' calls.
         trust_env=False,
         # A redirect would carry the key to another host.
@@ -132,8 +153,9 @@ class _Stream(httpcore2.NetworkStream):
 
 
 class _Backend(httpcore2.NetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, may_connect: Callable[[str], bool]) -> None:
         self._backend = httpcore2.SyncBackend()
+        self._may_connect = may_connect
 
     def connect_tcp(
         self,
@@ -146,6 +168,10 @@ class _Backend(httpcore2.NetworkBackend):
         # Address by address, because the system's helper grants each of them the whole timeout.
         failure: Exception = httpcore2.ConnectError(f"no address for {host}")
         for address in _addresses(host, port):
+            if not self._may_connect(address):
+                # Which address it is, is nobody's business outside.
+                failure = httpcore2.ConnectError(f"{host} leads into a private network")
+                continue
             left = _left(timeout, late=httpcore2.ConnectTimeout)
             try:
                 return _Stream(
@@ -178,13 +204,13 @@ class _Body(httpx2.SyncByteStream):
 class DeadlineTransport(httpx2.BaseTransport):
     """httpx2's own transport does not let its network backend be chosen; this one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_connect: Callable[[str], bool]) -> None:
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpx2.create_ssl_context(),
             max_connections=None,
             max_keepalive_connections=_IDLE_CONNECTIONS,
             keepalive_expiry=_IDLE_SECONDS,
-            network_backend=_Backend(),
+            network_backend=_Backend(may_connect),
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -12,6 +12,7 @@ from orchestrator.admin.versions import VersionPages
 from orchestrator.core.input_form import Group, defaults_of, form_of, values_in
 from orchestrator.models import Run, Workflow
 from orchestrator.services.errors import InputInvalidError
+from orchestrator.services.plan_prices import CapTooSmallError
 from orchestrator.services.runs import start_run
 from tenants.admin_base import may
 from tenants.errors import TenantSuspendedError
@@ -79,6 +80,8 @@ def _start(workflow: Workflow, form: RunForm) -> Run | None:
         return start_run(workflow=workflow, input=form.value(), **form.options())
     except InputInvalidError as error:
         form.show(error.problems)
+    except CapTooSmallError as error:
+        form.add_error("max_cost_nano", str(error))
     except TenantSuspendedError as error:
         form.add_error(None, str(error))
     return None

@@ -31,7 +31,7 @@ from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from orchestrator.services.plan_prices import CapTooSmallError
 from tenants import idempotency
 from tenants.api.openapi import PROBLEM
-from tenants.errors import TenantSuspendedError
+from tenants.errors import EncryptionOffError, TenantSuspendedError
 from tenants.kernel.errors import PlatformError
 from tenants.services import errors as services
 
@@ -46,6 +46,9 @@ STATUS: Mapping[type[BaseException], int] = {
     AgentRefusedError: 400,
     services.AlreadyExistsError: 400,
     services.AmbiguousError: 400,
+    services.SecretInvalidError: 400,
+    services.AddressRefusedError: 400,
+    services.KeylessProviderError: 400,
     idempotency.IdempotencyKeyInvalidError: 400,
     SuspiciousOperation: 400,
     CapTooSmallError: 402,
@@ -67,10 +70,15 @@ STATUS: Mapping[type[BaseException], int] = {
     services.KeyReplacedError: 409,
     services.LastOwnerError: 409,
     services.ProjectNotEmptyError: 409,
+    services.ProviderTakenError: 409,
+    services.StillRotatingError: 409,
+    services.NothingToRetireError: 409,
     idempotency.IdempotencyKeyInUseError: 409,
     RequestDataTooBig: 413,
     idempotency.IdempotencyKeyReusedError: 422,
+    services.CheckTooSoonError: 429,
     OperationalError: 503,
+    EncryptionOffError: 503,
 }
 _CODES = {
     400: "invalid_request",
@@ -156,7 +164,11 @@ def _of_platform(error: PlatformError, status: int) -> Refusal:
     problems = _problems_of(error)
     if status == 400 and problems:
         return _invalid(error.code, problems)
-    return Refusal(status=status, code=error.code, detail=str(error), errors=problems)
+    wait = getattr(error, "retry_in_seconds", None)
+    headers = {} if wait is None else {"Retry-After": str(wait)}
+    return Refusal(
+        status=status, code=error.code, detail=str(error), errors=problems, headers=headers
+    )
 
 
 def _problems_of(error: PlatformError) -> tuple[Problem, ...]:

@@ -4,18 +4,31 @@ from rest_framework.routers import SimpleRouter
 
 from orchestrator.api.approvals import ApprovalView
 from orchestrator.api.batches import BatchView
+from orchestrator.api.providers import CheckView, ProviderView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
 from orchestrator.api.workflows import WorkflowView
+from tenants.middleware import opens_its_own_scope
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("workflows", WorkflowView, basename="workflows")
 router.register("runs", RunView, basename="runs")
 router.register("runs/batches", BatchView, basename="batches")
 router.register("approvals", ApprovalView, basename="approvals")
+router.register("providers", ProviderView, basename="providers")
 
 urlpatterns = [
     path("runs/batch", BatchView.as_view({"post": "start"}), name="runs-batch"),
+    path(
+        "providers/<str:name>/check",
+        opens_its_own_scope(CheckView.as_view({"post": "provider"})),
+        name="providers-check",
+    ),
+    path(
+        "credentials/<uuid:id>/check",
+        opens_its_own_scope(CheckView.as_view({"post": "credential"})),
+        name="credentials-check",
+    ),
     *router.urls,
     path("", include("tenants.api.urls")),
     path("", include("costs.api.urls")),

@@ -37,7 +37,7 @@ from orchestrator.execution.errors import (
 )
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
-from orchestrator.execution.providers import client_for_tenant
+from orchestrator.execution.providers import TenantClient, client_for_tenant
 from orchestrator.limits import Limits, limits
 
 # A wait up to this long is slept through; a longer one gives the worker's thread back.
@@ -100,21 +100,23 @@ class GuardedClient:
         remembered = self._claim.replies.get(str(self._turn))
         if remembered is not None:
             return reply_from_json(remembered)
-        client = client_for_tenant(
-            request.provider, uses_environment=self._claim.environment_credentials
+        calling = client_for_tenant(
+            request.provider,
+            tenant_id=self._claim.tenant_id,
+            uses_environment=self._claim.environment_credentials,
         )
         while True:
-            reply = self._try(client, request)
+            reply = self._try(calling, request)
             if reply is not None:
                 return reply
 
-    def _try(self, client: ModelClient, request: ModelRequest) -> ModelReply | None:
+    def _try(self, calling: TenantClient, request: ModelRequest) -> ModelReply | None:
         """None if it is to be tried again, after a wait that was slept through."""
-        call = self._open(request)
+        call = self._open(request, calling.credential_id)
         if not isinstance(call, _Call):
             return call
         try:
-            return self._send(client, request, call)
+            return self._send(calling.client, request, call)
         except ProviderError as error:
             pause = error.retry_after_seconds
             if error.kind not in _PAUSING or pause is None:
@@ -126,7 +128,9 @@ class GuardedClient:
             self._patience.wait(WaitingReason.RATE_LIMITED, gate, pause)
             return None
 
-    def _open(self, request: ModelRequest) -> _Call | ModelReply | None:
+    def _open(
+        self, request: ModelRequest, credential_id: UUID | None = None
+    ) -> _Call | ModelReply | None:
         """Have the call let through, and set it down; None if it is to be tried again.
 
         The answer, if a worker that was given up has brought it in since.
@@ -141,7 +145,7 @@ class GuardedClient:
             request=request,
             price=price,
             worst=_worst(request, price),
-            credential_id=None,
+            credential_id=credential_id,
             cap_nano=self._cap_nano,
         )
         facts = facts_of(

@@ -1,7 +1,9 @@
-"""The providers that the operator configured, and who may use them."""
+"""The providers that the operator or the tenant configured, and who may use which key."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
+from uuid import UUID
 
 from django.conf import settings
 
@@ -17,6 +19,9 @@ from agents_app.providers.base import (
 )
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import PlannedStep
+from orchestrator.execution.credentials import Own, credentials_of, own_client
+from tenants.errors import SecretUnreadableError
+from tenants.selectors.credentials import ServingCredential, providers_with_keys
 
 
 @cache
@@ -35,16 +40,19 @@ def provider_settings() -> dict[str, ProviderSettings]:
     }
 
 
-def with_platform_model(step: PlannedStep) -> PlannedStep:
-    """The step with role, provider and model settled: what its author left open is filled in.
+def with_own_models(own: Own) -> Callable[[PlannedStep], PlannedStep]:
+    """Settles role, provider and model of a step: what its author left open is filled in.
 
-    The role is read from the task's words; it may bring a model of its own.
+    The role is read from the task's words; it may bring a model of its own. What a tenant's own
+    credential says of models goes before what the operator set.
     """
-    if not step.uses_model:
-        return step
+    return lambda step: _settled(step, own) if step.uses_model else step
+
+
+def _settled(step: PlannedStep, own: Own) -> PlannedStep:
     role = Role(step.role) if step.role else detect(str(step.config.get("prompt", "")))
     provider = step.provider or settings.LLM_PROVIDER
-    known = provider_settings().get(provider)
+    known = settings_for(provider, own)
     model = step.model or (known.model_for(role) if known else "")
     config = {
         **step.config,
@@ -67,22 +75,82 @@ def _mapping(value: Json) -> dict[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
-def unusable(name: str, *, uses_environment: bool) -> str | None:
-    """Why a tenant cannot call this provider, or None if it can."""
-    found = provider_settings().get(name)
+def settings_for(name: str, own: Own) -> ProviderSettings | None:
+    """A provider as the tenant's calls meet it, without the tenant's key; None if unknown.
+
+    The operator's key never goes with a tenant's credential, nor to a tenant's address.
+    """
+    found, credential = provider_settings().get(name), own.get(name)
+    if found is None or credential is None:
+        return found
+    return replace(
+        found,
+        api_key="",
+        base_url=credential.base_url or found.base_url,
+        is_guarded=bool(credential.base_url),
+        default_model=credential.default_model or found.default_model,
+        models={**found.models, **_own_models(credential)},
+    )
+
+
+def _own_models(credential: ServingCredential) -> dict[str, str]:
+    # A default of one's own goes before the operator's for a role.
+    default = credential.default_model
+    defaults = {str(role): default for role in Role} if default else {}
+    return {**defaults, **credential.role_models}
+
+
+def unusable(name: str, *, own: Own, uses_environment: bool) -> str | None:
+    """Why a tenant cannot call this provider, or None if it can.
+
+    A credential of its own is used, or is what is wrong: the operator's key does not step in.
+    """
+    found, credential = settings_for(name, own), own.get(name)
     if found is None:
         return f"there is no provider {name!r}; known: {', '.join(provider_settings())}"
+    if credential is not None:
+        return _unusable_credential(found, credential)
+    if found.kind in NEEDS_KEY and not uses_environment:
+        return "this tenant has no credential for it, and may not use the operator's key"
     problem = configuration_problem(found)
     if problem:
         return problem
-    if found.kind in NEEDS_KEY and not uses_environment:
-        return "this tenant may not use the operator's key for it"
+    if found.api_key and not uses_environment:
+        return "this tenant has no credential for it, and may not use the operator's key"
     return None
 
 
-def client_for_tenant(name: str, *, uses_environment: bool) -> ProviderClient:
-    """The client of a provider. ProviderError if the tenant cannot call it."""
-    problem = unusable(name, uses_environment=uses_environment)
-    if problem:
-        raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, problem, name)
-    return client_for(provider_settings()[name])
+def _unusable_credential(found: ProviderSettings, credential: ServingCredential) -> str | None:
+    if not credential.is_readable:
+        return (
+            f"its credential {credential.name!r} is encrypted with a key that this platform no "
+            "longer has; rotate it"
+        )
+    # The key itself was examined when it was stored, and is opened only for a client.
+    problem = configuration_problem(replace(found, api_key="stored"))
+    return f"with its credential {credential.name!r}, {problem}" if problem else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantClient:
+    """A client, and whose key it calls with; no `credential_id`: the operator's, or none."""
+
+    client: ProviderClient
+    credential_id: UUID | None = None
+
+
+def client_for_tenant(name: str, *, tenant_id: UUID, uses_environment: bool) -> TenantClient:
+    """What the tenant calls a provider with. ProviderError if it cannot be called."""
+    # A provider without keys needs no look-up.
+    own = credentials_of(tenant_id) if name in providers_with_keys() else {}
+    problem = unusable(name, own=own, uses_environment=uses_environment)
+    found, credential = settings_for(name, own), own.get(name)
+    if problem or found is None:
+        raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, str(problem), name)
+    if credential is None:
+        return TenantClient(client=client_for(found))
+    try:
+        client = own_client(tenant_id, credential, found)
+    except SecretUnreadableError as error:
+        raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, str(error), name) from error
+    return TenantClient(client=client, credential_id=credential.id)

@@ -17,7 +17,15 @@ from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.models import Run, RunBatch, Workflow, WorkflowVersion
 from orchestrator.selectors.batches import counts_of
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
-from orchestrator.services.runs import create_runs, new_run, pinned_version, refuse_suspended
+from orchestrator.services.plan_prices import CapTooSmallError
+from orchestrator.services.readiness import provider_problems
+from orchestrator.services.runs import (
+    create_runs,
+    new_run,
+    pinned_version,
+    refuse_small_cap,
+    refuse_suspended,
+)
 from tenants.scope import current_actor, current_tenant_id
 from tenants.services.notes import note
 
@@ -86,9 +94,11 @@ def start_batch(
 def _new_run(wanted: Wanted, problems: list[Problem]) -> Run | None:
     at = pointer("runs", wanted.place)
     try:
-        return new_run(
+        version = pinned_version(wanted.workflow, wanted.version)
+        problems += provider_problems(version.id, at=at + "/workflow")
+        run = new_run(
             workflow=wanted.workflow,
-            version=pinned_version(wanted.workflow, wanted.version),
+            version=version,
             input=wanted.input,
             priority=wanted.priority,
             metadata=wanted.metadata,
@@ -96,8 +106,12 @@ def _new_run(wanted: Wanted, problems: list[Problem]) -> Run | None:
             max_cost_nano=wanted.max_cost_nano,
             at=at + "/input",
         )
+        refuse_small_cap(run)
+        return run
     except NotPublishedError as error:
         problems.append(Problem(at + "/workflow", error.code, str(error)))
+    except CapTooSmallError as error:
+        problems.append(Problem(at + error.loc, error.code, str(error)))
     except InputInvalidError as error:
         problems += error.problems
     return None

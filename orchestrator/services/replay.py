@@ -15,10 +15,11 @@ from orchestrator.core.problems import Problem, did_you_mean
 from orchestrator.core.replay import kept_steps, overridden, steps_touched
 from orchestrator.core.state import TERMINAL_RUN
 from orchestrator.core.values import JsonObject
-from orchestrator.execution.providers import with_platform_model
+from orchestrator.execution.providers import with_own_models
 from orchestrator.models import AgentRun, Run, RunEvent
 from orchestrator.services.control import RunStateError, state_of
 from orchestrator.services.errors import InputInvalidError
+from orchestrator.services.readiness import problems_of
 from orchestrator.services.runs import (
     checked_input,
     create_runs,
@@ -27,6 +28,7 @@ from orchestrator.services.runs import (
 )
 from orchestrator.services.workflows import tenant_catalog
 from tenants.scope import current_tenant_id
+from tenants.selectors.credentials import serving_credentials
 
 UNCHANGED: Final = object()
 
@@ -158,14 +160,26 @@ def _checked(old: Run, from_step: str, input: Any, overrides: Mapping[str, Any])
     if problems:
         raise InputInvalidError(problems)
     resolved = {name: _resolved(plan.step(name), set_) for name, set_ in overrides.items() if set_}
+    problems = problems_of(_needs(plan, kept, resolved), at="/from_step")
+    if problems:
+        raise InputInvalidError(problems)
     return _Replay(plan=plan, kept=kept, input=given, overrides=resolved)
+
+
+def _needs(plan: Plan, kept: frozenset[str], overrides: Mapping[str, JsonObject]) -> dict[str, str]:
+    """By provider, a step that runs again and needs it."""
+    again = (step for step in plan.steps if step.name not in kept and step.uses_model)
+    named = (
+        (overrides.get(step.name, {}).get("provider") or step.provider, step) for step in again
+    )
+    return {str(provider): step.name for provider, step in named if provider}
 
 
 def _resolved(step: PlannedStep, changes: Mapping[str, Any]) -> JsonObject:
     """The overrides of a step with the model that another provider brings."""
     given = {name: value for name, value in changes.items() if value is not None}
     if "provider" in given and "model" not in given:
-        given["model"] = with_platform_model(overridden(step, given)).model
+        given["model"] = with_own_models(serving_credentials())(overridden(step, given)).model
     return given
 
 

@@ -8,11 +8,14 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from orchestrator.core.plan import plan_from_json
 from orchestrator.core.schema import value_problems, with_defaults
 from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
+from orchestrator.services.plan_prices import check_cap
+from orchestrator.services.readiness import provider_problems
 from tenants.errors import TenantSuspendedError
 from tenants.models import Tenant, TenantStatus
 from tenants.scope import current_actor, current_tenant_id
@@ -34,19 +37,24 @@ def start_run(
 
     The input schema's defaults are filled in. `deadline` is how long the run may take, instead of
     what its workflow says; whole seconds count. `max_cost_nano` is what it may cost, where that is
-    less than its workflow allows. Raises TenantSuspendedError, NotPublishedError, or
-    InputInvalidError with every problem.
+    less than its workflow allows. Raises TenantSuspendedError, NotPublishedError, CapTooSmallError,
+    or InputInvalidError with every problem; a provider that cannot be called is one.
     """
     refuse_suspended()
+    pinned = pinned_version(workflow, version)
+    problems = provider_problems(pinned.id, at="/workflow")
+    if problems:
+        raise InputInvalidError(problems)
     run = new_run(
         workflow=workflow,
-        version=pinned_version(workflow, version),
+        version=pinned,
         input=input,
         priority=priority,
         metadata=metadata,
         deadline=deadline,
         max_cost_nano=max_cost_nano,
     )
+    refuse_small_cap(run)
     create_runs([run])
     return run
 
@@ -110,6 +118,13 @@ def create_runs(runs: Sequence[Run], *, without: Sequence[str] = ()) -> None:
     for run in runs:
         run.deadline_at, run.created_at = times[run.id]
     transaction.on_commit(lambda: publish_advances(tenant_id, ids))
+
+
+def refuse_small_cap(run: Run) -> None:
+    """Raises CapTooSmallError if the run cannot complete with what it was asked to do with."""
+    if run.max_cost_nano is not None:
+        plan = plan_from_json(run.version.plan)
+        check_cap(plan, input=run.input, max_cost_nano=run.max_cost_nano)
 
 
 def refuse_suspended() -> None:

@@ -19,11 +19,12 @@ from orchestrator.core.problems import Problem
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.validation import Catalog, Report, examine
 from orchestrator.execution.prices import knows_price
-from orchestrator.execution.providers import provider_settings, unusable, with_platform_model
+from orchestrator.execution.providers import provider_settings, unusable, with_own_models
 from orchestrator.models import Workflow, WorkflowVersion
 from orchestrator.services.drafts import draft_spec, save_draft
 from tenants.models import Project, Tenant
 from tenants.scope import current_tenant_id
+from tenants.selectors.credentials import serving_credentials
 
 __all__ = ["draft_spec", "publish", "publish_spec", "save_draft", "validate_spec"]
 
@@ -89,7 +90,7 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
     Raises WorkflowInvalidError for workflows that are not the project's.
     """
     plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
-    settled = plan.with_steps(with_platform_model)
+    settled = plan.with_steps(with_own_models(serving_credentials()))
     return settled, plan_to_json(settled)
 
 
@@ -115,12 +116,12 @@ def _examine(spec: Mapping[str, Any]) -> Report:
 def tenant_catalog() -> Catalog:
     """What the workflows of the open tenant may refer to."""
     tenant = Tenant.objects.get(id=current_tenant_id())
-    uses_environment = tenant.uses_environment_credentials
+    uses_environment, own = tenant.uses_environment_credentials, serving_credentials()
     return Catalog(
         agents=_saved_agents(),
         tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
         providers={
-            name: unusable(name, uses_environment=uses_environment) is None
+            name: unusable(name, own=own, uses_environment=uses_environment) is None
             for name in provider_settings()
         },
         knows_model=lambda provider, model: knows_price(tenant.id, provider, model),

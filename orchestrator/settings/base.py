@@ -11,6 +11,8 @@ from orchestrator.settings.env import (
     env_int,
     env_list,
     env_text,
+    fernet_keys,
+    networks,
 )
 from orchestrator.settings.logs import logging_config
 
@@ -186,6 +188,10 @@ MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
     "local": {"base_url": env_text("LOCAL_MODEL_URL")},
     "simulated": {},
 }
+# What tenants' own keys are encrypted with, newest first; the older ones only read.
+CREDENTIALS_KEYS = fernet_keys("CREDENTIALS_KEYS", env_list("CREDENTIALS_KEYS"))
+# Where the addresses that tenants name may lead beside the public internet.
+MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_PRIVATE_NETWORKS"))
 MUSTER_MODEL_ROLES = ("orchestrator", "planner", "executor", "reviewer")
 for _name, _provider in MUSTER_PROVIDERS.items():
     _provider["model"] = env_text(f"{_name.upper()}_MODEL")
@@ -211,6 +217,7 @@ SPECTACULAR_SETTINGS = {
         "RunStatus": "orchestrator.api.serializers.RUN_STATUSES",
         "AgentRunStatus": "orchestrator.api.serializers.AGENT_RUN_STATUSES",
         "ApprovalStatus": "orchestrator.models.ApprovalStatus.values",
+        "CredentialState": "tenants.selectors.credentials.STATES",
         "BatchStatus": "orchestrator.api.batches.BATCH_STATUSES",
     },
 }

@@ -3,7 +3,9 @@
 Every `NAME` may also be given as `NAME_FILE`, the path of a file that holds the value.
 """
 
+import base64
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 _env = environ.FileAwareEnv()
+_FERNET_BYTES = 32
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 
@@ -55,6 +58,33 @@ def env_float(name: str, default: float) -> float:
 
 def env_list(name: str) -> list[str]:
     return [part.strip() for part in env_text(name).split(",") if part.strip()]
+
+
+def fernet_keys(name: str, keys: list[str]) -> list[str]:
+    """The keys of a variable, if all have the form that Fernet asks for. No key is ever shown."""
+    for number, key in enumerate(keys, start=1):
+        if not _is_fernet_key(key):
+            raise ImproperlyConfigured(
+                f"{name}: key {number} of {len(keys)} is not 32 bytes in URL-safe base64; "
+                f"docs/operations.md tells how to make one."
+            )
+    return keys
+
+
+def _is_fernet_key(key: str) -> bool:
+    try:
+        raw = base64.urlsafe_b64decode(key)
+    except ValueError:
+        return False
+    # The decoder passes over what it does not know, and over a second key behind the first.
+    return len(raw) == _FERNET_BYTES and base64.urlsafe_b64encode(raw).decode() == key
+
+
+def networks(name: str, texts: list[str]) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(text) for text in texts]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}; write networks such as 10.0.0.0/8.") from None
 
 
 def env_database(name: str) -> dict[str, Any]:

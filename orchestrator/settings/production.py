@@ -9,6 +9,7 @@ require(
     "DATABASE_URL",
     "REDIS_URL",
     "ALLOWED_HOSTS",
+    "CREDENTIALS_KEYS",
 )
 
 from orchestrator.settings.collect import *

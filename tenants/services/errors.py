@@ -118,6 +118,93 @@ class LastOwnerError(PlatformError):
         return "This is the tenant's last owner; make somebody else one first."
 
 
+class SecretInvalidError(PlatformError):
+    """What was given cannot be a provider's key. The message never holds it."""
+
+    code: ClassVar[str] = "invalid_secret"
+
+    def __init__(self, fault: str, loc: str = "/secret") -> None:
+        super().__init__(fault, loc)
+        self.fault, self.loc = fault, loc
+
+    def __str__(self) -> str:
+        return f"The secret {self.fault}."
+
+
+class AddressRefusedError(PlatformError):
+    """A tenant may not send its calls there."""
+
+    code: ClassVar[str] = "address_refused"
+
+    def __init__(self, fault: str, loc: str = "/base_url") -> None:
+        super().__init__(fault, loc)
+        self.fault, self.loc = fault, loc
+
+    def __str__(self) -> str:
+        return f"The address {self.fault}."
+
+
+class KeylessProviderError(PlatformError):
+    """No such provider, or one that takes no key."""
+
+    code: ClassVar[str] = "unknown_provider"
+
+    def __init__(self, provider: str, known: tuple[str, ...], loc: str = "/provider") -> None:
+        super().__init__(provider, known, loc)
+        self.provider, self.known, self.loc = provider, known, loc
+
+    def __str__(self) -> str:
+        return f"No provider {self.provider!r} takes a key; those that do: {', '.join(self.known)}."
+
+
+class ProviderTakenError(PlatformError):
+    """Another credential of the tenant serves this provider."""
+
+    code: ClassVar[str] = "provider_taken"
+
+    def __init__(self, provider: str, credential: str) -> None:
+        super().__init__(provider, credential)
+        self.provider, self.credential = provider, credential
+
+    def __str__(self) -> str:
+        return f"The credential {self.credential} serves {self.provider} already; disable it first."
+
+
+class StillRotatingError(PlatformError):
+    code: ClassVar[str] = "still_rotating"
+
+    def __init__(self, credential: str) -> None:
+        super().__init__(credential)
+        self.credential = credential
+
+    def __str__(self) -> str:
+        return f"{self.credential} still has two secrets; retire one before you add another."
+
+
+class NothingToRetireError(PlatformError):
+    code: ClassVar[str] = "nothing_to_retire"
+
+    def __init__(self, credential: str) -> None:
+        super().__init__(credential)
+        self.credential = credential
+
+    def __str__(self) -> str:
+        return f"{self.credential} has one secret only; disable or delete it instead."
+
+
+class CheckTooSoonError(PlatformError):
+    """Providers are asked, and paid for it: not as often as somebody can press a button."""
+
+    code: ClassVar[str] = "check_too_soon"
+
+    def __init__(self, retry_in_seconds: int) -> None:
+        super().__init__(retry_in_seconds)
+        self.retry_in_seconds = retry_in_seconds
+
+    def __str__(self) -> str:
+        return f"This was checked a moment ago; try again in {self.retry_in_seconds} s."
+
+
 class ProjectNotEmptyError(PlatformError):
     code: ClassVar[str] = "project_not_empty"
 

@@ -12,6 +12,7 @@ import httpx2
 import psutil
 import psycopg
 import pytest
+from cryptography.fernet import Fernet
 
 from orchestrator.embedded.ports import LOOPBACK
 from orchestrator.embedded.testing import test_servers as start_servers
@@ -20,11 +21,12 @@ from tests.e2e.programs import api, finished, made
 from tests.e2e.stories import simulated
 from tests.eventually import eventually
 
-SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS")
+SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS", "CREDENTIALS_KEYS")
 HOST = "muster.example.com"
 ENV_FILE = {
     "SECRET_KEY": "0123456789" * 5,
     "ALLOWED_HOSTS": HOST,
+    "CREDENTIALS_KEYS": Fernet.generate_key().decode(),
     "SECURE_SSL_REDIRECT": "false",
     "FLOWER_BASIC_AUTH": "operator:secret",
     # One agent at a time, so that there is work left for a worker that comes late.

@@ -18,7 +18,10 @@ from tests.rest import get, post
 from tests.world import World
 
 PUBLIC = {"schema", "docs"}
-SAME_FOR_ALL = {"tools", "tools/<str:name>"}
+SAME_FOR_ALL = {
+    *("tools", "tools/<str:name>"),
+    *("providers", "providers/<str:name>", "providers/<str:name>/check"),
+}
 OPERATORS_ONLY = "tenants"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.fernet import Fernet
 
 from tests.environment import read_by_settings
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
 EXAMPLE = DOCKER / "muster.env.example"
-SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS")
+SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS", "CREDENTIALS_KEYS")
 # What programs other than Django read.
 OF_PROGRAMS = {"FLOWER_BASIC_AUTH"}
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(:[-?])?")
@@ -172,6 +173,7 @@ def test_production_names_the_one_secret_that_is_missing(name: str) -> None:
         "DATABASE_URL": "postgres://a:b@db/muster",
         "REDIS_URL": "redis://cache/0",
         "ALLOWED_HOSTS": "muster.example.com",
+        "CREDENTIALS_KEYS": Fernet.generate_key().decode(),
     }
     del given[name]
 
@@ -189,6 +191,7 @@ def test_production_takes_secrets_from_files(tmp_path: Path) -> None:
         DATABASE_URL="postgres://a:b@db/muster",
         REDIS_URL="redis://cache/0",
         ALLOWED_HOSTS="muster.example.com",
+        CREDENTIALS_KEYS=Fernet.generate_key().decode(),
     )
 
     assert done.returncode == 0, done.stderr

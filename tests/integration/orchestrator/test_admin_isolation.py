@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, reverse
 from agents_app.models import Agent
 from costs.models import CostEntry, PlatformPrice, TenantPrice
 from tenants.models import ApiKey, AuditEntry, Membership, Project, User
-from tests.filled import asked, batched
+from tests.filled import asked, batched, credential
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
@@ -74,6 +74,7 @@ def objects(acme: World) -> dict[str, Any]:
             "tenants/project": Project.objects.create(slug=MARK, name=MARK),
             "tenants/membership": Membership.objects.get(user=acme.owner),
             "tenants/apikey": ApiKey.objects.first(),
+            "tenants/credential": credential(),
             "tenants/auditentry": AuditEntry.objects.filter(tenant=acme.tenant).first(),
         }
     return {**rows, "tenants/tenant": acme.tenant, "tenants/user": acme.owner}

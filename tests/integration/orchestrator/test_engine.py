@@ -17,6 +17,7 @@ from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.leases import Lease, LeaseKeeper
+from orchestrator.execution.providers import TenantClient
 from orchestrator.models import AgentRun, Attempt, LlmCall, Run
 from orchestrator.services import agent_runs
 from orchestrator.services import sweep as sweeping
@@ -299,7 +300,9 @@ class Breaking:
 def test_call_whose_client_breaks_is_charged_as_in_doubt(
     acme: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "client_for_tenant", lambda *_, **__: Breaking())
+    monkeypatch.setattr(
+        gateway, "client_for_tenant", lambda *_, **__: TenantClient(client=Breaking())
+    )
     agent_run = queued(acme)
 
     agent_runs.execute(acme.tenant.id, agent_run, worker="w1")

@@ -48,7 +48,9 @@ class Late:
         sweep()
 
     def hears(self) -> ModelReply:
-        provider = client_for_tenant("simulated", uses_environment=True)
+        provider = client_for_tenant(
+            "simulated", tenant_id=self.world.tenant.id, uses_environment=True
+        ).client
         return self._client._send(provider, REQUEST, self._call)
 
     @property

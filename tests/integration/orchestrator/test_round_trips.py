@@ -13,6 +13,7 @@ from django.db import connections
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest
 from costs.core.usage import Usage
 from orchestrator.execution import engine_db, gateway
+from orchestrator.execution.providers import TenantClient
 from orchestrator.models import AgentRun
 from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
@@ -88,7 +89,7 @@ def one_connection() -> Iterator[None]:
 def test_no_connection_is_held_during_a_call(acme: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five calls are in flight at once, although the engine has a single connection."""
     meeting = Meeting()
-    monkeypatch.setattr(gateway, "client_for_tenant", lambda *_, **__: meeting)
+    monkeypatch.setattr(gateway, "client_for_tenant", lambda *_, **__: TenantClient(client=meeting))
     level = level_of(acme, start(acme, {f"s{i}": simulated("hi") for i in range(CALLERS)}))
     held: list[int] = []
 

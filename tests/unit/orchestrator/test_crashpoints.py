@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from orchestrator.execution.crashpoints import crash_chances, crash_here
@@ -32,6 +33,7 @@ def test_bad_text_is_refused(text: str) -> None:
 def test_production_refuses_to_start_with_crash_points() -> None:
     names = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS")
     given = dict.fromkeys(names, "postgres://x:y@localhost/z")
+    given["CREDENTIALS_KEYS"] = Fernet.generate_key().decode()
     started = subprocess.run(
         [sys.executable, "-c", "import orchestrator.settings.production"],
         cwd=ROOT,

@@ -1,0 +1,37 @@
+"""Settings refuse bad text at start, and never show a secret with the reason."""
+
+from ipaddress import ip_network
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from orchestrator.settings.env import fernet_keys, networks
+
+KEY = "dGhlIG5ld2VyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGI="
+
+
+def test_sound_keys_are_taken_in_their_order() -> None:
+    keys = [Fernet.generate_key().decode() for _ in range(2)]
+
+    assert fernet_keys("CREDENTIALS_KEYS", keys) == keys
+
+
+@pytest.mark.parametrize("bad", ["x", "c2hvcnQ=", "k\u00e9y", KEY * 2, f"{KEY} "])
+def test_bad_key_is_named_by_its_place_and_not_shown(bad: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="CREDENTIALS_KEYS: key 2 of 2") as caught:
+        fernet_keys("CREDENTIALS_KEYS", [Fernet.generate_key().decode(), bad])
+
+    assert f" {bad} " not in str(caught.value)
+
+
+def test_networks_are_read() -> None:
+    read = networks("MUSTER_PRIVATE_NETWORKS", ["10.20.0.0/16", "fd00::/8"])
+
+    assert read == [ip_network("10.20.0.0/16"), ip_network("fd00::/8")]
+
+
+@pytest.mark.parametrize("bad", ["10.20.0.1/16", "nonsense", "10.0.0.0/99"])
+def test_bad_network_is_refused_by_name(bad: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="MUSTER_PRIVATE_NETWORKS"):
+        networks("MUSTER_PRIVATE_NETWORKS", [bad])
