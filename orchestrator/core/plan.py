@@ -23,6 +23,7 @@ from orchestrator.core.spec import (
     FailurePolicy,
     LoopSpec,
     MapSpec,
+    ModelChoice,
     RetrySpec,
     StepKind,
     StepSpec,
@@ -75,6 +76,7 @@ class PlannedStep:
     adds_steps: bool = False
     max_cost_nano: int | None = None  # of each of its agent runs, or of the run that it starts
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
+    fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
@@ -257,6 +259,7 @@ def _planned(
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
     given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval), step.input]
     reads, reads_input = _reads(given, config, needs=step.needs)
+    uses_model = step.kind == "agent" and kind not in _WITHOUT_MODEL
     return PlannedStep(
         name=step.name,
         position=position,
@@ -267,7 +270,7 @@ def _planned(
         priority=next(priority for priority in known if priority is not None),
         timeout_seconds=timeout.seconds if timeout else DEFAULT_TIMEOUT_SECONDS,
         agent=step.agent if isinstance(step.agent, str) else kind,
-        uses_model=step.kind == "agent" and kind not in _WITHOUT_MODEL,
+        uses_model=uses_model,
         role=_text(config.get("role")),
         provider=_text(config.get("provider")),
         model=_text(config.get("model")),
@@ -288,6 +291,7 @@ def _planned(
             step.max_cost_usd or (spec.defaults.max_cost_usd if step.agent else None)
         ),
         max_wait_seconds=max_wait.seconds if max_wait else None,
+        fallback=tuple(step.fallback or spec.defaults.fallback or ()) if uses_model else (),
         previous_reads=_previous_read(given),
     )
 

@@ -35,6 +35,7 @@ from orchestrator.core.prices import (
     StepPrice,
     Terms,
 )
+from orchestrator.core.spec import RetrySpec
 from orchestrator.core.template import MAX_RENDERED_BYTES
 from orchestrator.core.text_size import UNKNOWN, Span, Unknown, View, total
 
@@ -43,6 +44,7 @@ OVERHEAD_TOKENS: Final = 528
 # No text that is meant to be read takes fewer tokens.
 _MOST_BYTES_PER_TOKEN: Final = 16
 _LINE_ENDS: Final = 2
+_ONCE: Final = RetrySpec(attempts=1)
 
 
 @paused_collector()
@@ -136,7 +138,23 @@ class _Pricing:
             hold=self._worst_call(step, price, estimate_of_bytes(sent.least)),
             calls=attempts,
         )
-        return _One(amounts, tokens, bound)
+        return _One(self._with_fallback(step, view, amounts), tokens, bound)
+
+    def _with_fallback(self, step: PlannedStep, view: View, own: Amounts) -> Amounts:
+        """Each model of the chain may be paid too, and any of them may be the cheapest way."""
+        for choice in step.fallback:
+            asked = replace(
+                step, provider=choice.provider, model=choice.model, retry=_ONCE, fallback=()
+            )
+            other = self._agent(asked, view).amounts
+            own = Amounts(
+                worst=total([own.worst, other.worst]),
+                least=_less(own.least, other.least),
+                hold=min(own.hold, other.hold),
+                calls=total([own.calls, other.calls]),
+                notes=(*own.notes, *other.notes),
+            )
+        return own
 
     def _worst_call(self, step: PlannedStep, price: Price, tokens: int) -> int:
         most = _max_output(step)
@@ -228,6 +246,10 @@ def _together(parts: Iterable[Amounts]) -> Amounts:
         calls=total(part.calls for part in found),
         notes=tuple(note for part in found for note in part.notes),
     )
+
+
+def _less(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else min(one, other)
 
 
 def _unknown(note: Note) -> Amounts:

@@ -15,10 +15,9 @@ _ANY: Final = object()
 # engine honours it.
 NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "workflow": (("degrade", _ANY),),
-    "defaults": (("fallback", _ANY),),
+    "defaults": (),
     "step": (
         ("optional", True),
-        ("fallback", _ANY),
         ("tools", _ANY),
     ),
     "agent": (

@@ -8,11 +8,12 @@ connection is held while the provider works.
 
 import math
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import structlog
 from pydantic import JsonValue
 from uuid_utils.compat import uuid7
 
@@ -21,6 +22,7 @@ from agents_app.core.model import ModelClient, ModelReply, ModelRequest
 from agents_app.providers.transport import cut_short_when
 from costs.core.pricing import Price, cost, estimate_tokens, token_upper_bound, worst_case
 from orchestrator.core.limits import CallFacts, Unit
+from orchestrator.core.spec import ModelChoice
 from orchestrator.core.state import WaitingReason
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
 from orchestrator.execution.call_rows import NewCall, Worst, end_call, open_call, reply_from_json
@@ -39,6 +41,8 @@ from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import TenantClient, client_for_tenant
 from orchestrator.limits import Limits, limits
+
+log = structlog.get_logger(__name__)
 
 # A wait up to this long is slept through; a longer one gives the worker's thread back.
 SHORT_WAIT_SECONDS = 2.0
@@ -80,14 +84,23 @@ class GuardedClient:
         role: str,
         cap_nano: int | None = None,
         max_wait: float = math.inf,
+        fallback: Sequence[ModelChoice] = (),
+        is_last_try: bool = True,
     ) -> None:
-        """`cap_nano` is what the agent run may cost in all, `max_wait` how long it may wait."""
+        """`cap_nano` is what the agent run may cost in all, `max_wait` how long it may wait.
+
+        The models of `fallback` are asked in turn once the one that is asked for is given up: by a
+        limit, or by a failure that the step has no other attempt for (`is_last_try`).
+        """
         self._claim = claim
         self._lease = lease
         self._role = role
         self._cap_nano = cap_nano
         self._patience = _Patience(lease, waited=claim.waited, most=max_wait)
         self._limits = limits()
+        self._fallback = fallback
+        self._hop = 0  # how many models were given up; later turns do not ask them again
+        self._is_last_try = is_last_try
         self._turn = 0
 
     def complete(self, request: ModelRequest) -> ModelReply:
@@ -100,6 +113,33 @@ class GuardedClient:
         remembered = self._claim.replies.get(str(self._turn))
         if remembered is not None:
             return reply_from_json(remembered)
+        while True:
+            try:
+                return self._ask(self._on_hop(request))
+            except (ProviderError, RateLimitedError) as error:
+                if self._hop >= len(self._fallback) or not self._gives_up(error):
+                    raise
+                self._hop += 1
+                chosen = self._fallback[self._hop - 1]
+                log.info(
+                    "model_given_up",
+                    reason=str(error),
+                    provider=chosen.provider,
+                    model=chosen.model,
+                )
+
+    def _on_hop(self, request: ModelRequest) -> ModelRequest:
+        if not self._hop:
+            return request
+        choice = self._fallback[self._hop - 1]
+        return replace(request, provider=choice.provider, model=choice.model)
+
+    def _gives_up(self, error: ProviderError | RateLimitedError) -> bool:
+        if isinstance(error, RateLimitedError) or error.kind is ProviderErrorKind.QUOTA_EXHAUSTED:
+            return True
+        return error.retryable and self._is_last_try
+
+    def _ask(self, request: ModelRequest) -> ModelReply:
         calling = client_for_tenant(
             request.provider,
             tenant_id=self._claim.tenant_id,

@@ -157,6 +157,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     role=str(config.role or ""),
                     cap_nano=step.max_cost_nano,
                     max_wait=step.max_wait_seconds or settings.MUSTER_MAX_WAIT_SECONDS,
+                    fallback=step.fallback,
+                    is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
                 tools=BUILTIN_TOOLS,
             ),

@@ -383,7 +383,6 @@ def test_fallback_models_are_checked() -> None:
 @pytest.mark.parametrize(
     ("fields", "step", "loc"),
     [
-        ({}, {"fallback": [{"provider": "local", "model": "x"}]}, "/steps/a/fallback"),
         ({"degrade": [{"at": 0.9, "skip": "optional"}]}, {}, "/degrade"),
         ({}, {"optional": True}, "/steps/a/optional"),
         ({}, {"agent": {"type": "react", "prompt": "x"}}, "/steps/a/agent/type"),
