@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
+from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import ModelClient
 from agents_app.core.roles import Role
@@ -36,7 +37,7 @@ NEEDS_KEY = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
-    """One provider as a tenant set it up. `models` gives a role a model of its own.
+    """One provider as a tenant set it up. `models` gives a role, or a complexity, its own model.
 
     `options` are the defaults of a simulated provider, see `SimulatedOptions`. `is_guarded`: the
     address is a tenant's own, so it may not lead into the operator's network.
@@ -57,6 +58,9 @@ class ProviderSettings:
 
     def model_for(self, role: Role | None) -> str:
         return (self.models.get(role) if role else None) or self.default_model
+
+    def model_for_complexity(self, complexity: Complexity, role: Role | None) -> str:
+        return self.models.get(complexity) or self.model_for(role)
 
 
 def configuration_problem(settings: ProviderSettings) -> str | None:

@@ -54,11 +54,11 @@ class SecretInput(UnfoldAdminTextInputWidget):  # type: ignore[misc]
 
 
 def _models_field() -> JsonField:
-    roles = ", ".join(settings.MUSTER_MODEL_ROLES)
+    uses = ", ".join(settings.MUSTER_MODEL_USES)
     return JsonField(
-        label="Models by role",
+        label="Models by role or complexity",
         rows=2,
-        help_text=f'For steps that name none, such as {{"planner": "gpt-5"}}; roles: {roles}.',
+        help_text=f'For steps that name none, such as {{"planner": "gpt-5"}}; there are {uses}.',
     )
 
 
@@ -69,11 +69,11 @@ class ChangeForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_role_models(self) -> dict[str, str]:
         models = self.cleaned_data["role_models"] or {}
-        unknown = models.keys() - set(settings.MUSTER_MODEL_ROLES)
+        unknown = models.keys() - set(settings.MUSTER_MODEL_USES)
         if unknown:
-            raise ValidationError(f"There is no role {', '.join(sorted(unknown))}.")
+            raise ValidationError(f"There is no role or complexity {', '.join(sorted(unknown))}.")
         if not all(isinstance(each, str) and 0 < len(each) <= 200 for each in models.values()):
-            raise ValidationError("Write the model of each role as text of 1 to 200 characters.")
+            raise ValidationError("Write each model as text of 1 to 200 characters.")
         return dict(models)
 
     def _post_clean(self) -> None:

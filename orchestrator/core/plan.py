@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Literal
 
@@ -74,6 +74,7 @@ class PlannedStep:
     loop: LoopPlan | None = None
     call: WorkflowCall | None = None
     adds_steps: bool = False
+    by_complexity: Mapping[str, str] = field(default_factory=dict)  # the model for each, if any
     max_cost_nano: int | None = None  # of each of its agent runs, or of the run that it starts
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
     fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up

@@ -120,6 +120,8 @@ class _Pricing:
         return self._workflows[key]
 
     def _agent(self, step: PlannedStep, view: View) -> _One:
+        if step.by_complexity:
+            return self._any_of(step, view)
         kind = step.config.get("type")
         if kind != "prompt":
             told = f"What agents of type {kind} cost cannot be told yet"
@@ -139,6 +141,22 @@ class _Pricing:
             calls=attempts,
         )
         return _One(self._with_fallback(step, view, amounts), tokens, bound)
+
+    def _any_of(self, step: PlannedStep, view: View) -> _One:
+        """Any of the models may be chosen: the dearest at the worst, the cheapest at the least."""
+        models = sorted(set(step.by_complexity.values()))
+        each = [self._agent(replace(step, model=model, by_complexity={}), view) for model in models]
+        amounts = [one.amounts for one in each]
+        worst = [one.worst for one in amounts]
+        least = [one.least for one in amounts]
+        merged = Amounts(
+            worst=None if None in worst else max(filter(None, worst), default=0),
+            least=None if None in least else min(one or 0 for one in least),
+            hold=min(one.hold for one in amounts),
+            calls=amounts[0].calls,
+            notes=tuple(dict.fromkeys(note for one in amounts for note in one.notes)),
+        )
+        return replace(each[0], amounts=merged)
 
     def _with_fallback(self, step: PlannedStep, view: View, own: Amounts) -> Amounts:
         """Each model of the chain may be paid too, and any of them may be the cheapest way."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.roles import Role, detect
 from agents_app.providers.base import (
@@ -23,6 +24,10 @@ from orchestrator.execution.credentials import Own, credentials_of, own_client
 from tenants.errors import SecretUnreadableError
 from tenants.selectors.credentials import ServingCredential, providers_with_keys
 
+# A model's name that leaves the choice to how complex the prompt is.
+BY_COMPLEXITY = "auto"
+_USES: tuple[str, ...] = (*Role, *Complexity)
+
 
 @cache
 def provider_settings() -> dict[str, ProviderSettings]:
@@ -34,7 +39,7 @@ def provider_settings() -> dict[str, ProviderSettings]:
             base_url=given.get("base_url", ""),
             api_key=given.get("api_key", ""),
             default_model=given["model"],
-            models={role: given[f"model_{role}"] for role in Role if given[f"model_{role}"]},
+            models={use: given[f"model_{use}"] for use in _USES if given[f"model_{use}"]},
         )
         for name, given in settings.MUSTER_PROVIDERS.items()
     }
@@ -53,7 +58,12 @@ def _settled(step: PlannedStep, own: Own) -> PlannedStep:
     role = Role(step.role) if step.role else detect(str(step.config.get("prompt", "")))
     provider = step.provider or settings.LLM_PROVIDER
     known = settings_for(provider, own)
-    model = step.model or (known.model_for(role) if known else "")
+    by_complexity: dict[str, str] = {}
+    if step.model == BY_COMPLEXITY and known:
+        by_complexity = models_by_complexity(known, role)
+    # Of several, the one for what is complex stands for all.
+    own_model = by_complexity.get(Complexity.COMPLEX) or step.model
+    model = own_model or (known.model_for(role) if known else "")
     config = {
         **step.config,
         "role": str(role),
@@ -61,7 +71,26 @@ def _settled(step: PlannedStep, own: Own) -> PlannedStep:
         "model": model,
         "parameters": {**_platform_parameters(), **_mapping(step.config.get("parameters"))},
     }
-    return replace(step, role=str(role), provider=provider, model=model, config=config)
+    return replace(
+        step,
+        role=str(role),
+        provider=provider,
+        model=model,
+        by_complexity=by_complexity,
+        config=config,
+    )
+
+
+def models_meant(provider: str, model: str, own: Own) -> set[str]:
+    """The models that a name in a workflow may stand for."""
+    known = settings_for(provider, own)
+    if model != BY_COMPLEXITY or known is None:
+        return {model}
+    return {known.model_for_complexity(each, role) for each in Complexity for role in (None, *Role)}
+
+
+def models_by_complexity(known: ProviderSettings, role: Role | None) -> dict[str, str]:
+    return {str(each): known.model_for_complexity(each, role) for each in Complexity}
 
 
 def _platform_parameters() -> dict[str, Json]:
@@ -96,7 +125,7 @@ def settings_for(name: str, own: Own) -> ProviderSettings | None:
 def _own_models(credential: ServingCredential) -> dict[str, str]:
     # A default of one's own goes before the operator's for a role.
     default = credential.default_model
-    defaults = {str(role): default for role in Role} if default else {}
+    defaults = dict.fromkeys(_USES, default) if default else {}
     return {**defaults, **credential.role_models}
 
 

@@ -15,6 +15,7 @@ from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Outcome, Ports
+from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
 from agents_app.core.values import as_text, json_size
@@ -285,6 +286,10 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     if "prompt" in given:
         # A prompt that is one variable keeps the variable's type; models read text.
         given["prompt"] = as_text(given["prompt"])
+    if step.by_complexity:
+        asked, schema = given.get("prompt", ""), given.get("output_schema")
+        measured = complexity_of(asked, system=given.get("system") or "", schema=schema)
+        given["model"] = step.by_complexity[measured]
     return AgentConfig(
         **given,
         adds_steps=step.adds_steps,

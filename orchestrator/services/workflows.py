@@ -19,7 +19,12 @@ from orchestrator.core.problems import Problem
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.validation import Catalog, Report, examine
 from orchestrator.execution.prices import knows_price
-from orchestrator.execution.providers import provider_settings, unusable, with_own_models
+from orchestrator.execution.providers import (
+    models_meant,
+    provider_settings,
+    unusable,
+    with_own_models,
+)
 from orchestrator.models import Workflow, WorkflowVersion
 from orchestrator.services.drafts import draft_spec, save_draft
 from tenants.models import Project, Tenant
@@ -124,7 +129,9 @@ def tenant_catalog() -> Catalog:
             name: unusable(name, own=own, uses_environment=uses_environment) is None
             for name in provider_settings()
         },
-        knows_model=lambda provider, model: knows_price(tenant.id, provider, model),
+        knows_model=lambda provider, model: all(
+            knows_price(tenant.id, provider, each) for each in models_meant(provider, model, own)
+        ),
         workflows=_published_workflows(),
     )
 

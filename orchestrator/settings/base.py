@@ -192,11 +192,15 @@ MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
 CREDENTIALS_KEYS = fernet_keys("CREDENTIALS_KEYS", env_list("CREDENTIALS_KEYS"))
 # Where the addresses that tenants name may lead beside the public internet.
 MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_PRIVATE_NETWORKS"))
-MUSTER_MODEL_ROLES = ("orchestrator", "planner", "executor", "reviewer")
+# What may have a model of its own: roles, and how complex a prompt is.
+MUSTER_MODEL_USES = (
+    *("orchestrator", "planner", "executor", "reviewer"),
+    *("simple", "moderate", "complex"),
+)
 for _name, _provider in MUSTER_PROVIDERS.items():
     _provider["model"] = env_text(f"{_name.upper()}_MODEL")
-    for _role in MUSTER_MODEL_ROLES:
-        _provider[f"model_{_role}"] = env_text(f"{_name.upper()}_MODEL_{_role.upper()}")
+    for _use in MUSTER_MODEL_USES:
+        _provider[f"model_{_use}"] = env_text(f"{_name.upper()}_MODEL_{_use.upper()}")
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Muster",

@@ -17,19 +17,22 @@ from tenants.selectors.credentials import STATES, credentials, last_check, state
 from tenants.services import credentials as service
 
 
-class RoleModels(Strict):
-    """Models by role, for steps that name none."""
+class ModelsByUse(Strict):
+    """Models by role, for steps that name none, and by complexity, for `model: auto`."""
 
     orchestrator = Text(max_length=200, required=False)
     planner = Text(max_length=200, required=False)
     executor = Text(max_length=200, required=False)
     reviewer = Text(max_length=200, required=False)
+    simple = Text(max_length=200, required=False)
+    moderate = Text(max_length=200, required=False)
+    complex = Text(max_length=200, required=False)
 
 
 class CredentialChange(Strict):
     name = Text(max_length=100, required=False)
     default_model = Text(max_length=200, required=False, allow_blank=True)
-    models = RoleModels(required=False)
+    models = ModelsByUse(required=False)
     enabled = serializers.BooleanField(required=False)
 
 

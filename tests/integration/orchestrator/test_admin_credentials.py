@@ -67,7 +67,7 @@ def test_credential_is_added_and_its_secret_not_shown_again(acme: World) -> None
         ({"provider": "nonsense"}, "Select a valid choice"),
         ({"base_url": "https://api.example.com"}, "cannot be chosen for openai"),
         ({"provider": "compatible", "base_url": "https://10.0.0.1"}, "private network"),
-        ({"role_models": '{"boss": "x"}'}, "no role boss"),
+        ({"role_models": '{"boss": "x"}'}, "no role or complexity boss"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_kept(
