@@ -27,9 +27,11 @@ class Rates:
     output: Decimal
     cached: Decimal
     cache_write: Decimal
+    cache_write_1h: Decimal
 
     @property
     def dearest_input(self) -> Decimal:
+        """Of what a request of ours may turn into: none asks for a cache that lasts an hour."""
         return max(self.input, self.cached, self.cache_write)
 
     @property
@@ -46,19 +48,22 @@ class PriceTier:
     output: Decimal
     cached: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """What a model costs: USD per million tokens, and optionally per request.
 
-    A class without a price of its own (`cached`, `cache_write`) is charged as plain input.
+    A class without a price of its own (`cached`, `cache_write`) is charged as plain input, writes
+    for an hour as other cache writes.
     """
 
     input: Decimal
     output: Decimal
     cached: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
     per_request: Decimal = ZERO
     source: str = ""
     tiers: tuple[PriceTier, ...] = ()
@@ -67,7 +72,8 @@ class Price:
         amounts = [self.per_request]
         levels: tuple[Price | PriceTier, ...] = (self, *self.tiers)
         for level in levels:
-            amounts += [level.input, level.output, level.cached or ZERO, level.cache_write or ZERO]
+            own = (level.cached, level.cache_write, level.cache_write_1h)
+            amounts += [level.input, level.output, *(amount or ZERO for amount in own)]
         if not all(amount.is_finite() and amount >= 0 for amount in amounts):
             raise ValueError("prices must be finite and not negative")
 
@@ -98,7 +104,10 @@ def cost(usage: Usage, price: Price) -> Cost:
     breakdown = {
         "input": _amount(usage.plain_input_tokens, rates.input),
         "cached": _amount(usage.cached_tokens, rates.cached),
-        "cache_write": _amount(usage.cache_write_tokens, rates.cache_write),
+        "cache_write": _amount(
+            usage.cache_write_tokens - usage.cache_write_1h_tokens, rates.cache_write
+        ),
+        "cache_write_1h": _amount(usage.cache_write_1h_tokens, rates.cache_write_1h),
         "output": _amount(usage.output_tokens, rates.output),
         "request": price.per_request,
     }
@@ -217,11 +226,13 @@ def _total(*amounts: Decimal) -> Decimal:
 
 
 def _rates_of(level: Price | PriceTier) -> Rates:
+    cache_write = level.input if level.cache_write is None else level.cache_write
     return Rates(
         input=level.input,
         output=level.output,
         cached=level.input if level.cached is None else level.cached,
-        cache_write=level.input if level.cache_write is None else level.cache_write,
+        cache_write=cache_write,
+        cache_write_1h=cache_write if level.cache_write_1h is None else level.cache_write_1h,
     )
 
 
@@ -231,6 +242,8 @@ def _from_library(listed: Any, *, source: str) -> Price:
         "output": listed.output_mtok,
         "cached": listed.cache_read_mtok,
         "cache_write": listed.cache_write_mtok,
+        # Stated for the few that have it.
+        "cache_write_1h": getattr(listed, "cache_write_1h_mtok", None),
     }
     starts = sorted({tier.start for value in classes.values() for tier in _tiers_of(value)})
     tiers = [
