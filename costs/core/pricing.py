@@ -3,8 +3,8 @@
 Rounding happens once: half up for what is charged, upward for what is set aside.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -93,6 +93,22 @@ class Cost:
     nano: int
     breakdown: Mapping[str, Decimal]
     rates: Rates | None
+
+
+def tiers_from_json(stored: Iterable[Mapping[str, Any]]) -> tuple[PriceTier, ...]:
+    """Tiers as price rows keep them: rates as decimal text. Raises for anything else."""
+    return tuple(_tier_from_json(tier) for tier in stored)
+
+
+def tiers_to_json(tiers: Iterable[PriceTier]) -> list[dict[str, Any]]:
+    return [
+        {
+            name: f"{value:f}" if isinstance(value, Decimal) else value
+            for name, value in asdict(tier).items()
+            if value is not None
+        }
+        for tier in tiers
+    ]
 
 
 def cost(usage: Usage, price: Price) -> Cost:
@@ -207,6 +223,15 @@ def _library_model(provider: str, model: str) -> ModelInfo | None:
     except LookupError:
         return None
     return info
+
+
+def _tier_from_json(stored: Mapping[str, Any]) -> PriceTier:
+    above = stored["above_input_tokens"]
+    if isinstance(above, bool) or not isinstance(above, int) or above < 1:
+        raise ValueError("above_input_tokens has to be a number of tokens")
+    rates = {name: value for name, value in stored.items() if name != "above_input_tokens"}
+    given = {name: Decimal(str(rate)) for name, rate in rates.items() if rate is not None}
+    return PriceTier(above_input_tokens=above, **given)
 
 
 def _utf8(text: str) -> bytes:

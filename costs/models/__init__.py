@@ -1,4 +1,5 @@
 from costs.models.budgets import Budget, BudgetPeriod, BudgetScope, Interval
+from costs.models.checks import LedgerCheck, LedgerDifference
 from costs.models.ledger import CostEntry, CostKind
 from costs.models.prices import PlatformPrice, PriceFields, TenantPrice
 
@@ -9,6 +10,8 @@ __all__ = [
     "CostEntry",
     "CostKind",
     "Interval",
+    "LedgerCheck",
+    "LedgerDifference",
     "PlatformPrice",
     "PriceFields",
     "TenantPrice",

@@ -57,11 +57,5 @@ def _row(row: PriceFields, *, rank: int, source: str) -> PriceRow:
         provider=row.provider,
         model=row.model,
         valid_from=row.valid_from,
-        price=Price(
-            input=row.input_usd,
-            output=row.output_usd,
-            cached=row.cached_usd,
-            cache_write=row.cache_write_usd,
-            source=f"{source} price from {row.valid_from}",
-        ),
+        price=row.as_price(source=f"{source} price from {row.valid_from}"),
     )
