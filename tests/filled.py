@@ -60,6 +60,8 @@ def fill(acme: World) -> Filled:
             "audit": AuditEntry.objects.filter(tenant=acme.tenant).first().id,
             "costs/entries": entry.id,
             "credentials": credential().id,
+            "costs/forecast": acme.tenant.id,
+            "costs/summary": acme.tenant.id,
             "members": Membership.objects.get().id,
             "projects": acme.project.id,
             "runs": run.id,

@@ -10,16 +10,14 @@ from tenants.kernel.models import Record, TenantOwned
 class PriceFields(models.Model):
     """USD per million tokens from a day on. A change is a new row, so old costs stay true."""
 
-    _rates: ClassVar = {"max_digits": 18, "decimal_places": 9, "null": True, "blank": True}
-
     provider = models.CharField(max_length=32)
     model = models.CharField(max_length=200, help_text="Exact name, or * for every model.")
     valid_from = models.DateField()
     input_usd = models.DecimalField(max_digits=18, decimal_places=9)
     output_usd = models.DecimalField(max_digits=18, decimal_places=9)
-    cached_usd = models.DecimalField(**_rates)
-    cache_write_usd = models.DecimalField(**_rates)
-    cache_write_1h_usd = models.DecimalField(**_rates)
+    cached_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
+    cache_write_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
+    cache_write_1h_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
     request_usd = models.DecimalField(
         max_digits=18, decimal_places=9, default=ZERO, db_default=ZERO, help_text="For each call."
     )

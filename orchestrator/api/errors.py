@@ -16,6 +16,7 @@ from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from rest_framework import exceptions as drf
 
 from agents_app.services.agents import AgentRefusedError
+from costs.core.errors import TooManyGroupsError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
 from orchestrator.selectors.runs import RunNotFinishedError
@@ -44,6 +45,7 @@ STATUS: Mapping[type[BaseException], int] = {
     FormInvalidError: 400,
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
+    TooManyGroupsError: 400,
     services.AlreadyExistsError: 400,
     services.AmbiguousError: 400,
     services.SecretInvalidError: 400,
