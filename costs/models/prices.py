@@ -19,7 +19,7 @@ class PriceFields(models.Model):
     cache_write_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
     cache_write_1h_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
     request_usd = models.DecimalField(
-        max_digits=18, decimal_places=9, default=ZERO, db_default=ZERO, help_text="For each call."
+        max_digits=18, decimal_places=9, null=True, blank=True, help_text="For each call."
     )
     tiers = models.JSONField(
         default=list,
@@ -53,15 +53,15 @@ class PriceFields(models.Model):
             cached=self.cached_usd,
             cache_write=self.cache_write_usd,
             cache_write_1h=self.cache_write_1h_usd,
-            per_request=self.request_usd,
+            per_request=self.request_usd or ZERO,
             tiers=tiers_from_json(self.tiers),
             source=source,
         )
 
 
 def _not_negative() -> models.Q:
-    condition = models.Q(input_usd__gte=0, output_usd__gte=0, request_usd__gte=0)
-    for rate in ("cached_usd", "cache_write_usd", "cache_write_1h_usd"):
+    condition = models.Q(input_usd__gte=0, output_usd__gte=0)
+    for rate in ("cached_usd", "cache_write_usd", "cache_write_1h_usd", "request_usd"):
         condition &= models.Q(**{f"{rate}__isnull": True}) | models.Q(**{f"{rate}__gte": 0})
     return condition
 

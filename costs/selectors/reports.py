@@ -90,6 +90,7 @@ def summary(
     until: datetime,
     zone: ZoneInfo,
     groups: Sequence[Group] = (Group.DAY,),
+    most: int | None = None,
 ) -> Summary:
     """What the lines of `since` to `until` (exclusive) add up to, the dearest groups first.
 
@@ -103,9 +104,10 @@ def summary(
     if Group.WORKFLOW in groups:
         grouped = grouped.annotate(workflow=Max("workflow_name"))
     order = ["day"] if days else []
-    found = list(grouped.order_by(*order, "-cost", *columns)[: MOST_ROWS + 1])
-    if len(found) > MOST_ROWS:
-        raise TooManyGroupsError(MOST_ROWS)
+    most = most or MOST_ROWS
+    found = list(grouped.order_by(*order, "-cost", *columns)[: most + 1])
+    if len(found) > most:
+        raise TooManyGroupsError(most)
     return Summary(
         since=since,
         until=until,
