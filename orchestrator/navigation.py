@@ -51,6 +51,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Tenants", "domain", "tenants_tenant_changelist", _OPERATORS),
             ("Users", "person", "tenants_user_changelist", _OPERATORS),
             ("Platform prices", "payments", "costs_platformprice_changelist", _OPERATORS),
+            ("Ledger checks", "fact_check", "costs_ledgercheck_changelist", _OPERATORS),
         ),
     ),
 )

@@ -4,7 +4,7 @@ Rounding happens once: half up for what is charged, upward for what is set aside
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -76,6 +76,16 @@ class Price:
             amounts += [level.input, level.output, *(amount or ZERO for amount in own)]
         if not all(amount.is_finite() and amount >= 0 for amount in amounts):
             raise ValueError("prices must be finite and not negative")
+
+    @property
+    def costs_anything(self) -> bool:
+        levels: tuple[Price | PriceTier, ...] = (self, *self.tiers)
+        rates = [each for level in levels for each in astuple(_rates_of(level))]
+        return bool(self.per_request or any(rates))
+
+    def same_rates(self, other: "Price") -> bool:
+        """Whether every call costs the same by either; where they come from is no difference."""
+        return replace(self, source="") == replace(other, source="")
 
     def rates(self, input_tokens: int) -> Rates:
         """The rates for a call with this much input: crossing a tier reprices all of it."""

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ('calls', models.BigIntegerField()),
                 ('agent_runs', models.BigIntegerField()),
                 ('runs', models.BigIntegerField()),
-                ('periods', models.BigIntegerField(default=0)),
+                ('periods', models.BigIntegerField(db_default=0, default=0)),
                 ('difference_count', models.BigIntegerField()),
             ],
             options={

@@ -20,7 +20,7 @@ class LedgerCheck(Record):
     calls = models.BigIntegerField()
     agent_runs = models.BigIntegerField()
     runs = models.BigIntegerField()
-    periods = models.BigIntegerField(default=0)
+    periods = models.BigIntegerField(default=0, db_default=0)
     difference_count = models.BigIntegerField()
 
     objects = models.Manager()

@@ -157,6 +157,8 @@ MUSTER_LIMITER_CONNECTIONS = env_int("MUSTER_LIMITER_CONNECTIONS", 16, minimum=1
 MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
 MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
+# From this hour on, UTC, the ledger is compared with what sums it up.
+MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
 # Where the chaos suite lets processes die; see execution/crashpoints.py.
 MUSTER_CRASH_POINTS = env_text("MUSTER_CRASH_POINTS")
 # For steps that say nothing of retries themselves: all tries, and seconds before the second.
