@@ -1,4 +1,4 @@
-"""Whether the ledger, calls, agent runs and runs agree: looked at every night, kept as rows.
+"""Whether ledger, calls, agent runs, runs and budgets agree: looked at every night, kept as rows.
 
 Nothing is mended: a difference is a fault of the platform, and shows where.
 """
@@ -33,7 +33,7 @@ SELECT x.night, EXISTS (SELECT FROM ledger_check c WHERE c.night = x.night) AS i
 _CHECK = "SELECT * FROM muster_check_ledger(%s)"
 _WRITE = """
 INSERT INTO ledger_check (id, night, started_at, finished_at, lines, calls, agent_runs, runs,
-                          difference_count)
+                          periods, difference_count)
 SELECT %s, %s, transaction_timestamp(), clock_timestamp(), s.*, %s FROM muster_check_sizes() s
 RETURNING *
 """

@@ -59,6 +59,26 @@ LANGUAGE sql STABLE AS $$
      ORDER BY abs(d.expected - d.found) DESC LIMIT p_most
 $$;
 
+-- What a period of a budget has spent and holds against the calls that were held in it.
+CREATE FUNCTION muster_check_budgets(p_most integer)
+RETURNS TABLE (rule text, tenant_id uuid, object_id uuid, run_id uuid, expected bigint, found bigint,
+               detail text, total bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT d.*, count(*) OVER () FROM (
+        SELECT x.rule, p.tenant_id, p.id, NULL::uuid, x.expected, x.found,
+               format('budget %s, %s', b.name, p.key)
+          FROM budget_period p JOIN budget b ON b.id = p.budget_id
+          LEFT JOIN (SELECT u.id, sum(c.cost_nano) FILTER (WHERE c.status <> 'open') AS spent,
+                            sum(c.hold_nano) FILTER (WHERE c.status = 'open') AS held
+                       FROM llm_call c CROSS JOIN unnest(c.budget_periods) AS u (id) GROUP BY u.id) s
+            ON s.id = p.id
+         CROSS JOIN LATERAL (VALUES
+               ('budget_spent_and_calls', COALESCE(s.spent, 0)::bigint, p.spent_nano),
+               ('budget_held_and_calls', COALESCE(s.held, 0)::bigint, p.held_nano)) AS x (rule, expected, found)
+         WHERE x.expected <> x.found) d
+     ORDER BY abs(d.expected - d.found) DESC LIMIT p_most
+$$;
+
 -- All of it: `book` says which function found a difference.
 CREATE FUNCTION muster_check_ledger(p_most integer)
 RETURNS TABLE (book text, rule text, tenant_id uuid, object_id uuid, run_id uuid, expected bigint,
@@ -67,12 +87,14 @@ LANGUAGE sql STABLE AS $$
     SELECT 'calls', d.* FROM muster_check_calls(p_most) d
     UNION ALL SELECT 'agent_runs', d.* FROM muster_check_agent_runs(p_most) d
     UNION ALL SELECT 'runs', d.* FROM muster_check_runs(p_most) d
+    UNION ALL SELECT 'budgets', d.* FROM muster_check_budgets(p_most) d
 $$;
 
 -- How much a check has looked at.
 CREATE FUNCTION muster_check_sizes()
-RETURNS TABLE (lines bigint, calls bigint, agent_runs bigint, runs bigint)
+RETURNS TABLE (lines bigint, calls bigint, agent_runs bigint, runs bigint, periods bigint)
 LANGUAGE sql STABLE AS $$
     SELECT (SELECT count(*) FROM cost_entry), (SELECT count(*) FROM llm_call),
-           (SELECT count(*) FROM agent_run), (SELECT count(*) FROM run)
+           (SELECT count(*) FROM agent_run), (SELECT count(*) FROM run),
+           (SELECT count(*) FROM budget_period)
 $$;

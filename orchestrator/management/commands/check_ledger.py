@@ -10,7 +10,7 @@ from costs.core.money import format_usd
 from orchestrator.management.support import EXIT_FAILED
 from orchestrator.services.ledger_checks import Checked, check_ledger
 
-_COUNTS = ("lines", "calls", "agent_runs", "runs")
+_COUNTS = ("lines", "calls", "agent_runs", "runs", "periods")
 
 
 class Command(BaseCommand):

@@ -19,6 +19,7 @@ from tenants.kernel.models import uuid7
 from tenants.models import User
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import drain, drain_all, run_of
+from tests.integration.costs.test_budgets import budget, hold, state
 from tests.integration.orchestrator.test_engine_late_answers import Late
 from tests.ledger import charge
 from tests.world import World
@@ -134,6 +135,24 @@ def test_wrong_total_of_a_call_of_a_step_and_of_a_run_is_found(priced: World, ru
             ("run_and_agent_runs", run_id, total, total + 5),
         ]
     )
+
+
+def test_budgets_agree_with_the_calls_that_they_held(priced: World) -> None:
+    kept = budget(priced, 10**12)
+    drain(priced, start(priced, {"a": simulated("more")}))
+
+    assert state(priced, kept)[0] > 0
+    assert differences(priced) == []
+
+
+def test_budget_that_is_off_is_found(priced: World) -> None:
+    kept = budget(priced, 10**12)
+    held = hold(priced, 7)
+
+    ((rule, period, expected, found),) = differences(priced)
+
+    assert (rule, [period]) == ("budget_held_and_calls", held["periods"])
+    assert (expected, found, state(priced, kept)[1]) == (0, 7, 7)
 
 
 def test_check_is_made_once_a_night_whoever_asks(live_db: None) -> None:

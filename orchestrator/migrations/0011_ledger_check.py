@@ -4,13 +4,13 @@ from tenants.kernel.sql import run_sql_file
 
 _FUNCTIONS = """
 muster_check_ledger, muster_check_calls, muster_check_agent_runs, muster_check_runs,
-muster_check_sizes
+muster_check_budgets, muster_check_sizes
 """
 
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orchestrator", "0009_fairness"),
+        ("orchestrator", "0010_limits"),
         ("costs", "0006_ledger_checks"),
     ]
 
