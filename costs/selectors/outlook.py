@@ -1,7 +1,9 @@
 """How the month will end, and whether today is out of the ordinary, from the ledger."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.models import Min, Q, QuerySet, Sum
@@ -9,6 +11,7 @@ from django.db.models.functions import TruncDate, TruncTime
 
 from costs.core.outlook import (
     HISTORY_DAYS,
+    LEAST_UNUSUAL_NANO,
     Comparison,
     Forecast,
     compare,
@@ -17,6 +20,8 @@ from costs.core.outlook import (
 )
 from costs.core.periods import day_start, days_between, month_end, month_start
 from costs.models import CostEntry
+
+_UTC: Final = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +80,39 @@ def _spent_by_day(
 def _first_day(lines: QuerySet[CostEntry], zone: ZoneInfo) -> date | None:
     first: datetime | None = lines.order_by().aggregate(first=Min("held_at"))["first"]
     return None if first is None else first.astimezone(zone).date()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusualDay:
+    """A tenant's day, UTC, that is out of the ordinary so far."""
+
+    tenant_id: UUID
+    day: date
+    spent_nano: int
+    from_nano: int
+
+
+def unusual_today(moment: datetime) -> list[UnusualDay]:
+    """Of all tenants. Only those are looked at that have spent enough for it today."""
+    today = moment.astimezone(UTC).date()
+    lines = CostEntry.objects.using("system").order_by()
+    busy = (
+        lines.filter(held_at__gte=day_start(today, _UTC))
+        .values("tenant_id")
+        .annotate(spent=Sum("amount_nano"))
+        .filter(spent__gte=LEAST_UNUSUAL_NANO)
+    )
+    return [
+        UnusualDay(
+            tenant_id=row["tenant_id"],
+            day=today,
+            spent_nano=found.spent_nano,
+            from_nano=found.from_nano or 0,
+        )
+        for row in busy
+        if (found := _compared(lines.filter(tenant_id=row["tenant_id"]), moment)).is_unusual
+    ]
+
+
+def _compared(lines: QuerySet[CostEntry], moment: datetime) -> Comparison:
+    return outlook(lines, moment=moment, zone=_UTC).comparison
