@@ -30,6 +30,8 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         "Costs",
         (
             ("Costs", "bar_chart", "costs_costentry_report", Scope.COSTS_READ),
+            ("Budgets", "savings", "costs_budget_changelist", Scope.COSTS_READ),
+            ("Alerts", "notifications", "costs_costalert_changelist", Scope.COSTS_READ),
             ("Cost entries", "receipt_long", "costs_costentry_changelist", Scope.COSTS_READ),
             ("Tenant prices", "sell", "costs_tenantprice_changelist", Scope.COSTS_READ),
         ),

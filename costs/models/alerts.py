@@ -57,5 +57,9 @@ class CostAlert(TenantOwned):
             ),
         ]
 
+    @property
+    def percent(self) -> str:
+        return f"{self.threshold} %"
+
     def __str__(self) -> str:
         return f"{self.budget_name or 'unusual spend'} {self.period}"

@@ -13,11 +13,12 @@ from rich.table import Table
 
 from costs.core.money import format_usd
 from costs.core.periods import day_start, month_start, zone_or_none
-from costs.models import CostEntry
+from costs.models import Budget, CostEntry
 from costs.selectors.outlook import Outlook, outlook
 from costs.selectors.report_table import csv_of, figures_of, flat, header, key_columns, summary_json
 from costs.selectors.reports import Group, Summary, lines_of_all, lines_of_tenant, summary
 from orchestrator.management.support import command_scope, readable_errors, usage
+from orchestrator.selectors.budgets import ShownBudget, shown, without_caps
 from tenants.kernel.clock import now
 from tenants.models import Tenant
 
@@ -47,12 +48,27 @@ class Command(BaseCommand):
             report = summary(lines, groups=groups, zone=zone, **_span(options, zone))
             told = outlook(lines, moment=now(), zone=zone)
             self._write(options["format"], report, told, tenant)
+            if tenant is not None and options["format"] == "table":
+                self._show_budgets(shown(without_caps(Budget.objects.all())))
+
+    def _show_budgets(self, budgets: list[ShownBudget]) -> None:
+        table = Table("Budget", "For", "Period", "Spent", "Held", "Left", "Limit", box=None)
+        for row in budgets:
+            period = row.period
+            amounts = (period.spent, period.held, period.left, period.limit)
+            table.add_row(row.budget.name, row.what, period.key, *map(format_usd, amounts))
+        if budgets:
+            Console().print(table)
 
     def _write(self, form: str, report: Summary, told: Outlook, tenant: Tenant | None) -> None:
         if form == "csv":
             self.stdout.write(csv_of(report), ending="")
         elif form == "json":
-            document = {**summary_json(report, tenant=tenant), "month": _month_json(told)}
+            document = {
+                **summary_json(report, tenant=tenant),
+                "month": _month_json(told),
+                "budgets": _budgets_json(tenant),
+            }
             self.stdout.write(json.dumps(document))
         else:
             Console().print(_table(report))
@@ -114,6 +130,23 @@ def _month_json(told: Outlook) -> dict[str, Any]:
         "forecast_usd": None if foretold is None else format_usd(foretold),
         "today_is_unusual": told.comparison.is_unusual,
     }
+
+
+def _budgets_json(tenant: Tenant | None) -> list[dict[str, Any]]:
+    """None where all tenants are summed up: each has its own."""
+    rows = shown(without_caps(Budget.objects.all())) if tenant else []
+    return [
+        {
+            "name": row.budget.name,
+            "for": row.what,
+            "period": row.period.key,
+            "spent_usd": format_usd(row.period.spent),
+            "held_usd": format_usd(row.period.held),
+            "left_usd": format_usd(row.period.left),
+            "limit_usd": format_usd(row.period.limit),
+        }
+        for row in rows
+    ]
 
 
 def _month_text(told: Outlook) -> str:

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
 from agents_app.models import Agent
-from costs.models import CostEntry, LedgerCheck, PlatformPrice, TenantPrice
+from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
 from tenants.models import ApiKey, AuditEntry, Membership, Project, User
 from tests.filled import asked, batched, credential
 from tests.run_rows import make_run, published, wide_spec
@@ -25,6 +25,7 @@ CLOSED = {
     "orchestrator_runbatch_delete",
     "tenants_apikey_delete",
     "tenants_auditentry_delete",
+    "costs_costalert_delete",
     "costs_costentry_delete",
 }
 CLOSED_TO_OPERATORS = {
@@ -70,6 +71,10 @@ def objects(acme: World) -> dict[str, Any]:
             "orchestrator/approval": asked(run, question=MARK),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
+            "costs/budget": Budget.objects.create(name=MARK, scope="tenant", limit_nano=1),
+            "costs/costalert": CostAlert.objects.create(
+                kind="unusual", period="2026-11-21", spent_nano=1, limit_nano=1
+            ),
             "costs/costentry": CostEntry.objects.filter(tenant=acme.tenant).first(),
             "costs/tenantprice": TenantPrice.objects.create(
                 provider="x", model=MARK, valid_from=date(2026, 1, 1), input_usd=1, output_usd=1

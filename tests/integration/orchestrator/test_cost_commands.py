@@ -16,6 +16,7 @@ from orchestrator.execution.providers import client_for_tenant, provider_setting
 from orchestrator.services.advance import advance
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import step_of
+from tests.integration.costs.test_budgets import budget
 from tests.integration.orchestrator.test_engine_late_answers import REQUEST, client, take
 from tests.ledger import at, charge
 from tests.world import World
@@ -60,6 +61,16 @@ def test_report_as_a_table(acme: World, capsys: pytest.CaptureFixture[str]) -> N
     shown = capsys.readouterr().out
     assert "2026" in shown
     assert "0.5" in shown
+
+
+def test_report_shows_budgets(acme: World, capsys: pytest.CaptureFixture[str]) -> None:
+    budget(acme, 10**9, name="For November")
+
+    (row,) = json.loads(report(acme, "--format", "json"))["budgets"]
+    report(acme)
+
+    assert (row["name"], row["left_usd"], row["for"]) == ("For November", "1", "the whole tenant")
+    assert "For November" in capsys.readouterr().out
 
 
 def test_report_of_all_tenants(acme: World) -> None:
