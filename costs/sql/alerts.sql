@@ -9,7 +9,7 @@ LANGUAGE sql AS $$
     INSERT INTO cost_alert (id, tenant_id, kind, budget_id, budget_name, period, threshold, spent_nano,
                             limit_nano, refuses, mail_due_at)
     SELECT uuidv7(), b.tenant_id, 'threshold', b.id, b.name, p.key, t.threshold, p.spent_nano,
-           p.limit_nano, p.is_hard AND p.refused_at IS NOT NULL,
+           p.limit_nano, p.is_hard AND p.refused_at IS NOT NULL AND t.threshold = h.threshold,
            CASE WHEN p_mails THEN clock_timestamp() END
       FROM budget b
      CROSS JOIN LATERAL (
@@ -17,9 +17,10 @@ LANGUAGE sql AS $$
              FROM (VALUES (clock_timestamp()), (clock_timestamp() - interval '1 day')) AS m (at)) k
       JOIN budget_period p ON p.budget_id = b.id AND p.key = k.key
      CROSS JOIN LATERAL unnest(b.thresholds) AS t (threshold)
+     CROSS JOIN LATERAL (SELECT max(x.threshold) AS threshold FROM unnest(b.thresholds) AS x (threshold)) h
      WHERE b.is_enabled AND b.scope <> 'run'
        AND (p.spent_nano > 0 AND p.spent_nano::numeric * 100 >= p.limit_nano::numeric * t.threshold
-            OR p.is_hard AND p.refused_at IS NOT NULL AND t.threshold = (SELECT max(x) FROM unnest(b.thresholds) x))
+            OR p.is_hard AND p.refused_at IS NOT NULL AND t.threshold = h.threshold)
        -- Looked up first: an insert that finds its like costs more.
        AND NOT EXISTS (SELECT FROM cost_alert a
                         WHERE a.tenant_id = b.tenant_id AND a.kind = 'threshold' AND a.budget_id = b.id

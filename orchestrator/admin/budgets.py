@@ -97,7 +97,7 @@ class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def facts(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
-        fields = {name: cleaned[name] for name in _FIELDS if name in cleaned}
+        fields: dict[str, Any] = {name: cleaned[name] for name in _FIELDS if name in cleaned}
         own = {"limit_nano": cleaned["limit"], "thresholds": cleaned["percentages"]}
         return {
             **fields,
@@ -184,7 +184,6 @@ class BudgetAdmin(TenantModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": "Budgets",
-            "opts": self.opts,
             "page": page,
             "budgets": shown(page.object_list),
             "alerts": alerts_of(principal)[:_ALERTS],

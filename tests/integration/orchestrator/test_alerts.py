@@ -107,7 +107,7 @@ def test_exhausted_budget_is_told_of_though_it_is_not_spent_to_the_last(acme: Wo
 
     watch()
 
-    assert told(acme) == [("total", 50, True), ("total", 100, True)]
+    assert told(acme) == [("total", 50, False), ("total", 100, True)]
 
 
 def test_raise_forgets_the_refusal(acme: World) -> None:
