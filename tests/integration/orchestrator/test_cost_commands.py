@@ -1,7 +1,7 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -10,9 +10,11 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
 
-from agents_app.core.model import ModelReply, ModelRequest
+from agents_app.core.model import ModelClient, ModelReply, ModelRequest
+from agents_app.providers.base import ProviderSettings
+from agents_app.providers.simulated import SimulatedClient
 from costs.models import CostEntry, PlatformPrice, TenantPrice
-from orchestrator.execution.providers import client_for_tenant, provider_settings
+from orchestrator.execution.providers import provider_settings
 from orchestrator.services.advance import advance
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import step_of
@@ -186,12 +188,14 @@ def test_price_that_the_library_lacks_is_not_pinned(configured: None) -> None:
             run("prices", "pin", *wrong)
 
 
+@dataclass
 class Renaming:
     """A provider that answers under another name than it was asked by."""
 
+    provider: ModelClient
+
     def complete(self, request: ModelRequest) -> ModelReply:
-        provider = client_for_tenant("simulated", uses_environment=True)
-        return replace(provider.complete(request), model="sim-2026-11-01")
+        return replace(self.provider.complete(request), model="sim-2026-11-01")
 
 
 def test_answer_under_another_name_is_charged_as_the_model_that_was_asked_for(acme: World) -> None:
@@ -209,7 +213,9 @@ def test_answer_under_another_name_is_charged_as_the_model_that_was_asked_for(ac
     guarded = client(take(acme, step_of(acme, run_id, "a").id))
     guarded._turn = 1
 
-    guarded._send(Renaming(), REQUEST, guarded._open(REQUEST))
+    provider = Renaming(SimulatedClient(ProviderSettings(name="simulated", kind="simulated")))
+
+    guarded._send(provider, REQUEST, guarded._open(REQUEST))
 
     with acme.scope():
         entry = CostEntry.objects.get(tenant=acme.tenant)
