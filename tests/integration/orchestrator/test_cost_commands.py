@@ -1,7 +1,7 @@
 import csv
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -10,16 +10,13 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
 
-from agents_app.core.model import ModelClient, ModelReply, ModelRequest
-from agents_app.providers.base import ProviderSettings
+from agents_app.core.model import ModelReply, ModelRequest
 from agents_app.providers.simulated import SimulatedClient
 from costs.models import CostEntry, PlatformPrice, TenantPrice
 from orchestrator.execution.providers import provider_settings
-from orchestrator.services.advance import advance
 from tests.e2e.stories import simulated, start
-from tests.engine_driver import step_of
+from tests.engine_driver import drain
 from tests.integration.costs.test_budgets import budget
-from tests.integration.orchestrator.test_engine_late_answers import REQUEST, client, take
 from tests.ledger import at, charge
 from tests.world import World
 
@@ -188,17 +185,15 @@ def test_price_that_the_library_lacks_is_not_pinned(configured: None) -> None:
             run("prices", "pin", *wrong)
 
 
-@dataclass
-class Renaming:
-    """A provider that answers under another name than it was asked by."""
+def test_answer_under_another_name_is_charged_as_the_model_that_was_asked_for(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = SimulatedClient.complete
 
-    provider: ModelClient
+    def renamed(client: SimulatedClient, request: ModelRequest) -> ModelReply:
+        return replace(answer(client, request), model="sim-2026-11-01")
 
-    def complete(self, request: ModelRequest) -> ModelReply:
-        return replace(self.provider.complete(request), model="sim-2026-11-01")
-
-
-def test_answer_under_another_name_is_charged_as_the_model_that_was_asked_for(acme: World) -> None:
+    monkeypatch.setattr(SimulatedClient, "complete", renamed)
     with acme.scope():
         for model, usd in (("sim", 1), ("sim-2026-11-01", 1000)):
             TenantPrice.objects.create(
@@ -208,14 +203,8 @@ def test_answer_under_another_name_is_charged_as_the_model_that_was_asked_for(ac
                 input_usd=usd,
                 output_usd=usd,
             )
-    run_id = start(acme, {"a": simulated("hello")})
-    advance(acme.tenant.id, run_id)
-    guarded = client(take(acme, step_of(acme, run_id, "a").id))
-    guarded._turn = 1
 
-    provider = Renaming(SimulatedClient(ProviderSettings(name="simulated", kind="simulated")))
-
-    guarded._send(provider, REQUEST, guarded._open(REQUEST))
+    drain(acme, start(acme, {"a": simulated("hello")}))
 
     with acme.scope():
         entry = CostEntry.objects.get(tenant=acme.tenant)
