@@ -29,6 +29,9 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
         "Costs",
         (
+            ("Costs", "bar_chart", "costs_costentry_report", Scope.COSTS_READ),
+            ("Budgets", "savings", "costs_budget_changelist", Scope.COSTS_READ),
+            ("Alerts", "notifications", "costs_costalert_changelist", Scope.COSTS_READ),
             ("Cost entries", "receipt_long", "costs_costentry_changelist", Scope.COSTS_READ),
             ("Tenant prices", "sell", "costs_tenantprice_changelist", Scope.COSTS_READ),
         ),
@@ -50,6 +53,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Tenants", "domain", "tenants_tenant_changelist", _OPERATORS),
             ("Users", "person", "tenants_user_changelist", _OPERATORS),
             ("Platform prices", "payments", "costs_platformprice_changelist", _OPERATORS),
+            ("Ledger checks", "fact_check", "costs_ledgercheck_changelist", _OPERATORS),
         ),
     ),
 )
@@ -62,10 +66,11 @@ _COUNTS: Final[Mapping[str, Callable[[Principal], int]]] = {
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """What this caller may see; a group without any of it is left out by the template."""
-    groups = (
+    groups: list[dict[str, Any]] = [
         {"title": title, "separator": bool(title), "items": _items(request, entries)}
         for title, entries in _GROUPS
-    )
+    ]
+    _mark_where_we_are(request, [item for group in groups for item in group["items"]])
     return [group for group in groups if group["items"]]
 
 
@@ -90,6 +95,15 @@ def _items(
         for title, icon, page, needed in entries
         if _may_see(request, needed)
     ]
+
+
+def _mark_where_we_are(request: HttpRequest, items: list[dict[str, Any]]) -> None:
+    """One entry at most: the page of the costs lies below that of their entries."""
+    home = reverse("admin:index")
+    above = [i["link"] for i in items if request.path.startswith(i["link"]) and i["link"] != home]
+    here = max(above, key=len, default=None if request.path != home else home)
+    for item in items:
+        item["active"] = item["link"] == here
 
 
 def _count(request: HttpRequest, page: str) -> int:

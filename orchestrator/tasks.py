@@ -16,7 +16,7 @@ from orchestrator.celery import app
 from orchestrator.dispatch.routing import AGENT_QUEUES
 from orchestrator.execution import presence
 from orchestrator.services import advance as advancing
-from orchestrator.services import agent_runs, fair_shares
+from orchestrator.services import agent_runs, alerts, fair_shares, ledger_checks
 from orchestrator.services import sweep as sweeping
 from orchestrator.services.desk import Intake
 from orchestrator.services.leaving import Leaving
@@ -74,6 +74,8 @@ def start_periodic(sender: Any, **_: Any) -> None:
         _exit_if_unsafe("system")
         _repeat(sweeping.sweep, name="sweeper", seconds=settings.MUSTER_SWEEP_SECONDS)
         _repeat(fair_shares.Dealer().deal, name="dealer", seconds=fair_shares.SECONDS)
+        _repeat(alerts.Watcher().watch, name="alerts", seconds=alerts.SECONDS)
+        _repeat(ledger_checks.nightly, name="ledger_check", seconds=ledger_checks.SECONDS)
     if queues & AGENT_QUEUES:
         here = partial(presence.here, sender.hostname, slots=sender.controller.concurrency)
         _repeat(here, name="presence", seconds=presence.SECONDS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents_app.models import Agent
-from costs.models import CostEntry
+from costs.models import Budget, CostAlert, CostEntry
 from orchestrator.models import AgentRun, Approval, Run, RunBatch
 from tenants.kernel.models import uuid7
 from tenants.models import ApiKey, AuditEntry, Credential, Membership
@@ -58,8 +58,12 @@ def fill(acme: World) -> Filled:
             "api-keys": ApiKey.objects.first().id,
             "approvals": asked(run).id,
             "audit": AuditEntry.objects.filter(tenant=acme.tenant).first().id,
+            "budgets": _budget().id,
+            "costs/alerts": _alert().id,
             "costs/entries": entry.id,
             "credentials": credential().id,
+            "costs/forecast": acme.tenant.id,
+            "costs/summary": acme.tenant.id,
             "members": Membership.objects.get().id,
             "projects": acme.project.id,
             "runs": run.id,
@@ -105,6 +109,15 @@ def _finish(run: Run) -> None:
     row = Run.objects.db_manager("system").filter(id=run.id)
     row.update(status="running")
     row.update(status="completed", output="done", finished_at=run.created_at)
+
+
+def _budget() -> Budget:
+    return Budget.objects.create(name="November", scope="tenant", limit_nano=10**9)
+
+
+def _alert() -> CostAlert:
+    facts = {"period": "2026-11", "spent_nano": 1, "limit_nano": 1}
+    return CostAlert.objects.create(kind="unusual", **facts)
 
 
 def _charge(run: Run) -> CostEntry:

@@ -35,7 +35,10 @@ _TOKEN_LIMIT = {
     ProviderKind.OPENAI: "max_completion_tokens",
     ProviderKind.XAI: "max_completion_tokens",
 }
-_USAGE: Mapping[ProviderKind, Callable[..., Usage]] = {ProviderKind.XAI: usages.from_xai}
+_USAGE: Mapping[ProviderKind, Callable[..., Usage]] = {
+    ProviderKind.XAI: usages.from_xai,
+    ProviderKind.COMPATIBLE: usages.from_router,
+}
 # Parameters outside OpenAI's own protocol, which local servers take.
 _EXTRA = frozenset({"top_k", "min_p", "repeat_penalty"})
 

@@ -48,6 +48,7 @@ class CostQuery(Query):
 class CostEntryOut(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     at = serializers.DateTimeField()
+    held_at = serializers.DateTimeField(help_text="When the call was set down; reports go by it.")
     kind = serializers.ChoiceField(CostKind.choices)
     cost_usd = Usd(source="amount_nano")
     estimated = serializers.BooleanField()
@@ -68,4 +69,5 @@ class CostEntryOut(serializers.Serializer[Any]):
     cached_tokens = serializers.IntegerField()
     cache_write_tokens = serializers.IntegerField()
     reasoning_tokens = serializers.IntegerField()
+    cache_write_1h_tokens = serializers.IntegerField()
     unit_prices = serializers.DictField()

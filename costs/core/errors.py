@@ -22,3 +22,16 @@ class UnknownPriceError(CostsError):
             f"no price is known for model {self.model!r} of provider {self.provider!r}; "
             "add a price row for it"
         )
+
+
+class TooManyGroupsError(CostsError):
+    """A report of more rows than anybody reads."""
+
+    code = "too_many_groups"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+    def __str__(self) -> str:
+        return f"this makes more than {self.most:,} rows; ask for fewer groups or a shorter time"

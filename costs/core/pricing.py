@@ -3,8 +3,8 @@
 Rounding happens once: half up for what is charged, upward for what is set aside.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -27,9 +27,11 @@ class Rates:
     output: Decimal
     cached: Decimal
     cache_write: Decimal
+    cache_write_1h: Decimal
 
     @property
     def dearest_input(self) -> Decimal:
+        """Of what a request of ours may turn into: none asks for a cache that lasts an hour."""
         return max(self.input, self.cached, self.cache_write)
 
     @property
@@ -46,19 +48,22 @@ class PriceTier:
     output: Decimal
     cached: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """What a model costs: USD per million tokens, and optionally per request.
 
-    A class without a price of its own (`cached`, `cache_write`) is charged as plain input.
+    A class without a price of its own (`cached`, `cache_write`) is charged as plain input, writes
+    for an hour as other cache writes.
     """
 
     input: Decimal
     output: Decimal
     cached: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
     per_request: Decimal = ZERO
     source: str = ""
     tiers: tuple[PriceTier, ...] = ()
@@ -67,9 +72,20 @@ class Price:
         amounts = [self.per_request]
         levels: tuple[Price | PriceTier, ...] = (self, *self.tiers)
         for level in levels:
-            amounts += [level.input, level.output, level.cached or ZERO, level.cache_write or ZERO]
+            own = (level.cached, level.cache_write, level.cache_write_1h)
+            amounts += [level.input, level.output, *(amount or ZERO for amount in own)]
         if not all(amount.is_finite() and amount >= 0 for amount in amounts):
             raise ValueError("prices must be finite and not negative")
+
+    @property
+    def costs_anything(self) -> bool:
+        levels: tuple[Price | PriceTier, ...] = (self, *self.tiers)
+        rates = [each for level in levels for each in astuple(_rates_of(level))]
+        return bool(self.per_request or any(rates))
+
+    def same_rates(self, other: "Price") -> bool:
+        """Whether every call costs the same by either; where they come from is no difference."""
+        return replace(self, source="") == replace(other, source="")
 
     def rates(self, input_tokens: int) -> Rates:
         """The rates for a call with this much input: crossing a tier reprices all of it."""
@@ -89,6 +105,22 @@ class Cost:
     rates: Rates | None
 
 
+def tiers_from_json(stored: Iterable[Mapping[str, Any]]) -> tuple[PriceTier, ...]:
+    """Tiers as price rows keep them: rates as decimal text. Raises for anything else."""
+    return tuple(_tier_from_json(tier) for tier in stored)
+
+
+def tiers_to_json(tiers: Iterable[PriceTier]) -> list[dict[str, Any]]:
+    return [
+        {
+            name: f"{value:f}" if isinstance(value, Decimal) else value
+            for name, value in asdict(tier).items()
+            if value is not None
+        }
+        for tier in tiers
+    ]
+
+
 def cost(usage: Usage, price: Price) -> Cost:
     """What `usage` costs. A cost that the provider reported wins over our arithmetic."""
     if usage.reported_cost_nano is not None:
@@ -98,7 +130,10 @@ def cost(usage: Usage, price: Price) -> Cost:
     breakdown = {
         "input": _amount(usage.plain_input_tokens, rates.input),
         "cached": _amount(usage.cached_tokens, rates.cached),
-        "cache_write": _amount(usage.cache_write_tokens, rates.cache_write),
+        "cache_write": _amount(
+            usage.cache_write_tokens - usage.cache_write_1h_tokens, rates.cache_write
+        ),
+        "cache_write_1h": _amount(usage.cache_write_1h_tokens, rates.cache_write_1h),
         "output": _amount(usage.output_tokens, rates.output),
         "request": price.per_request,
     }
@@ -200,6 +235,15 @@ def _library_model(provider: str, model: str) -> ModelInfo | None:
     return info
 
 
+def _tier_from_json(stored: Mapping[str, Any]) -> PriceTier:
+    above = stored["above_input_tokens"]
+    if isinstance(above, bool) or not isinstance(above, int) or above < 1:
+        raise ValueError("above_input_tokens has to be a number of tokens")
+    rates = {name: value for name, value in stored.items() if name != "above_input_tokens"}
+    given = {name: Decimal(str(rate)) for name, rate in rates.items() if rate is not None}
+    return PriceTier(above_input_tokens=above, **given)
+
+
 def _utf8(text: str) -> bytes:
     return text.encode("utf-8", errors="surrogatepass")
 
@@ -217,11 +261,13 @@ def _total(*amounts: Decimal) -> Decimal:
 
 
 def _rates_of(level: Price | PriceTier) -> Rates:
+    cache_write = level.input if level.cache_write is None else level.cache_write
     return Rates(
         input=level.input,
         output=level.output,
         cached=level.input if level.cached is None else level.cached,
-        cache_write=level.input if level.cache_write is None else level.cache_write,
+        cache_write=cache_write,
+        cache_write_1h=cache_write if level.cache_write_1h is None else level.cache_write_1h,
     )
 
 
@@ -231,6 +277,8 @@ def _from_library(listed: Any, *, source: str) -> Price:
         "output": listed.output_mtok,
         "cached": listed.cache_read_mtok,
         "cache_write": listed.cache_write_mtok,
+        # Stated for the few that have it.
+        "cache_write_1h": getattr(listed, "cache_write_1h_mtok", None),
     }
     starts = sorted({tier.start for value in classes.values() for tier in _tiers_of(value)})
     tiers = [

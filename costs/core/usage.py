@@ -8,7 +8,8 @@ class Usage:
     """Token counts in four priced classes, none counted twice.
 
     `input_tokens` includes the cached and the cache-write tokens, `output_tokens` includes the
-    reasoning tokens. `estimated` marks counts that the provider did not state.
+    reasoning tokens. Of the cache-write tokens, `cache_write_1h_tokens` were written for an hour,
+    which some providers charge more for. `estimated` marks counts that the provider did not state.
     `reported_cost_nano` is the provider's own statement of the price, in nano-USD.
     """
 
@@ -17,6 +18,7 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     estimated: bool = False
     reported_cost_nano: int | None = None
 
@@ -27,12 +29,15 @@ class Usage:
             self.cached_tokens,
             self.cache_write_tokens,
             self.reasoning_tokens,
+            self.cache_write_1h_tokens,
             self.reported_cost_nano or 0,
         )
         if min(counts) < 0:
             raise ValueError("usage cannot be negative")
         if self.cached_tokens + self.cache_write_tokens > self.input_tokens:
             raise ValueError("cached and cache-write tokens exceed the input they are part of")
+        if self.cache_write_1h_tokens > self.cache_write_tokens:
+            raise ValueError("one-hour cache writes exceed the cache writes they are part of")
         if self.reasoning_tokens > self.output_tokens:
             raise ValueError("reasoning tokens exceed the output they are part of")
 
@@ -52,6 +57,7 @@ class Usage:
             cached_tokens=self.cached_tokens + other.cached_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
             estimated=self.estimated or other.estimated,
             reported_cost_nano=_sum_reported(self.reported_cost_nano, other.reported_cost_nano),
         )

@@ -64,6 +64,7 @@ class Migration(migrations.Migration):
                 ('spent_nano', models.BigIntegerField(db_default=0, default=0)),
                 ('held_nano', models.BigIntegerField(db_default=0, default=0)),
                 ('overrun_nano', models.BigIntegerField(db_default=0, default=0)),
+                ('refused_at', models.DateTimeField(null=True)),
                 ('budget', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='periods', to='costs.budget')),
                 ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],

@@ -64,6 +64,14 @@ class Budget(TenantOwned):
     class Meta:
         db_table = "budget"
         ordering: ClassVar = ["name", "id"]
+        indexes: ClassVar = [
+            # What alerts look through every few seconds; caps of runs are many, and tell nobody.
+            models.Index(
+                fields=["id"],
+                name="budget_with_alerts",
+                condition=Q(is_enabled=True) & ~Q(scope="run"),
+            ),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["tenant", "scope", "scope_id", "agent", "interval", "is_operators"],
@@ -109,6 +117,8 @@ class BudgetPeriod(TenantOwned):
     spent_nano = models.BigIntegerField(default=0, db_default=0)
     held_nano = models.BigIntegerField(default=0, db_default=0)
     overrun_nano = models.BigIntegerField(default=0, db_default=0)
+    # When a call was first refused for good; no more once the limit has been changed.
+    refused_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "budget_period"

@@ -15,7 +15,9 @@ class CostKind(models.TextChoices):
 class CostEntry(models.Model):
     """One line of the ledger for one LLM attempt. Append-only; amounts in nano-USD.
 
-    Run, step and agent are plain facts, not keys: the ledger outlives pruned runs.
+    Run, step and agent are plain facts, not keys: the ledger outlives pruned runs. `at` is when the
+    line was written, `held_at` when its call was set down: all lines of a call, a late correction
+    too, belong to the period in which it was held, in budgets and reports alike.
     `input_tokens` includes cached and cache-write tokens, `output_tokens` reasoning tokens.
     """
 
@@ -24,6 +26,7 @@ class CostEntry(models.Model):
         "tenants.Tenant", on_delete=models.PROTECT, db_index=False, related_name="+"
     )
     at = models.DateTimeField(default=timezone.now, db_default=Now())
+    held_at = models.DateTimeField(default=timezone.now, db_default=Now())
     kind = models.CharField(max_length=16, choices=CostKind.choices)
     amount_nano = models.BigIntegerField()
     currency = models.CharField(max_length=3, default="USD", db_default="USD")
@@ -45,6 +48,8 @@ class CostEntry(models.Model):
     cached_tokens = models.BigIntegerField(default=0)
     cache_write_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField(default=0)
+    # Those of the cache-write tokens that were written for an hour.
+    cache_write_1h_tokens = models.BigIntegerField(default=0, db_default=0)
     unit_prices = models.JSONField(
         help_text="USD per million tokens by kind, and where the price came from."
     )
@@ -66,7 +71,7 @@ class CostEntry(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["tenant", "run_id"], name="cost_entry_run"),
-            models.Index(fields=["tenant", "at"], name="cost_entry_time"),
+            models.Index(fields=["tenant", "held_at"], name="cost_entry_held"),
         ]
 
     def __str__(self) -> str:

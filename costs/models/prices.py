@@ -1,7 +1,9 @@
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
 from django.db import models
 
+from costs.core.pricing import ZERO, Price, tiers_from_json
 from tenants.kernel.models import Record, TenantOwned
 
 
@@ -15,6 +17,19 @@ class PriceFields(models.Model):
     output_usd = models.DecimalField(max_digits=18, decimal_places=9)
     cached_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
     cache_write_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
+    cache_write_1h_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
+    request_usd = models.DecimalField(
+        max_digits=18, decimal_places=9, null=True, blank=True, help_text="For each call."
+    )
+    tiers = models.JSONField(
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text=(
+            "Rates for the whole of a call with more input than so many tokens, such as "
+            '[{"above_input_tokens": 200000, "input": "6", "output": "22.5"}].'
+        ),
+    )
 
     labelled_by: ClassVar[tuple[str, ...]] = ("provider", "model")
 
@@ -24,13 +39,31 @@ class PriceFields(models.Model):
     def __str__(self) -> str:
         return f"{self.provider} {self.model} from {self.valid_from}"
 
+    def clean(self) -> None:
+        try:
+            self.tiers = self.tiers or []
+            Price(input=ZERO, output=ZERO, tiers=tiers_from_json(self.tiers))
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise ValidationError({"tiers": f"These are no rates: {error}."}) from None
+
+    def as_price(self, *, source: str) -> Price:
+        return Price(
+            input=self.input_usd,
+            output=self.output_usd,
+            cached=self.cached_usd,
+            cache_write=self.cache_write_usd,
+            cache_write_1h=self.cache_write_1h_usd,
+            per_request=self.request_usd or ZERO,
+            tiers=tiers_from_json(self.tiers),
+            source=source,
+        )
+
 
 def _not_negative() -> models.Q:
-    return (
-        models.Q(input_usd__gte=0, output_usd__gte=0)
-        & (models.Q(cached_usd__isnull=True) | models.Q(cached_usd__gte=0))
-        & (models.Q(cache_write_usd__isnull=True) | models.Q(cache_write_usd__gte=0))
-    )
+    condition = models.Q(input_usd__gte=0, output_usd__gte=0)
+    for rate in ("cached_usd", "cache_write_usd", "cache_write_1h_usd", "request_usd"):
+        condition &= models.Q(**{f"{rate}__isnull": True}) | models.Q(**{f"{rate}__gte": 0})
+    return condition
 
 
 class PlatformPrice(PriceFields, Record):

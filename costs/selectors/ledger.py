@@ -15,10 +15,13 @@ def ledger(
     until: datetime | None = None,
     **facts: Any,
 ) -> QuerySet[CostEntry]:
-    """The tenant's ledger lines with these facts; `until` is exclusive, None does not narrow."""
+    """The tenant's ledger lines with these facts, by when their calls were set down.
+
+    `until` is exclusive; None does not narrow.
+    """
     entries = CostEntry.objects.filter(tenant_id=current_tenant_id(), **facts)
     if project_id is not None:
         entries = entries.filter(project_id=project_id)
     if since is not None:
-        entries = entries.filter(at__gte=since)
-    return entries if until is None else entries.filter(at__lt=until)
+        entries = entries.filter(held_at__gte=since)
+    return entries if until is None else entries.filter(held_at__lt=until)

@@ -25,12 +25,19 @@ class PriceRow:
 def price_rows() -> tuple[PriceRow, ...]:
     """All rows that can matter to the tenant of the open scope."""
     own = [_row(row, rank=0, source="tenant") for row in TenantPrice.objects.all()]
-    platform = [_row(row, rank=1, source="platform") for row in PlatformPrice.objects.all()]
-    return (*own, *platform)
+    return (*own, *platform_rows())
+
+
+def platform_rows() -> tuple[PriceRow, ...]:
+    """The operator's rows, which hold for every tenant without one of its own."""
+    return tuple(_row(row, rank=1, source="platform") for row in PlatformPrice.objects.all())
 
 
 def price_of(rows: Iterable[PriceRow], *, provider: str, model: str, on: date) -> Price:
     """The price on a day. An exact model name beats `*`, then the later row wins.
+
+    `model` is the one that is asked for. Under which name the provider then answers changes
+    nothing: it was held by this price, and a provider must not choose its own.
 
     Raises UnknownPriceError where neither a row nor the library knows the model.
     """
@@ -57,11 +64,5 @@ def _row(row: PriceFields, *, rank: int, source: str) -> PriceRow:
         provider=row.provider,
         model=row.model,
         valid_from=row.valid_from,
-        price=Price(
-            input=row.input_usd,
-            output=row.output_usd,
-            cached=row.cached_usd,
-            cache_write=row.cache_write_usd,
-            source=f"{source} price from {row.valid_from}",
-        ),
+        price=row.as_price(source=f"{source} price from {row.valid_from}"),
     )

@@ -67,6 +67,10 @@ BEGIN
      WHERE p.id = ANY (periods) AND p.is_hard AND p.spent_nano + p.held_nano + amount > p.limit_nano
      ORDER BY p.spent_nano + amount <= p.limit_nano, p.budget_id LIMIT 1;
     IF FOUND THEN
+        -- Once is enough for whoever tells people.
+        UPDATE budget_period p SET refused_at = clock_timestamp()
+         WHERE verdict = 'exhausted' AND p.refused_at IS NULL AND p.id = ANY (periods)
+           AND p.budget_id = (refusal ->> 'budget')::uuid;
         periods := '{}';
         RETURN;
     END IF;
@@ -100,7 +104,8 @@ BEGIN
             USING ERRCODE = 'check_violation', CONSTRAINT = 'budget_scope_is_fixed';
     END IF;
     UPDATE budget_period p
-       SET limit_nano = NEW.limit_nano, is_hard = NEW.is_hard, updated_at = clock_timestamp(),
+       SET limit_nano = NEW.limit_nano, is_hard = NEW.is_hard, refused_at = NULL,
+           updated_at = clock_timestamp(),
            overrun_nano = GREATEST(0, p.spent_nano + p.held_nano - NEW.limit_nano)
      WHERE p.budget_id = NEW.id
        AND p.key >= muster_period_key(NEW.interval, NEW.time_zone, clock_timestamp());

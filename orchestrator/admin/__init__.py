@@ -1,7 +1,16 @@
 from orchestrator.admin.approvals import ApprovalAdmin
 from orchestrator.admin.batches import RunBatchAdmin
+from orchestrator.admin.budgets import BudgetAdmin, CostAlertAdmin
 from orchestrator.admin.credentials import CredentialAdmin
 from orchestrator.admin.runs import RunAdmin
 from orchestrator.admin.workflows import WorkflowAdmin
 
-__all__ = ["ApprovalAdmin", "CredentialAdmin", "RunAdmin", "RunBatchAdmin", "WorkflowAdmin"]
+__all__ = [
+    "ApprovalAdmin",
+    "BudgetAdmin",
+    "CostAlertAdmin",
+    "CredentialAdmin",
+    "RunAdmin",
+    "RunBatchAdmin",
+    "WorkflowAdmin",
+]

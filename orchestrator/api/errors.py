@@ -16,6 +16,7 @@ from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from rest_framework import exceptions as drf
 
 from agents_app.services.agents import AgentRefusedError
+from costs.core.errors import TooManyGroupsError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
 from orchestrator.selectors.runs import RunNotFinishedError
@@ -25,6 +26,7 @@ from orchestrator.services.approvals import (
     NotApproverError,
 )
 from orchestrator.services.batches import BatchStateError
+from orchestrator.services.budgets import OperatorsBudgetError, RunBudgetError
 from orchestrator.services.control import RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
@@ -44,6 +46,8 @@ STATUS: Mapping[type[BaseException], int] = {
     FormInvalidError: 400,
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
+    TooManyGroupsError: 400,
+    RunBudgetError: 400,
     services.AlreadyExistsError: 400,
     services.AmbiguousError: 400,
     services.SecretInvalidError: 400,
@@ -54,6 +58,7 @@ STATUS: Mapping[type[BaseException], int] = {
     CapTooSmallError: 402,
     TenantSuspendedError: 403,
     NotApproverError: 403,
+    OperatorsBudgetError: 403,
     services.ScopeExceededError: 403,
     services.NarrowedKeyError: 403,
     services.OwnersOnlyError: 403,

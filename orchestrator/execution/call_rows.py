@@ -139,6 +139,7 @@ def _prices_to_json(price: Price) -> dict[str, Any]:
         "output": text(price.output),
         "cached": text(price.cached),
         "cache_write": text(price.cache_write),
+        "cache_write_1h": text(price.cache_write_1h),
         "per_request": text(price.per_request),
         "source": price.source,
         "tiers": [

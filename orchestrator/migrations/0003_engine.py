@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("orchestrator", "0002_isolation"),
         ("tenants", "0007_fairness"),
-        ("costs", "0004_budgets"),
+        ("costs", "0005_ledger_periods"),
     ]
 
     operations = [

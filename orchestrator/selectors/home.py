@@ -109,8 +109,8 @@ def _waits() -> list[Waits]:
 
 def _spent(principal: Principal, today: datetime) -> tuple[int, int]:
     month = today.replace(day=1)
-    found = CostEntry.objects.filter(tenant_id=principal.tenant_id, at__gte=month).aggregate(
-        today=Sum("amount_nano", filter=Q(at__gte=today)), month=Sum("amount_nano")
+    found = CostEntry.objects.filter(tenant_id=principal.tenant_id, held_at__gte=month).aggregate(
+        today=Sum("amount_nano", filter=Q(held_at__gte=today)), month=Sum("amount_nano")
     )
     return found["today"] or 0, found["month"] or 0
 

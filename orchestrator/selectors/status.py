@@ -106,7 +106,7 @@ def _agents(agent_runs: QuerySet[AgentRun], runs: QuerySet[Run], since: datetime
 
 def _spent(lines: QuerySet[CostEntry], since: datetime) -> dict[str, Any]:
     """From the ledger: one line for every call, and a second one where a late answer corrects."""
-    found = lines.filter(at__gte=since).aggregate(
+    found = lines.filter(held_at__gte=since).aggregate(
         calls=Count("id", filter=~Q(kind=CostKind.CORRECTION)),
         cost=Sum("amount_nano", default=0),
         **{kind: Sum(f"{kind}_tokens", default=0) for kind in _TOKENS},

@@ -121,6 +121,15 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 6 * 1024 * 1024
 # An admin form of a workflow has some twenty fields a step.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 50_000
 
+# Mail: without a server none is sent, and what it would have told is on the pages alone.
+EMAIL_HOST = env_text("EMAIL_HOST")
+EMAIL_PORT = env_int("EMAIL_PORT", 587)
+EMAIL_HOST_USER = env_text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env_text("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", default=True)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env_text("DEFAULT_FROM_EMAIL", "muster@localhost")
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.PrincipalAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["tenants.permissions.HasScope"],
@@ -157,6 +166,8 @@ MUSTER_LIMITER_CONNECTIONS = env_int("MUSTER_LIMITER_CONNECTIONS", 16, minimum=1
 MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
 MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
+# From this hour on, UTC, the ledger is compared with what sums it up.
+MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
 # Where the chaos suite lets processes die; see execution/crashpoints.py.
 MUSTER_CRASH_POINTS = env_text("MUSTER_CRASH_POINTS")
 # For steps that say nothing of retries themselves: all tries, and seconds before the second.

@@ -122,15 +122,16 @@ END $$;
 -- Writes the ledger line of a call. An answer to a call in doubt corrects what was charged.
 CREATE FUNCTION muster_charge(c llm_call, p_kind text, p_amount bigint)
 RETURNS void LANGUAGE sql AS $$
-    INSERT INTO cost_entry (id, tenant_id, at, kind, amount_nano, estimated, call_id, project_id,
+    INSERT INTO cost_entry (id, tenant_id, at, held_at, kind, amount_nano, estimated, call_id, project_id,
         workflow_id, workflow_name, run_id, agent_run_id, attempt, step, agent, role, provider,
         model, input_tokens, output_tokens, cached_tokens, cache_write_tokens,
-        reasoning_tokens, unit_prices)
-    SELECT uuidv7(), c.tenant_id, clock_timestamp(), p_kind, p_amount, c.estimated, c.id,
+        reasoning_tokens, cache_write_1h_tokens, unit_prices)
+    SELECT uuidv7(), c.tenant_id, clock_timestamp(), c.created_at, p_kind, p_amount, c.estimated, c.id,
            r.project_id, r.workflow_id, w.name, c.run_id, c.agent_run_id, c.attempt, a.step,
            a.agent, c.role, c.provider, COALESCE(NULLIF(c.answered_model, ''), c.model),
            c.input_tokens, c.output_tokens, c.cached_tokens, c.cache_write_tokens,
-           c.reasoning_tokens, c.unit_prices
+           c.reasoning_tokens,
+           COALESCE((c.reply -> 'usage' ->> 'cache_write_1h_tokens')::bigint, 0), c.unit_prices
       FROM agent_run a, run r JOIN workflow w ON w.id = r.workflow_id
      WHERE a.id = c.agent_run_id AND r.id = c.run_id
     ON CONFLICT DO NOTHING

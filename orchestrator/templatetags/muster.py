@@ -119,6 +119,11 @@ def count(number: int | None) -> str:
 
 
 @register.filter
+def percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 or not share else f"{share:.1%}"
+
+
+@register.filter
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "\N{EN DASH}"

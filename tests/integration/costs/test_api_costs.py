@@ -1,34 +1,9 @@
 import pytest
 from django.utils import timezone
 
-from costs.models import CostEntry
-from tenants.kernel.models import uuid7
+from tests.ledger import charge
 from tests.rest import get, made
 from tests.world import World
-
-
-def charge(world: World, **facts: object) -> CostEntry:
-    with world.scope():
-        return CostEntry.objects.create(
-            **{
-                "id": uuid7(),
-                "tenant": world.tenant,
-                "kind": "call",
-                "amount_nano": 400_000,
-                "call_id": uuid7(),
-                "project_id": world.project.id,
-                "workflow_id": uuid7(),
-                "workflow_name": "greet",
-                "run_id": uuid7(),
-                "agent_run_id": uuid7(),
-                "attempt": 1,
-                "step": "hello",
-                "provider": "local",
-                "model": "smollm2",
-                "unit_prices": {},
-                **facts,
-            }
-        )
 
 
 def found(world: World, query: str = "") -> list[str]:

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
 from agents_app.models import Agent
-from costs.models import CostEntry, PlatformPrice, TenantPrice
+from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
 from tenants.models import ApiKey, AuditEntry, Membership, Project, User
 from tests.filled import asked, batched, credential
 from tests.run_rows import make_run, published, wide_spec
@@ -25,9 +25,14 @@ CLOSED = {
     "orchestrator_runbatch_delete",
     "tenants_apikey_delete",
     "tenants_auditentry_delete",
+    "costs_costalert_delete",
     "costs_costentry_delete",
 }
-CLOSED_TO_OPERATORS = {"tenants_tenant_delete", "tenants_user_delete"}
+CLOSED_TO_OPERATORS = {
+    "costs_ledgercheck_delete",
+    "tenants_tenant_delete",
+    "tenants_user_delete",
+}
 # A tenant looks, and only operators change.
 CLOSED_TO_TENANTS = {"costs_tenantprice_delete"}
 
@@ -66,11 +71,18 @@ def objects(acme: World) -> dict[str, Any]:
             "orchestrator/approval": asked(run, question=MARK),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
+            "costs/budget": Budget.objects.create(name=MARK, scope="tenant", limit_nano=1),
+            "costs/costalert": CostAlert.objects.create(
+                kind="unusual", period="2026-11-21", spent_nano=1, limit_nano=1
+            ),
             "costs/costentry": CostEntry.objects.filter(tenant=acme.tenant).first(),
             "costs/tenantprice": TenantPrice.objects.create(
                 provider="x", model=MARK, valid_from=date(2026, 1, 1), input_usd=1, output_usd=1
             ),
             "costs/platformprice": PlatformPrice.objects.first(),
+            "costs/ledgercheck": LedgerCheck.objects.create(
+                lines=1, calls=1, agent_runs=1, runs=1, difference_count=0
+            ),
             "tenants/project": Project.objects.create(slug=MARK, name=MARK),
             "tenants/membership": Membership.objects.get(user=acme.owner),
             "tenants/apikey": ApiKey.objects.first(),

@@ -11,6 +11,7 @@ from costs.core.usage import Usage
         {"input_tokens": 5, "output_tokens": 0, "cached_tokens": 6},
         {"input_tokens": 5, "output_tokens": 0, "cached_tokens": 3, "cache_write_tokens": 3},
         {"input_tokens": 0, "output_tokens": 5, "reasoning_tokens": 6},
+        {"input_tokens": 9, "output_tokens": 0, "cache_write_1h_tokens": 1},
         {"input_tokens": 0, "output_tokens": 0, "reported_cost_nano": -1},
     ],
 )

@@ -1,27 +1,14 @@
 from django.contrib import admin
-from django.db.models import Model
-from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.html import format_html
 
+from costs.admin.report import report_page
 from costs.core.money import format_usd
-from costs.models import CostEntry, PlatformPrice, TenantPrice
-from tenants.admin_base import (
-    OperatorModelAdmin,
-    TenantForm,
-    TenantModelAdmin,
-    is_operator,
-    shown_json,
-)
+from costs.models import CostEntry
+from tenants.admin_base import TenantModelAdmin, shown_json
 from tenants.roles import Scope
-
-_PRICE_COLUMNS = ("provider", "model", "valid_from", "input_usd", "output_usd")
-_PRICE_FIELDS = (
-    ("provider", "model"),
-    "valid_from",
-    ("input_usd", "output_usd"),
-    ("cached_usd", "cache_write_usd"),
-)
 
 
 @admin.register(CostEntry)
@@ -30,7 +17,7 @@ class CostEntryAdmin(TenantModelAdmin):
 
     view_scope = Scope.COSTS_READ
     list_display = (
-        "at",
+        "held_at",
         "amount",
         "kind",
         "workflow_name",
@@ -42,18 +29,27 @@ class CostEntryAdmin(TenantModelAdmin):
     )
     list_filter = ("kind", "provider", "model", "workflow_name", "role", "estimated")
     search_fields = ("workflow_name", "step", "model", "run_id")
-    date_hierarchy = "at"
+    date_hierarchy = "held_at"
     fields = (
-        "at",
+        ("held_at", "at"),
         ("amount", "kind", "estimated"),
         ("workflow_name", "step", "agent", "role"),
         ("provider", "model"),
         ("input_tokens", "output_tokens"),
-        ("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+        ("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens"),
         "run_link",
         ("call_id", "attempt"),
         "prices",
     )
+
+    def get_custom_pages(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.report)
+        return [path("report/", view, name="costs_costentry_report")]
+
+    def report(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return report_page(request, self.admin_site.each_context(request))
 
     @admin.display(description="Amount (USD)", ordering="amount_nano")
     def amount(self, entry: CostEntry) -> str:
@@ -78,39 +74,3 @@ class CostEntryAdmin(TenantModelAdmin):
     @admin.display(description="Unit prices")
     def prices(self, entry: CostEntry) -> str:
         return shown_json(entry.unit_prices)
-
-
-class _PriceAdmin:
-    """Dated prices. A change is a new row, so what was charged stays explicable."""
-
-    list_display = _PRICE_COLUMNS
-    list_filter = ("provider",)
-    search_fields = ("provider", "model")
-    ordering = ("provider", "model", "-valid_from")
-    fields = _PRICE_FIELDS
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class TenantPriceForm(TenantForm):
-    unique = ("provider", "model", "valid_from")
-
-
-@admin.register(TenantPrice)
-class TenantPriceAdmin(_PriceAdmin, TenantModelAdmin):
-    """What the operator agreed with the tenant, who sees it but cannot set it.
-
-    It also prices calls with the operator's own keys: a tenant's own zero would make those free.
-    """
-
-    view_scope = Scope.COSTS_READ
-    form = TenantPriceForm
-
-    def may_edit(self, request: HttpRequest) -> bool:
-        return is_operator(request)
-
-
-@admin.register(PlatformPrice)
-class PlatformPriceAdmin(_PriceAdmin, OperatorModelAdmin):
-    pass

@@ -1,0 +1,5 @@
+"""Importing them registers them."""
+
+from costs.admin import checks, ledger, prices
+
+__all__ = ["checks", "ledger", "prices"]

@@ -1,0 +1,53 @@
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from costs.models import PlatformPrice, TenantPrice
+from tenants.admin_base import OperatorModelAdmin, TenantForm, TenantModelAdmin, is_operator
+from tenants.roles import Scope
+
+_COLUMNS = ("provider", "model", "valid_from", "input_usd", "output_usd")
+_FIELDS = (
+    ("provider", "model"),
+    "valid_from",
+    ("input_usd", "output_usd"),
+    ("cached_usd", "cache_write_usd", "cache_write_1h_usd"),
+    "request_usd",
+    "tiers",
+)
+
+
+class _PriceAdmin:
+    """Dated prices. A change is a new row, so what was charged stays explicable."""
+
+    list_display = _COLUMNS
+    list_filter = ("provider",)
+    search_fields = ("provider", "model")
+    ordering = ("provider", "model", "-valid_from")
+    fields = _FIELDS
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class TenantPriceForm(TenantForm):
+    unique = ("provider", "model", "valid_from")
+
+
+@admin.register(TenantPrice)
+class TenantPriceAdmin(_PriceAdmin, TenantModelAdmin):
+    """What the operator agreed with the tenant, who sees it but cannot set it.
+
+    It also prices calls with the operator's own keys: a tenant's own zero would make those free.
+    """
+
+    view_scope = Scope.COSTS_READ
+    form = TenantPriceForm
+
+    def may_edit(self, request: HttpRequest) -> bool:
+        return is_operator(request)
+
+
+@admin.register(PlatformPrice)
+class PlatformPriceAdmin(_PriceAdmin, OperatorModelAdmin):
+    pass

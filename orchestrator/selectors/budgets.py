@@ -1,0 +1,206 @@
+"""Budgets as people look at them: with the period under way, and how it will end."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db.models import Q, QuerySet
+
+from costs.core.periods import day_start, month_end, month_start
+from costs.models import Budget, BudgetPeriod, BudgetScope, CostAlert, Interval
+from costs.selectors.outlook import outlook
+from costs.selectors.reports import lines_of_tenant
+from orchestrator.models import Run, Workflow
+from tenants.kernel.clock import now
+from tenants.models import Project
+from tenants.principals import Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """The one under way. `starts_at` and `ends_at` are None for a budget for good.
+
+    `left` is what the next calls may cost at most; `forecast` what will have been spent at the end
+    of a month, None where nobody can tell.
+    """
+
+    key: str
+    starts_at: datetime | None
+    ends_at: datetime | None
+    limit: int
+    spent: int
+    held: int
+    overrun: int
+    is_refusing: bool
+    forecast: int | None
+
+    @property
+    def left(self) -> int:
+        return max(0, self.limit - self.spent - self.held)
+
+    def share(self, amount: int) -> float:
+        """Of the limit, for a bar; never above 1."""
+        return min(1.0, amount / self.limit) if self.limit else float(amount > 0)
+
+    @property
+    def spent_share(self) -> float:
+        return self.share(self.spent)
+
+    @property
+    def held_share(self) -> float:
+        return min(self.share(self.held), 1 - self.spent_share)
+
+    @property
+    def forecast_share(self) -> float | None:
+        return None if self.forecast is None else self.share(self.forecast)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownBudget:
+    budget: Budget
+    what: str  # what it is for, in people's words
+    period: Period
+
+    @property
+    def spent_width(self) -> str:
+        return _percent(self.period.spent_share)
+
+    @property
+    def held_width(self) -> str:
+        return _percent(self.period.held_share)
+
+    @property
+    def forecast_width(self) -> str | None:
+        share = self.period.forecast_share
+        # The mark itself has to stay on the bar.
+        return None if share is None else _percent(min(share, 0.992))
+
+    @property
+    def marks(self) -> list[int]:
+        """Thresholds that lie on the bar."""
+        return [percent for percent in self.budget.thresholds if 0 < percent <= 100]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2f}"
+
+
+def budgets_of(principal: Principal) -> QuerySet[Budget]:
+    """The tenant's; for a key narrowed to a project, those of it and of its workflows."""
+    budgets = Budget.objects.all()
+    project = principal.project_id
+    if project is None:
+        return budgets
+    workflows = Workflow.objects.filter(project_id=project).values("id")
+    runs = Run.objects.filter(project_id=project).values("id")
+    return budgets.filter(
+        Q(scope=BudgetScope.PROJECT, scope_id=project)
+        | Q(scope=BudgetScope.WORKFLOW, scope_id__in=workflows)
+        | Q(scope=BudgetScope.RUN, scope_id__in=runs)
+    )
+
+
+def without_caps(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
+    """Without those that came with a run, of which there are as many as runs."""
+    return budgets.exclude(scope=BudgetScope.RUN)
+
+
+def alerts_of(principal: Principal) -> QuerySet[CostAlert]:
+    alerts = CostAlert.objects.all()
+    if principal.project_id is None:
+        return alerts
+    return alerts.filter(budget_id__in=budgets_of(principal).values("id"))
+
+
+def shown(budgets: Iterable[Budget]) -> list[ShownBudget]:
+    listed = list(budgets)
+    moment = now()
+    keys = {budget.id: period_key(budget, moment) for budget in listed}
+    periods = {
+        (row.budget_id, row.key): row
+        for row in BudgetPeriod.objects.filter(budget__in=listed, key__in=set(keys.values()))
+    }
+    names = _names(listed)
+    return [
+        ShownBudget(
+            budget=budget,
+            what=_what(budget, names),
+            period=_period(budget, periods.get((budget.id, keys[budget.id])), moment),
+        )
+        for budget in listed
+    ]
+
+
+def period_key(budget: Budget, moment: datetime) -> str:
+    """As `muster_period_key` has it."""
+    day = moment.astimezone(ZoneInfo(budget.time_zone)).date()
+    match budget.interval:
+        case Interval.DAY:
+            return f"{day:%Y-%m-%d}"
+        case Interval.MONTH:
+            return f"{day:%Y-%m}"
+    return "total"
+
+
+def _period(budget: Budget, row: BudgetPeriod | None, moment: datetime) -> Period:
+    zone = ZoneInfo(budget.time_zone)
+    first, end = _span(budget, moment.astimezone(zone).date())
+    spent = row.spent_nano if row else 0
+    return Period(
+        key=period_key(budget, moment),
+        starts_at=day_start(first, zone) if first else None,
+        ends_at=day_start(end, zone) if end else None,
+        limit=budget.limit_nano,
+        spent=spent,
+        held=row.held_nano if row else 0,
+        overrun=row.overrun_nano if row else 0,
+        is_refusing=bool(row and row.is_hard and row.refused_at),
+        forecast=_forecast(budget, spent, moment, zone),
+    )
+
+
+def _span(budget: Budget, today: date) -> tuple[date | None, date | None]:
+    match budget.interval:
+        case Interval.DAY:
+            return today, today + timedelta(days=1)
+        case Interval.MONTH:
+            return month_start(today), month_end(today)
+    return None, None
+
+
+def _forecast(budget: Budget, spent: int, moment: datetime, zone: ZoneInfo) -> int | None:
+    """What it has spent, and what the ledger lets expect for the rest of the month."""
+    if budget.interval != Interval.MONTH or budget.scope == BudgetScope.RUN:
+        return None
+    told = outlook(lines_of_tenant().filter(**_lines_of(budget)), moment=moment, zone=zone).forecast
+    return None if told.nano is None else spent + told.nano - told.spent_nano
+
+
+def _lines_of(budget: Budget) -> dict[str, Any]:
+    match budget.scope:
+        case BudgetScope.PROJECT:
+            return {"project_id": budget.scope_id}
+        case BudgetScope.WORKFLOW:
+            return {"workflow_id": budget.scope_id}
+        case BudgetScope.AGENT:
+            return {"agent": budget.agent}
+    return {}
+
+
+def _names(budgets: Iterable[Budget]) -> Mapping[UUID, str]:
+    ids = {budget.scope_id for budget in budgets if budget.scope_id}
+    if not ids:
+        return {}
+    projects = Project.objects.filter(id__in=ids).values_list("id", "slug")
+    workflows = Workflow.objects.filter(id__in=ids).values_list("id", "name")
+    return {**dict(projects), **dict(workflows)}
+
+
+def _what(budget: Budget, names: Mapping[UUID, str]) -> str:
+    if budget.scope == BudgetScope.TENANT:
+        return "the whole tenant"
+    name = budget.agent or names.get(budget.scope_id, str(budget.scope_id))  # type: ignore[arg-type]
+    return f"{budget.scope} {name}"
