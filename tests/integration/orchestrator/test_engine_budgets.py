@@ -13,6 +13,7 @@ from orchestrator.execution.call_rows import end_call
 from orchestrator.models import Attempt, LlmCall, Run, RunEvent
 from orchestrator.services.advance import advance
 from orchestrator.services.control import possible_actions, resume_run
+from orchestrator.services.plan_prices import CapTooSmallError
 from orchestrator.services.runs import start_run
 from orchestrator.services.sweep import sweep
 from orchestrator.services.workflows import publish_spec
@@ -142,10 +143,12 @@ def test_less_than_the_workflow_allows_may_be_asked_for_and_not_more(acme: World
     with acme.scope():
         version = publish_spec(project=acme.project, spec=spec)
         given = {"workflow": version.workflow, "version": version, "input": {}}
-        runs = [start_run(**given, max_cost_nano=nano).id for nano in (None, USD, 5)]
+        runs = [start_run(**given, max_cost_nano=nano).id for nano in (None, USD, WORST)]
+        with pytest.raises(CapTooSmallError):
+            start_run(**given, max_cost_nano=COST)
 
-    assert [run_of(acme, run_id).max_cost_nano for run_id in runs] == [2 * WORST, 2 * WORST, 5]
-    assert drain(acme, runs[2]).status == "budget_exceeded"
+    assert [run_of(acme, run_id).max_cost_nano for run_id in runs] == [2 * WORST, 2 * WORST, WORST]
+    assert drain(acme, runs[2]).status == "completed"
 
 
 def test_step_that_reaches_its_own_cap_fails_and_only_that(acme: World) -> None:
