@@ -26,7 +26,11 @@ from orchestrator.services.approvals import (
     NotApproverError,
 )
 from orchestrator.services.batches import BatchStateError
-from orchestrator.services.budgets import OperatorsBudgetError, RunBudgetError
+from orchestrator.services.budgets import (
+    OperatorsBudgetError,
+    RunBudgetError,
+    TimeZoneUnknownError,
+)
 from orchestrator.services.control import RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
@@ -48,6 +52,7 @@ STATUS: Mapping[type[BaseException], int] = {
     AgentRefusedError: 400,
     TooManyGroupsError: 400,
     RunBudgetError: 400,
+    TimeZoneUnknownError: 400,
     services.AlreadyExistsError: 400,
     services.AmbiguousError: 400,
     services.SecretInvalidError: 400,

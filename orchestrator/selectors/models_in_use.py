@@ -26,5 +26,7 @@ def _configured() -> Iterator[tuple[str, str]]:
 def _planned(plans: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for plan in plans:
         for step in plan["steps"]:
-            if step.get("uses_model") and step.get("provider") and step.get("model"):
-                yield step["provider"], step["model"]
+            provider = step.get("provider")
+            names = [step.get("model"), *(step.get("by_complexity") or {}).values()]
+            yield from ((provider, name) for name in names if provider and name)
+            yield from ((hop["provider"], hop["model"]) for hop in step.get("fallback") or ())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 
 from agents_app.models import Agent
 from costs.core.money import format_usd
@@ -28,6 +28,18 @@ class RunBudgetError(PlatformError):
         return "A run is given its budget as it starts: `max_cost_usd`. Then its limit may change."
 
 
+class TimeZoneUnknownError(PlatformError):
+    code: ClassVar[str] = "time_zone"
+    loc: ClassVar[str] = "/time_zone"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"The database knows no time zone {self.name!r}; write one such as Europe/Berlin."
+
+
 class OperatorsBudgetError(PlatformError):
     code: ClassVar[str] = "operators_budget"
 
@@ -38,13 +50,14 @@ class OperatorsBudgetError(PlatformError):
 def create_budget(*, scope: str, is_operators: bool = False, **fields: Any) -> Budget:
     """A budget of the open tenant; it counts calls from now on.
 
-    Raises NotFoundError for a scope that names nothing here, and AlreadyExistsError where the same
-    has a budget for the same period.
+    Raises NotFoundError for a scope that names nothing here, AlreadyExistsError where the same has
+    a budget for the same period, and TimeZoneUnknownError.
     """
     if scope == BudgetScope.RUN:
         raise RunBudgetError
     _refuse_unknown(scope, fields.get("scope_id"), fields.get("agent", ""))
     budget = Budget(scope=scope, is_operators=is_operators, **fields)
+    _refuse_unknown_zone(budget.time_zone)
     try:
         with transaction.atomic():
             budget.save(force_insert=True)
@@ -85,6 +98,15 @@ def lowered_below(budget: Budget, gone_nano: int) -> str:
         f"{format_usd(gone_nano)} USD are spent or held already, above the limit of "
         f"{format_usd(budget.limit_nano)} USD: nothing more is let through in this period."
     )
+
+
+def _refuse_unknown_zone(name: str) -> None:
+    """The database reckons periods: what it does not know would break everybody's alerts."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT now() AT TIME ZONE %s", [name])
+    except DataError:
+        raise TimeZoneUnknownError(name) from None
 
 
 def _refuse_operators(budget: Budget, *, by_operator: bool) -> None:

@@ -91,6 +91,16 @@ def test_bad_budget_is_refused_at_its_field(
     assert problems(answer) == {problem}
 
 
+def test_time_zone_that_only_we_know_is_refused(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.api.budgets.zone_or_none", lambda name: name)
+
+    answer = post(acme.client(), "budgets", {**TENANT, "time_zone": "Mars/Olympus"})
+
+    assert problems(answer) == {("/time_zone", "time_zone")}
+
+
 @pytest.mark.parametrize("scope", ["project", "workflow"])
 def test_what_belongs_to_a_stranger_gets_no_budget(acme: World, globex: World, scope: str) -> None:
     stranger = {"project": globex.project.id, "workflow": published(globex)["id"]}[scope]

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
@@ -105,8 +106,9 @@ def test_unknown_tenant_is_a_usage_error(live_db: None) -> None:
 @pytest.fixture
 def configured(live_db: None) -> Any:
     """Two models in the settings, one of which nobody has a price for."""
-    known = provider_settings()
-    providers = {name: {"model": "", **_roles()} for name in known}
+    providers = {
+        name: dict.fromkeys(given, "") for name, given in settings.MUSTER_PROVIDERS.items()
+    }
     providers["openai"]["model"] = GPT
     providers["compatible"]["model"] = "house-model"
     with override_settings(MUSTER_PROVIDERS=providers):
@@ -115,11 +117,6 @@ def configured(live_db: None) -> Any:
     provider_settings.cache_clear()
     with connections["owner"].cursor() as cursor:
         cursor.execute("DELETE FROM platform_price WHERE provider IN ('openai', 'compatible')")
-
-
-def _roles() -> dict[str, str]:
-    roles = ("orchestrator", "planner", "executor", "reviewer")
-    return {f"model_{role}": "" for role in roles}
 
 
 def shown(*arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -134,6 +131,15 @@ def test_prices_show_what_holds_and_what_is_missing(configured: None) -> None:
     assert book["openai", GPT]["source"].startswith("genai-prices")
     assert book["compatible", "house-model"]["usd_per_million"] is None
     assert run("prices", "show")[1] == 1
+
+
+def test_prices_show_what_workflows_name_and_fall_back_on(configured: None, acme: World) -> None:
+    fallback = [{"provider": "simulated", "model": "spare"}]
+    start(acme, {"a": simulated("hello") | {"fallback": fallback}})
+
+    book = shown("--tenant", acme.tenant.slug)
+
+    assert {("simulated", "sim"), ("simulated", "spare")} <= book.keys()
 
 
 def test_prices_show_a_tenants_own(configured: None, acme: World) -> None:
