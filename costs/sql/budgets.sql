@@ -10,12 +10,12 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- The enabled budgets that a call counts for, in the order in which they are locked. `key` names the
--- period that it would be held in now.
+-- period that it would be held in now: by the time of the transaction, as of the call itself.
 CREATE FUNCTION muster_budgets_of(p_tenant uuid, p_project uuid, p_workflow uuid, p_runs uuid[], p_agent text)
 RETURNS TABLE (id uuid, name text, scope text, "interval" text, is_hard boolean, limit_nano bigint, key text)
 LANGUAGE sql STABLE AS $$
     SELECT b.id, b.name::text, b.scope::text, b.interval::text, b.is_hard, b.limit_nano,
-           muster_period_key(b.interval, b.time_zone, clock_timestamp())
+           muster_period_key(b.interval, b.time_zone, now())
       FROM budget b
      WHERE b.tenant_id = p_tenant AND b.is_enabled
        AND CASE b.scope WHEN 'tenant' THEN true
