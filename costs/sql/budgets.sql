@@ -26,6 +26,17 @@ LANGUAGE sql STABLE AS $$
      ORDER BY b.id
 $$;
 
+-- Makes the periods of budgets that nothing was held in yet.
+CREATE FUNCTION muster_begin_periods(p_tenant uuid, p_budgets uuid[], p_keys text[]) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO budget_period (id, tenant_id, budget_id, key, limit_nano, is_hard)
+    SELECT uuidv7(), p_tenant, b.id, x.key, b.limit_nano, b.is_hard
+      FROM unnest(p_budgets, p_keys) AS x (budget_id, key) JOIN budget b ON b.id = x.budget_id
+     WHERE NOT EXISTS (SELECT FROM budget_period p WHERE p.budget_id = x.budget_id AND p.key = x.key)
+     ORDER BY b.id
+    ON CONFLICT (budget_id, key) DO NOTHING
+$$;
+
 -- Holds the worst case of a call in all budgets that apply, or in none: p_bound where one of them is
 -- hard, else p_estimate. `verdict` is `held`; `busy` if it will fit once calls that are under way
 -- cost less than they hold; or `exhausted`, until a limit is raised or a period ends. The refusal
@@ -48,11 +59,7 @@ BEGIN
         periods := '{}';
         RETURN;
     END IF;
-    INSERT INTO budget_period (id, tenant_id, budget_id, key, limit_nano, is_hard)
-    SELECT uuidv7(), p_tenant, b.id, x.key, b.limit_nano, b.is_hard
-      FROM unnest(v_budgets, v_keys) AS x (budget_id, key) JOIN budget b ON b.id = x.budget_id
-     WHERE NOT EXISTS (SELECT FROM budget_period p WHERE p.budget_id = x.budget_id AND p.key = x.key)
-    ON CONFLICT (budget_id, key) DO NOTHING;
+    PERFORM muster_begin_periods(p_tenant, v_budgets, v_keys);
     -- Locked first, then read: a statement of its own sees what the lock has waited for.
     SELECT array_agg(p.id) INTO periods FROM (
         SELECT q.id FROM unnest(v_budgets, v_keys) AS x (budget_id, key)
@@ -77,6 +84,32 @@ BEGIN
     verdict := 'held';
     UPDATE budget_period p SET held_nano = p.held_nano + amount, updated_at = clock_timestamp()
      WHERE p.id = ANY (periods);
+END $$;
+
+-- Locks the periods that calls will be held in, of several at once and in the one order, so that
+-- holding them one by one waits for nobody. Periods that begin with them are made.
+CREATE FUNCTION muster_lock_budgets(
+    p_tenant uuid, p_projects uuid[], p_workflows uuid[], p_runs uuid[], p_agents text[])
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_budgets uuid[];
+    v_keys text[];
+BEGIN
+    SELECT array_agg(b.id ORDER BY b.id),
+           array_agg(muster_period_key(b.interval, b.time_zone, now()) ORDER BY b.id)
+      INTO v_budgets, v_keys
+      FROM budget b
+     WHERE b.tenant_id = p_tenant AND b.is_enabled
+       AND CASE b.scope WHEN 'tenant' THEN true
+                        WHEN 'project' THEN b.scope_id = ANY (p_projects)
+                        WHEN 'workflow' THEN b.scope_id = ANY (p_workflows)
+                        WHEN 'run' THEN b.scope_id = ANY (p_runs)
+                        ELSE b.agent = ANY (p_agents) END;
+    IF v_budgets IS NULL THEN RETURN; END IF;
+    PERFORM muster_begin_periods(p_tenant, v_budgets, v_keys);
+    PERFORM 1 FROM unnest(v_budgets, v_keys) AS x (budget_id, key)
+      JOIN budget_period q ON q.budget_id = x.budget_id AND q.key = x.key
+     ORDER BY q.budget_id FOR NO KEY UPDATE OF q;
 END $$;
 
 -- Turns holds into what was really spent, for several calls at once: p_held leaves what is held,

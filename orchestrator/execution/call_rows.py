@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -15,15 +15,31 @@ from agents_app.core.model import FinishReason, ModelReply, ModelRequest
 from costs.core.pricing import Price
 from costs.core.usage import Usage
 from orchestrator.execution import engine_db
-from orchestrator.execution.claims import Claim
+from orchestrator.execution.claims import MOST, Claim
+from orchestrator.execution.coalescing import Coalescer
 from orchestrator.execution.engine_db import Row
 
 _OPEN = """
-SELECT * FROM muster_open_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
-                               %s::uuid[], %s)
+SELECT * FROM muster_open_calls(
+    %s, %s::uuid[], %s::int[], %s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[],
+    %s::uuid[], %s::jsonb[], %s::jsonb[], %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[],
+    %s::uuid[], %s::text[], %s::text[])
 """
-_END = "SELECT muster_end_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS ended"
+_END = """
+SELECT * FROM muster_end_calls(
+    %s, %s::uuid[], %s::text[], %s::bigint[], %s::jsonb[], %s::jsonb[], %s::text[], %s::bigint[],
+    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bool[])
+"""
+_END_ALONE = "SELECT muster_end_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS ended"
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
+
+
+# A call's facts in the order of the columns, and whose it is.
+_OfTenant = tuple[UUID, tuple[Any, ...]]
+
+
+def _tenant_of(call: _OfTenant) -> UUID:
+    return call[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +71,7 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
 
     None if the database was away until `give_up` said so.
     """
-    arguments = (
-        claim.tenant_id,
+    facts = (
         claim.agent_run_id,
         claim.attempt,
         call.id,
@@ -72,10 +87,10 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
         call.cap_nano,
         claim.project_id,
         claim.workflow_id,
-        list(claim.cap_runs),
+        "{" + ",".join(map(str, claim.cap_runs)) + "}",
         claim.agent,
     )
-    return engine_db.persistently(lambda: engine_db.one(_OPEN, *arguments), give_up=give_up)
+    return engine_db.persistently(lambda: _opens((claim.tenant_id, facts)), give_up=give_up)
 
 
 def end_call(
@@ -89,8 +104,7 @@ def end_call(
 ) -> None:
     """Record how a call ended, and what it costs: tried for as long as the process lives."""
     usage = reply.usage if reply else _NO_USAGE
-    arguments = (
-        tenant_id,
+    facts = (
         call_id,
         status,
         charge,
@@ -104,7 +118,35 @@ def end_call(
         usage.reasoning_tokens,
         usage.estimated,
     )
-    engine_db.persistently(lambda: engine_db.one(_END, *arguments), give_up=lambda: False)
+    engine_db.persistently(lambda: _ends((tenant_id, facts)), give_up=lambda: False)
+
+
+def _open_all(calls: Sequence[_OfTenant]) -> list[Row]:
+    return engine_db.many(_OPEN, calls[0][0], *_columns(calls))
+
+
+def _end_all(calls: Sequence[_OfTenant]) -> list[bool]:
+    """Whether each was ended now. Late answers, which correct what ended runs cost, go alone."""
+    rows = engine_db.many(_END, calls[0][0], *_columns(calls))
+    return [
+        bool(_end_alone(call) if row["ended"] is None else row["ended"])
+        for call, row in zip(calls, rows, strict=True)
+    ]
+
+
+def _end_alone(call: _OfTenant) -> bool:
+    row = engine_db.one(_END_ALONE, call[0], *call[1])
+    return bool(row and row["ended"])
+
+
+def _columns(calls: Sequence[_OfTenant]) -> list[list[Any]]:
+    return [list(column) for column in zip(*(facts for _, facts in calls), strict=True)]
+
+
+# Calls of one tenant, of several threads of a worker, share a round trip and a commit, and wait
+# once for the budgets that they have in common.
+_opens = Coalescer(_open_all, key=_tenant_of, most=MOST, concerns_all=engine_db.is_away)
+_ends = Coalescer(_end_all, key=_tenant_of, most=MOST, concerns_all=engine_db.is_away)
 
 
 def reply_from_json(stored: Mapping[str, Any]) -> ModelReply:

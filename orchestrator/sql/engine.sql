@@ -119,6 +119,36 @@ BEGIN
     opened := 'opened';
 END $$;
 
+-- Opens calls for several threads of a worker at once, each as muster_open_call does, which gives
+-- its answers. All locks are taken before, in the order in which all take them.
+CREATE FUNCTION muster_open_calls(
+    p_tenant uuid, p_agent_runs uuid[], p_attempts integer[], p_calls uuid[], p_turns integer[],
+    p_providers text[], p_models text[], p_roles text[], p_credentials uuid[], p_requests jsonb[],
+    p_prices jsonb[], p_estimates bigint[], p_bounds bigint[], p_caps bigint[],
+    p_projects uuid[], p_workflows uuid[], p_runs text[], p_agents text[])
+RETURNS TABLE (number bigint, opened text, reply jsonb, hold bigint, refusal jsonb)
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    IF cardinality(p_calls) > 1 THEN
+        PERFORM 1 FROM agent_run a WHERE a.id = ANY (p_agent_runs) ORDER BY a.run_id, a.id FOR NO KEY UPDATE;
+        PERFORM muster_lock_budgets(p_tenant, p_projects, p_workflows,
+            ARRAY(SELECT r FROM unnest(p_runs) AS u (runs), unnest(u.runs::uuid[]) AS r), p_agents);
+    END IF;
+    RETURN QUERY
+    SELECT f.number, o.opened, o.reply, o.hold, o.refusal
+      FROM unnest(p_agent_runs, p_attempts, p_calls, p_turns, p_providers, p_models, p_roles,
+                  p_credentials, p_requests, p_prices, p_estimates, p_bounds, p_caps, p_projects,
+                  p_workflows, p_runs, p_agents) WITH ORDINALITY
+           AS f (agent_run, attempt, call, turn, provider, model, role, credential, request, prices,
+                 estimate, bound, cap, project, workflow, runs, agent, number)
+     CROSS JOIN LATERAL muster_open_call(
+           p_tenant, f.agent_run, f.attempt, f.call, f.turn, f.provider, f.model, f.role, f.credential,
+           f.request, f.prices, f.estimate, f.bound, f.cap, f.project, f.workflow, f.runs::uuid[],
+           f.agent) AS o
+     ORDER BY f.number;
+END $$;
+
 -- Writes the ledger line of a call. An answer to a call in doubt corrects what was charged.
 CREATE FUNCTION muster_charge(c llm_call, p_kind text, p_amount bigint)
 RETURNS void LANGUAGE sql AS $$
@@ -201,6 +231,37 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Ends calls that are open for several threads of a worker at once, each as muster_end_call does.
+-- NULL for one that is open no more, or is not there: that is to be ended alone, since it takes locks of
+-- runs.
+CREATE FUNCTION muster_end_calls(
+    p_tenant uuid, p_calls uuid[], p_statuses text[], p_costs bigint[], p_replies jsonb[],
+    p_errors jsonb[], p_models text[], p_inputs bigint[], p_outputs bigint[], p_cached bigint[],
+    p_cache_writes bigint[], p_reasoning bigint[], p_estimated boolean[])
+RETURNS TABLE (number bigint, ended boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    v_open uuid[];
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    SELECT array_agg(x.id) INTO v_open
+      FROM (SELECT c.id FROM llm_call c WHERE c.id = ANY (p_calls) AND c.status = 'open'
+             ORDER BY c.id FOR NO KEY UPDATE) x;
+    IF cardinality(v_open) > 1 THEN
+        PERFORM 1 FROM budget_period p
+          WHERE p.id IN (SELECT unnest(c.budget_periods) FROM llm_call c WHERE c.id = ANY (v_open))
+          ORDER BY p.budget_id, p.id FOR NO KEY UPDATE;
+    END IF;
+    RETURN QUERY
+    SELECT f.number, CASE WHEN f.call = ANY (v_open) THEN
+               muster_end_call(p_tenant, f.call, f.status, f.cost, f.reply, f.error, f.model, f.input,
+                               f.output, f.cached, f.cache_write, f.reasoning, f.estimated) END
+      FROM unnest(p_calls, p_statuses, p_costs, p_replies, p_errors, p_models, p_inputs, p_outputs,
+                  p_cached, p_cache_writes, p_reasoning, p_estimated) WITH ORDINALITY
+           AS f (call, status, cost, reply, error, model, input, output, cached, cache_write, reasoning,
+                 estimated, number)
+     ORDER BY f.number;
+END $$;
+
 -- Has calls give back what they hold, and charges their budgets for what they have cost.
 CREATE FUNCTION muster_settle_calls(p_calls uuid[], p_held bigint[], p_spent bigint[]) RETURNS void
 LANGUAGE sql AS $$
@@ -218,6 +279,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     c llm_call;
 BEGIN
+    PERFORM 1 FROM llm_call l WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
+      ORDER BY l.id FOR NO KEY UPDATE;
     FOR c IN UPDATE llm_call l
                 SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
               WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
