@@ -64,7 +64,8 @@ def test_busy_worker_goes_on_however_often_it_is_cut_off(acme: World, log_dir: P
     redis = Redis.from_url(settings.CELERY_BROKER_URL)
     steps = {f"s{number}": simulated("x", latency=0.5) for number in range(CUTS * 2)}
     with (
-        workers.control("control-c", log_dir),
+        # Without a sweep, which would send again what waits long enough.
+        workers.control("control-c", log_dir, MUSTER_SWEEP_SECONDS="60"),
         workers.agents("cut", log_dir, concurrency=2) as cut,
     ):
         run_id = start(acme, steps, strategy="adaptive")
