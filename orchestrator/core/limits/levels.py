@@ -12,7 +12,7 @@ from orchestrator.core.limits.tiers import Counting, Tier
 # Forgives the rounding of levels that are worked out in fractions.
 SLACK: Final = 1e-6
 # How many grants are told apart by how far the level fell since.
-MARKS: Final = 8
+MARKS: Final = 4
 
 
 @dataclass(slots=True)
