@@ -234,6 +234,9 @@ SPECTACULAR_SETTINGS = {
         "ApprovalStatus": "orchestrator.models.ApprovalStatus.values",
         "CredentialState": "tenants.selectors.credentials.STATES",
         "BatchStatus": "orchestrator.api.batches.BATCH_STATUSES",
+        "LimitScope": "orchestrator.api.limits.LIMIT_SCOPES",
+        "LimitUnit": "orchestrator.api.limits.UNITS",
+        "LimitCounting": "orchestrator.api.limits.COUNTINGS",
     },
 }
 
