@@ -9,8 +9,8 @@ from typing import Final
 
 from orchestrator.core.limits.tiers import Counting, Tier
 
-# Forgives the rounding of levels that are worked out in fractions.
-SLACK: Final = 1e-6
+# Forgives the rounding of levels that are worked out in fractions; a share of the capacity.
+SLACK: Final = 1e-12
 # How many grants are told apart by how far the level fell since.
 MARKS: Final = 4
 
@@ -57,7 +57,7 @@ def enter_window(level: Level, start: float) -> None:
 def wait_in_bucket(tier: Tier, level: Level, *, needed: float, now: float) -> float:
     """Microseconds until so much is there, 0 if it is."""
     missing = level.now(tier, now) + needed - tier.capacity
-    if missing <= SLACK:
+    if missing <= SLACK * tier.capacity:
         return 0.0
     return math.ceil(max(level.at, now) - now + missing / (tier.limit / tier.period_us))
 

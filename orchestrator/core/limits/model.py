@@ -302,6 +302,9 @@ class LimiterModel:
             if before is not None:
                 needed += before.amounts.get(tier.unit, 0) + (ahead - 1) * amount
             look.note(_wait_in(tier, level, needed=needed, now=now, raw=raw), index)
+        if state.paused_until > now:
+            # Its buckets are empty because of the pause, which is what people need to know.
+            look.tier = None
         return look
 
     def _wait_for_place(

@@ -164,7 +164,7 @@ end
 local function wait_in_bucket(tier, needed)
   local level = tier.level
   local missing = level_now(tier, level, now) + needed - tier.capacity
-  if missing <= SLACK then return 0 end
+  if missing <= SLACK * tier.capacity then return 0 end
   return ceil(max(level[2], now) - now + missing / (tier.limit / tier.period))
 end
 
@@ -198,14 +198,15 @@ local longest, at_scope, at_tier = 0, 0, 0
 for s, scope in ipairs(scopes) do
   local ahead, head = 0, nil
   if scope.alive > now then ahead, head = stand(scope) end
-  if scope.pause > now then
-    local wait = scope.pause - now + ahead * PAUSE_GAP
-    if wait > longest then longest, at_scope, at_tier = wait, s, 0 end
-  end
+  local wait, because = 0, 0
+  if scope.pause > now then wait = scope.pause - now + ahead * PAUSE_GAP end
   for t, tier in ipairs(scope.tiers) do
-    local wait = wait_in(scope, tier, ahead, head)
-    if wait > longest then longest, at_scope, at_tier = wait, s, t end
+    local one = wait_in(scope, tier, ahead, head)
+    if one > wait then wait, because = one, t end
   end
+  -- Its buckets are empty because of the pause, which is what people need to know.
+  if scope.pause > now then because = 0 end
+  if wait > longest then longest, at_scope, at_tier = wait, s, because end
 end
 
 if longest > 0 then
