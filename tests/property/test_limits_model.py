@@ -125,7 +125,7 @@ def on_server() -> Iterator[Callable[..., OnServer]]:
 
 
 @given(histories())
-@hypothesis_settings(max_examples=400)
+@hypothesis_settings(max_examples=120)
 def test_server_decides_as_the_model_does(
     on_server: Callable[..., OnServer], history: tuple[list[LimitedScope], list[Any]]
 ) -> None:

@@ -4,7 +4,7 @@ Amounts are floats with the precision of Lua's numbers, times are microseconds.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orchestrator.core.limits.tiers import Counting, Tier
@@ -29,6 +29,9 @@ class Level:
     denials: int = 0
     waited_us: float = 0.0
     marks: list[tuple[float, float]] = field(default_factory=list)
+
+    def copy(self) -> "Level":
+        return replace(self, marks=list(self.marks))
 
     def now(self, tier: Tier, now: float) -> float:
         return max(0.0, self.used - tier.limit / tier.period_us * max(0.0, now - self.at))

@@ -118,15 +118,15 @@ local function join(scope, wait)
     scope.virtual, scope.comers, scope.ticket = 0, 0, nil
     scope.place = fresh_place(scope)
   end
-  local cost, since = cost_in(scope), now
+  local cost, since, whose = cost_in(scope), now, tenant
   if scope.ticket then
     local _, kept, began = struct.unpack('<ddd', scope.ticket)
-    cost, since = kept, began
+    cost, since, whose = kept, began, string.sub(scope.ticket, 65)
   else
     scope.comers = scope.comers + 1
     call('HSET', scope.key .. ':f', tenant, text(floor(scope.place) + cost))
   end
-  local ticket = struct.pack('<dddddddd', scope.place, cost, since, unpack(amounts)) .. tenant
+  local ticket = struct.pack('<dddddddd', scope.place, cost, since, unpack(amounts)) .. whose
   call('HSET', scope.key .. ':t', waiter, ticket)
   call('ZADD', scope.key .. ':q', text(scope.place), waiter)
   call('ZADD', scope.key .. ':d', text(due), waiter)
