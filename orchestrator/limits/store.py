@@ -82,7 +82,7 @@ class Store:
 
     def may_evict(self) -> bool:
         """Whether a full server would forget keys: limits then would let too much through."""
-        return self._client.info("memory").get("maxmemory_policy") != "noeviction"
+        return may_evict(self._client)
 
     def time(self) -> int:
         seconds, microseconds = self._client.time()
@@ -189,6 +189,10 @@ class Store:
         if answer == _CLOSED:
             self.keys = None
         return answer
+
+
+def may_evict(client: redis.Redis) -> bool:
+    return bool(client.info("memory").get("maxmemory_policy") != "noeviction")
 
 
 def _verdict(answer: list[int]) -> Verdict:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from uuid import UUID
 
 import redis
@@ -85,7 +84,7 @@ def buckets_of_rows(
 def _buckets(limits: Sequence[Limit], *, tenant_id: UUID | None) -> list[Bucket]:
     scopes = _grouped(limits)
     try:
-        usage = usage_of(_client(), scopes)
+        usage = usage_of(redis_client(), scopes)
     except (redis.RedisError, OSError) as error:
         log.warning("limit_usage_unknown", error=type(error).__name__)
         usage = None
@@ -109,8 +108,3 @@ def _bucket(limit: Limit, scope: ScopeUsage | None, tenant_id: UUID | None) -> B
         paused_seconds=scope.paused_seconds,
         waiting=waiting,
     )
-
-
-@cache
-def _client() -> redis.Redis:
-    return redis_client()
