@@ -8,7 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("engine", "fanout", "critical_path", "trigger", "fairness", "sweep", "scale", "hold")
+BENCHMARKS = (
+    *("engine", "fanout", "critical_path", "trigger", "fairness", "sweep", "scale", "hold"),
+    *("admit", "herd", "fair"),
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

@@ -24,6 +24,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Approvals", "approval", "orchestrator_approval_changelist", Scope.RUNS_READ),
             ("Workflows", "account_tree", "orchestrator_workflow_changelist", Scope.WORKFLOWS_READ),
             ("Agents", "smart_toy", "agents_app_agent_changelist", Scope.WORKFLOWS_READ),
+            ("Limits", "speed", "orchestrator_ratelimit_changelist", Scope.WORKFLOWS_READ),
         ),
     ),
     (
@@ -54,6 +55,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Users", "person", "tenants_user_changelist", _OPERATORS),
             ("Platform prices", "payments", "costs_platformprice_changelist", _OPERATORS),
             ("Ledger checks", "fact_check", "costs_ledgercheck_changelist", _OPERATORS),
+            ("Platform limits", "speed", "orchestrator_platformratelimit_changelist", _OPERATORS),
         ),
     ),
 )

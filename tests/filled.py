@@ -6,7 +6,7 @@ from typing import Any
 
 from agents_app.models import Agent
 from costs.models import Budget, CostAlert, CostEntry
-from orchestrator.models import AgentRun, Approval, Run, RunBatch
+from orchestrator.models import AgentRun, Approval, RateLimit, Run, RunBatch
 from tenants.kernel.models import uuid7
 from tenants.models import ApiKey, AuditEntry, Credential, Membership
 from tenants.services.credentials import create_credential
@@ -53,6 +53,7 @@ def fill(acme: World) -> Filled:
     with acme.scope():
         agent = Agent.objects.create(slug="writer", name="Writer")
         entry = _charge(run)
+        limit = RateLimit.objects.create(scope="tenant", unit="requests", period="day", limit=9)
         ids = {
             "agents": agent.id,
             "api-keys": ApiKey.objects.first().id,
@@ -66,6 +67,8 @@ def fill(acme: World) -> Filled:
             "costs/summary": acme.tenant.id,
             "members": Membership.objects.get().id,
             "projects": acme.project.id,
+            "rate-limits": limit.id,
+            "rate-limits/usage": limit.id,
             "runs": run.id,
             "runs/batches": batched(run).id,
             "status": acme.tenant.id,

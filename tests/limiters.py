@@ -124,6 +124,9 @@ class OnServer:
     def keys(self) -> list[str]:
         return [key.decode() for key in self._client.scan_iter(f"{self.tag}*", count=10_000)]
 
+    def time_to_live(self, key: str) -> int:
+        return self._client.ttl(key)
+
     def forget(self) -> None:
         keys = self.keys()
         if keys:

@@ -2,6 +2,7 @@ from orchestrator.admin.approvals import ApprovalAdmin
 from orchestrator.admin.batches import RunBatchAdmin
 from orchestrator.admin.budgets import BudgetAdmin, CostAlertAdmin
 from orchestrator.admin.credentials import CredentialAdmin
+from orchestrator.admin.limits import PlatformRateLimitAdmin, RateLimitAdmin
 from orchestrator.admin.runs import RunAdmin
 from orchestrator.admin.workflows import WorkflowAdmin
 
@@ -10,6 +11,8 @@ __all__ = [
     "BudgetAdmin",
     "CostAlertAdmin",
     "CredentialAdmin",
+    "PlatformRateLimitAdmin",
+    "RateLimitAdmin",
     "RunAdmin",
     "RunBatchAdmin",
     "WorkflowAdmin",

@@ -34,6 +34,7 @@ from orchestrator.services.budgets import (
 from orchestrator.services.control import RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
+from orchestrator.services.limits import RateLimitInvalidError
 from orchestrator.services.plan_prices import CapTooSmallError
 from tenants import idempotency
 from tenants.api.openapi import PROBLEM
@@ -53,6 +54,7 @@ STATUS: Mapping[type[BaseException], int] = {
     TooManyGroupsError: 400,
     RunBudgetError: 400,
     TimeZoneUnknownError: 400,
+    RateLimitInvalidError: 400,
     services.AlreadyExistsError: 400,
     services.AmbiguousError: 400,
     services.SecretInvalidError: 400,

@@ -5,6 +5,7 @@ from rest_framework.routers import SimpleRouter
 from orchestrator.api.approvals import ApprovalView
 from orchestrator.api.batches import BatchView
 from orchestrator.api.budgets import AlertView, BudgetView
+from orchestrator.api.limits import RateLimitView
 from orchestrator.api.providers import CheckView, ProviderView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
@@ -19,6 +20,7 @@ router.register("approvals", ApprovalView, basename="approvals")
 router.register("providers", ProviderView, basename="providers")
 router.register("budgets", BudgetView, basename="budgets")
 router.register("costs/alerts", AlertView, basename="cost-alerts")
+router.register("rate-limits", RateLimitView, basename="rate-limits")
 
 urlpatterns = [
     path("runs/batch", BatchView.as_view({"post": "start"}), name="runs-batch"),

@@ -5,8 +5,7 @@ is told afterwards never raises; what cannot be told runs out by itself.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -79,48 +78,41 @@ class Limits:
         """Count what the call really took, and give its places back. Once, however often told."""
         if self._local and self._local.settle(str(call_id), used):
             return
-        with self._telling():
-            self._store.settle(str(call_id), used)
+        self._tell(self._store.settle, str(call_id), used)
 
     def release(self, call_id: UUID) -> None:
         """Give the grant back whole: the call was not made."""
         if self._local and self._local.release(str(call_id)):
             return
-        with self._telling():
-            self._store.release(str(call_id))
+        self._tell(self._store.release, str(call_id))
 
     def renew(self, call_ids: Sequence[UUID]) -> None:
         """Keep the places of all open calls of a process, in one round trip."""
         names = [str(call_id) for call_id in call_ids]
         if self._local:
             self._local.renew(names)
-        with self._telling():
-            self._store.renew(names)
+        self._tell(self._store.renew, names)
 
     def pause(self, call: CallFacts, *, seconds: float) -> None:
         """The provider wants to be left alone: nobody calls this model with this key meanwhile."""
-        with self._telling():
-            self._store.pause(self._limits_of(call).target, seconds=seconds)
+        self._tell(self._store.pause, self._limits_of(call).target, seconds=seconds)
 
     def observe(self, call: CallFacts, headers: Mapping[str, str]) -> None:
         """Let no more through than the provider says is left."""
         quota = remaining_quota(headers)
         if not quota.left:
             return
-        with self._telling():
-            target = self._limits_of(call).target
-            self._store.lower(target, quota.left)
-            if quota.exhausted_seconds > 0:
-                self._store.pause(target, seconds=quota.exhausted_seconds)
+        target = self._limits_of(call).target
+        self._tell(self._store.lower, target, quota.left)
+        if quota.exhausted_seconds > 0:
+            self._tell(self._store.pause, target, seconds=quota.exhausted_seconds)
 
     def flag_budget(self, key: str, *, left_nano: int, seconds: float = FLAG_SECONDS) -> None:
         """Refuse calls that hold more than what is left of a budget, for a short time."""
-        with self._telling():
-            self._store.flag(key, left_nano, seconds=seconds)
+        self._tell(self._store.flag, key, left_nano, seconds=seconds)
 
     def clear_budget(self, key: str) -> None:
-        with self._telling():
-            self._store.clear_flag(key)
+        self._tell(self._store.clear_flag, key)
 
     def _admit(self, ask: Ask, applied: Applied) -> Admission:
         for _ in range(_TRIES):
@@ -185,12 +177,12 @@ class Limits:
             tiers = [scope.tiers[tier] for s, tier in verdict.unseeded if s == at]
             self._store.seed(scope, self._books.used(applied.subjects[at], tiers, raw))
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _tell(self, work: Callable[..., object], *arguments: object, **options: object) -> None:
+        """Do what must not get in anybody's way."""
         try:
             if self._store.keys is None:
                 self._store.look_at_epoch()
-            yield
+            work(*arguments, **options)
         except (redis.RedisError, OSError) as error:
             self._note(UNREACHABLE, error)
 

@@ -39,7 +39,9 @@ def lease_seconds() -> int:
     return 2 * int(settings.MUSTER_LEASE_SECONDS)
 
 
+@cache
 def redis_client() -> redis.Redis:
+    """The client of all that this process asks the limiter's server."""
     pool = redis.BlockingConnectionPool.from_url(
         settings.REDIS_URL,
         max_connections=settings.MUSTER_LIMITER_CONNECTIONS,
@@ -55,3 +57,4 @@ def redis_client() -> redis.Redis:
 
 # A fork must not share its parent's connections and locks.
 os.register_at_fork(after_in_child=limits.cache_clear)
+os.register_at_fork(after_in_child=redis_client.cache_clear)

@@ -62,6 +62,8 @@ class Limit:
     name: str
     subject: Subject
     tier: Tier
+    row_id: UUID
+    is_tenants: bool
 
 
 @dataclass(slots=True)
@@ -158,7 +160,14 @@ def _limit(row: PlatformRateLimit | RateLimit, at: datetime) -> Limit:
     if row.provider and facts.get("operators_key") is None:
         key += f"|{row.provider}|{row.model}"
         name += f" on {row.provider} {row.model}".rstrip()
-    return Limit(key=key, name=name, subject=subject, tier=tier_of(row, at))
+    return Limit(
+        key=key,
+        name=name,
+        subject=subject,
+        tier=tier_of(row, at),
+        row_id=row.pk,
+        is_tenants=isinstance(row, RateLimit),
+    )
 
 
 def _scope_of(row: PlatformRateLimit | RateLimit) -> tuple[str, str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The scripts on the server, and the order of their arguments."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -83,21 +84,24 @@ class Scripts:
         pipeline.execute()
 
 
-def tier_arguments(scope: LimitedScope) -> list[Argument]:
-    """A scope as `read_tiers` in common.lua reads it."""
-    arguments: list[Argument] = [len(scope.tiers), _time_to_live_ms(scope)]
-    for tier in scope.tiers:
-        arguments += [
-            tier.key,
-            _KINDS[tier.counting],
-            UNIT_NUMBERS.get(tier.unit, 0),
-            tier.limit,
-            tier.capacity,
-            tier.period_us,
-        ]
-        if tier.counting is Counting.CALENDAR:
-            arguments += [len(tier.days), *tier.days]
-    return arguments
+def scopes_argument(scopes: Sequence[LimitedScope]) -> str:
+    """Scopes as `read_scopes` in common.lua reads them."""
+    return json.dumps(
+        [[_time_to_live_ms(scope), *map(_tier_parts, scope.tiers)] for scope in scopes],
+        separators=(",", ":"),
+    )
+
+
+def _tier_parts(tier: Tier) -> list[Any]:
+    parts = [
+        tier.key,
+        _KINDS[tier.counting],
+        UNIT_NUMBERS.get(tier.unit, 0),
+        tier.limit,
+        tier.capacity,
+        tier.period_us,
+    ]
+    return [*parts, tier.days] if tier.counting is Counting.CALENDAR else parts
 
 
 def amount_arguments(amounts: Mapping[Unit, int]) -> list[Argument]:

@@ -16,8 +16,8 @@ from orchestrator.limits.scripts import (
     Argument,
     Scripts,
     amount_arguments,
+    scopes_argument,
     source,
-    tier_arguments,
 )
 
 # A grant is remembered so long after it was last renewed, and so long once it is settled.
@@ -27,6 +27,7 @@ SETTLED_MS: Final = 600_000
 GRACE_US: Final = 1_000_000
 # After this time somebody else may restore.
 PATIENCE_US: Final = 10_000_000
+_ARGUMENTS: Final = 2_000
 _CLOSED: Final = Status.CLOSED.value
 
 
@@ -62,6 +63,7 @@ class Store:
         self._grace_us = grace_us
         self._epoch_keys = [names.meta_key(tag), names.restoring_key(tag)]
         self._scripts = Scripts(client, before_loading=self.look_at_epoch, sources=sources)
+        self._arguments: dict[int, tuple[tuple[LimitedScope, ...], str]] = {}
         self.keys: Keys | None = None
 
     def look_at_epoch(self) -> EpochState:
@@ -80,7 +82,7 @@ class Store:
 
     def may_evict(self) -> bool:
         """Whether a full server would forget keys: limits then would let too much through."""
-        return self._client.info("memory").get("maxmemory_policy") != "noeviction"
+        return may_evict(self._client)
 
     def time(self) -> int:
         seconds, microseconds = self._client.time()
@@ -123,15 +125,14 @@ class Store:
             ask.hold_nano,
             *amount_arguments(ask.amounts),
             len(ask.budgets),
+            self._scopes_argument(ask.scopes),
         ]
-        for scope in ask.scopes:
-            arguments += tier_arguments(scope)
         return _verdict(self._scripts.run("admit", touched, arguments))
 
     def seed(self, scope: LimitedScope, used: Mapping[str, float]) -> None:
         """Tell tiers, by their keys, what they granted in their period."""
         given = [repr(used[tier.key]) if tier.key in used else "" for tier in scope.tiers]
-        self._in_scope("seed", scope, *tier_arguments(scope), *given)
+        self._in_scope("seed", scope, scopes_argument([scope]), *given)
 
     def settle(self, call_id: str, used: Mapping[Unit, int]) -> bool:
         real = [used.get(unit, "") for unit in COUNTED]
@@ -147,11 +148,11 @@ class Store:
             self._checked("renew", [keys.meta, *keys.records(call_ids)], arguments)
 
     def pause(self, scope: LimitedScope, *, seconds: float) -> None:
-        self._in_scope("pause", scope, round(seconds * 1_000_000), *tier_arguments(scope))
+        self._in_scope("pause", scope, round(seconds * 1_000_000), scopes_argument([scope]))
 
     def lower(self, scope: LimitedScope, left: Mapping[Unit, int]) -> None:
         pairs = [n for unit, amount in left.items() for n in (UNIT_NUMBERS[unit], amount)]
-        self._in_scope("lower", scope, *tier_arguments(scope), *pairs)
+        self._in_scope("lower", scope, scopes_argument([scope]), *pairs)
 
     def flag(self, budget: str, left_nano: int, *, seconds: float) -> None:
         if self.keys is not None:
@@ -160,6 +161,15 @@ class Store:
     def clear_flag(self, budget: str) -> None:
         if self.keys is not None:
             self._client.delete(self.keys.flag(budget))
+
+    def _scopes_argument(self, scopes: tuple[LimitedScope, ...]) -> str:
+        # The same few tuples come again and again; comparing them would cost more than this.
+        known = self._arguments.get(id(scopes))
+        if known is None or known[0] is not scopes:
+            if len(self._arguments) >= _ARGUMENTS:
+                self._arguments.clear()
+            known = self._arguments[id(scopes)] = (scopes, scopes_argument(scopes))
+        return known[1]
 
     def _in_scope(self, script: str, scope: LimitedScope, *arguments: Any) -> None:
         keys = self.keys
@@ -179,6 +189,10 @@ class Store:
         if answer == _CLOSED:
             self.keys = None
         return answer
+
+
+def may_evict(client: redis.Redis) -> bool:
+    return bool(client.info("memory").get("maxmemory_policy") != "noeviction")
 
 
 def _verdict(answer: list[int]) -> Verdict:

@@ -6,12 +6,10 @@ from django.db import models
 from django.db.models import Q
 
 from orchestrator.core.limits import Counting, Period, Unit
+from orchestrator.core.limits.rules import MOST
 from orchestrator.models.workflow import Workflow
 from tenants.kernel.models import Record, TenantForeignKey, TenantOwned
 from tenants.models import Project, slug_validator
-
-MOST = 1_000_000_000_000
-MOST_CONCURRENT = 100_000
 
 PERIODS = [period.value for period in Period]
 UNIT_LABELS = {unit.value: unit.value.replace("_", " ") for unit in Unit}

@@ -11,6 +11,9 @@ from django.conf import settings
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 
+from orchestrator.limits.process import redis_client
+from orchestrator.limits.store import may_evict
+
 _PATIENCE_SECONDS = 1
 # A probe a second per address is plenty; others in between get the last answer.
 _REMEMBERED_SECONDS = 1
@@ -31,10 +34,11 @@ def database_problem() -> str | None:
 
 @cached(TTLCache(maxsize=1, ttl=_REMEMBERED_SECONDS), lock=threading.Lock())
 def degraded_parts() -> tuple[str, ...]:
-    """What is away although runs can be accepted: `redis`, `workers`."""
+    """What is away although runs can be accepted: `redis`, `workers`, or `limiter`."""
     if not _redis_answers():
         return ("redis", "workers")
-    return () if _a_worker_answers() else ("workers",)
+    workers = () if _a_worker_answers() else ("workers",)
+    return (*workers, "limiter") if _redis_may_evict() else workers
 
 
 def _applied_migrations() -> set[tuple[str, str]]:
@@ -64,6 +68,13 @@ def _pings(url: str) -> bool:
         return False
     finally:
         client.close()
+
+
+def _redis_may_evict() -> bool:
+    try:
+        return may_evict(redis_client())
+    except redis.RedisError:
+        return False
 
 
 def _a_worker_answers() -> bool:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from orchestrator.settings.celery import broker_url
 from orchestrator.settings.env import (
     env_bool,
@@ -161,6 +163,8 @@ MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)
 # The limiter: what calls do while Redis is away (wait, or local: each process counts for itself),
 # and how many connections a process keeps to it.
 MUSTER_LIMITER_FALLBACK = env_text("MUSTER_LIMITER_FALLBACK", "wait")
+if MUSTER_LIMITER_FALLBACK not in ("wait", "local"):
+    raise ImproperlyConfigured("MUSTER_LIMITER_FALLBACK is wait or local.")
 MUSTER_LIMITER_CONNECTIONS = env_int("MUSTER_LIMITER_CONNECTIONS", 16, minimum=1)
 # What agents may add to their run: so many steps in all, and so deep below each other.
 MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
@@ -234,6 +238,9 @@ SPECTACULAR_SETTINGS = {
         "ApprovalStatus": "orchestrator.models.ApprovalStatus.values",
         "CredentialState": "tenants.selectors.credentials.STATES",
         "BatchStatus": "orchestrator.api.batches.BATCH_STATUSES",
+        "LimitScope": "orchestrator.api.limits.LIMIT_SCOPES",
+        "LimitUnit": "orchestrator.api.limits.UNITS",
+        "LimitCounting": "orchestrator.api.limits.COUNTINGS",
     },
 }
 

@@ -38,7 +38,7 @@ tiers = st.lists(st.one_of(rates, rates, daily, places), max_size=4, unique_by=l
 @st.composite
 def histories(draw: Any) -> tuple[list[LimitedScope], list[tuple[Any, ...]]]:
     scopes = [scope(*draw(tiers), key=f"s{number}") for number in range(draw(st.integers(1, 3)))]
-    steps = draw(st.lists(st.one_of(*_steps(len(scopes))), max_size=40))
+    steps = draw(st.lists(st.one_of(*_steps(len(scopes))), min_size=20, max_size=70))
     return scopes, steps
 
 
@@ -61,7 +61,7 @@ def _steps(scopes: int) -> list[Any]:
         admit,
         admit,
         st.tuples(
-            st.just("wait"), st.sampled_from([1_000, 40_000, 500_000, 2_000_000, 31_000_000])
+            st.just("wait"), st.sampled_from([1_000, 55_000, 500_000, 2_000_000, 31_000_000])
         ),
         st.tuples(st.just("wait"), st.sampled_from([-3_600_000_000, -500_000, -10_000])),
         st.tuples(st.just("settle"), calls, amounts),
@@ -125,7 +125,7 @@ def on_server() -> Iterator[Callable[..., OnServer]]:
 
 
 @given(histories())
-@hypothesis_settings(max_examples=300)
+@hypothesis_settings(max_examples=120)
 def test_server_decides_as_the_model_does(
     on_server: Callable[..., OnServer], history: tuple[list[LimitedScope], list[Any]]
 ) -> None:

@@ -4,15 +4,15 @@ Amounts are floats with the precision of Lua's numbers, times are microseconds.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orchestrator.core.limits.tiers import Counting, Tier
 
-# Forgives the rounding of levels that are worked out in fractions.
-SLACK: Final = 1e-6
+# Forgives the rounding of levels that are worked out in fractions; a share of the capacity.
+SLACK: Final = 1e-12
 # How many grants are told apart by how far the level fell since.
-MARKS: Final = 8
+MARKS: Final = 4
 
 
 @dataclass(slots=True)
@@ -29,6 +29,9 @@ class Level:
     denials: int = 0
     waited_us: float = 0.0
     marks: list[tuple[float, float]] = field(default_factory=list)
+
+    def copy(self) -> "Level":
+        return replace(self, marks=list(self.marks))
 
     def now(self, tier: Tier, now: float) -> float:
         return max(0.0, self.used - tier.limit / tier.period_us * max(0.0, now - self.at))
@@ -57,7 +60,7 @@ def enter_window(level: Level, start: float) -> None:
 def wait_in_bucket(tier: Tier, level: Level, *, needed: float, now: float) -> float:
     """Microseconds until so much is there, 0 if it is."""
     missing = level.now(tier, now) + needed - tier.capacity
-    if missing <= SLACK:
+    if missing <= SLACK * tier.capacity:
         return 0.0
     return math.ceil(max(level.at, now) - now + missing / (tier.limit / tier.period_us))
 

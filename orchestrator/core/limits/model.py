@@ -153,10 +153,10 @@ class LimiterModel:
 
     def settle(self, call_id: str, used: Mapping[Unit, int], raw: float) -> bool:
         """Replace the estimate by the truth and give places back. Once, however often called."""
+        now = self._now(raw)
         grant = self._grants.get(call_id)
         if grant is None or grant.is_settled:
             return False
-        now = self._now(raw)
         for charge in grant.charges:
             delta = used.get(charge.tier.unit, charge.amount) - charge.amount
             self._correct(charge, delta, grant.at, now)
@@ -166,10 +166,10 @@ class LimiterModel:
 
     def release(self, call_id: str, raw: float) -> bool:
         """Give a grant back whole, as if it had not been."""
+        now = self._now(raw)
         grant = self._grants.get(call_id)
         if grant is None or grant.is_settled:
             return False
-        now = self._now(raw)
         for charge in grant.charges:
             self._correct(charge, -charge.amount, grant.at, now)
         self._free(call_id, grant, None)
@@ -191,11 +191,12 @@ class LimiterModel:
         for tier in scope.tiers:
             if tier.counting is not Counting.BUCKET:
                 continue
-            level = self._level(scope.key, tier, now=self._now(raw), raw=raw)
+            level = self._level(scope.key, tier, raw)
             if level is not None and level.at < until:
                 levels.note_low(level, level.now(tier, self._now(raw)))
                 level.used = max(float(tier.capacity), level.now(tier, until))
                 level.at = until
+                state.levels[tier.key] = level
 
     def lower(
         self, scope: LimitedScope, unit: Unit, remaining: int, raw: float, period_us: int = 0
@@ -205,7 +206,7 @@ class LimiterModel:
         for tier in scope.tiers:
             if tier.unit is not unit or (period_us and tier.period_us != period_us):
                 continue
-            level = self._level(scope.key, tier, now=now, raw=raw)
+            level = self._level(scope.key, tier, raw)
             if level is None or tier.counting is Counting.CONCURRENT:
                 continue
             floor = float(max(0, tier.most - remaining))
@@ -213,6 +214,7 @@ class LimiterModel:
                 level.used += max(0.0, floor - level.now(tier, now))
             else:
                 level.used = max(level.used, floor)
+            self._scope(scope.key).levels[tier.key] = level
 
     def flag(self, key: str, left_nano: int, raw: float, *, ttl_us: float) -> None:
         self._flags[key] = (left_nano, self._now(raw) + ttl_us)
@@ -224,7 +226,7 @@ class LimiterModel:
         return len(self._scope(scope).places.get(tier, {}))
 
     def level(self, scope: LimitedScope, tier: Tier, raw: float) -> Level | None:
-        return self._level(scope.key, tier, now=self._now(raw), raw=raw)
+        return self._level(scope.key, tier, raw)
 
     def _now(self, raw: float) -> float:
         """A time that never goes back: a clock that does is followed from where it was."""
@@ -256,14 +258,12 @@ class LimiterModel:
                     unseeded.append((i, j))
         return Verdict(status=Status.UNSEEDED, unseeded=tuple(unseeded)) if unseeded else None
 
-    def _level(self, scope: str, tier: Tier, *, now: float, raw: float) -> Level | None:
-        """What is kept of a tier; None for a long one of which nothing is known."""
-        known = self._scope(scope).levels
-        if tier.key not in known:
-            if tier.is_long:
-                return None
-            known[tier.key] = self._first_level(tier, raw)
-        level = known[tier.key]
+    def _level(self, scope: str, tier: Tier, raw: float) -> Level | None:
+        """What is known of a tier, to be kept if it is changed; None of an unknown long one."""
+        known = self._scope(scope).levels.get(tier.key)
+        if known is None and tier.is_long:
+            return None
+        level = known.copy() if known else self._first_level(tier, raw)
         if tier.counting in (Counting.WINDOW, Counting.CALENDAR):
             levels.enter_window(level, levels.window_start(tier, raw) or 0.0)
         return level
@@ -290,7 +290,7 @@ class LimiterModel:
             look.note(state.paused_until - now + ahead * PAUSE_GAP_US, None)
         for index, tier in enumerate(scope.tiers):
             # Calls with unseeded tiers were sent back.
-            level = self._level(scope.key, tier, now=now, raw=raw) or Level()
+            level = self._level(scope.key, tier, raw) or Level()
             look.levels.append(level)
             if tier.counting is Counting.CONCURRENT:
                 look.note(self._wait_for_place(scope.key, tier, level, ahead, now), index)
@@ -302,6 +302,9 @@ class LimiterModel:
             if before is not None:
                 needed += before.amounts.get(tier.unit, 0) + (ahead - 1) * amount
             look.note(_wait_in(tier, level, needed=needed, now=now, raw=raw), index)
+        if state.paused_until > now:
+            # Its buckets are empty because of the pause, which is what people need to know.
+            look.tier = None
         return look
 
     def _wait_for_place(
@@ -325,6 +328,7 @@ class LimiterModel:
             level = look.levels[look.tier]
             level.denials += 1
             level.waited_us += longest
+            self._scope(scope.key).levels[scope.tiers[look.tier].key] = level
         for i, other in enumerate(ask.scopes):
             if i != at and self._scope(other.key).line.alive_until > now:
                 self._scope(other.key).line.step_aside(ask.waiter, now)
@@ -343,15 +347,16 @@ class LimiterModel:
         for scope, look in zip(ask.scopes, looks, strict=True):
             state = self._scope(scope.key)
             for tier, level in zip(scope.tiers, look.levels, strict=True):
-                if tier.counting is Counting.CONCURRENT:
+                amount = ask.amounts.get(tier.unit, 0)
+                if tier.counting is Counting.CONCURRENT or amount > 0:
                     level.grants += 1
+                    state.levels[tier.key] = level
+                if tier.counting is Counting.CONCURRENT:
                     state.places[tier.key][ask.call_id] = now + self._lease_us
                     grant.places.append((scope.key, tier.key))
                     continue
-                amount = ask.amounts.get(tier.unit, 0)
                 if amount <= 0:
                     continue
-                level.grants += 1
                 if tier.counting is Counting.BUCKET:
                     levels.take(tier, level, amount=float(amount), now=now)
                 else:

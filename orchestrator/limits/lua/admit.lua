@@ -2,7 +2,7 @@
 --
 -- KEYS  meta, record of the grant, a flag for each budget, the key of each scope
 -- ARGV  epoch, call, waiter, tenant, weight, lease (us), time to live of the record (ms), hold
---       (nano-USD), amount of each of 5 units, number of budgets, then the scopes' tiers
+--       (nano-USD), amount of each of 5 units, number of budgets, the scopes as JSON
 -- Gives {status, wait (us), scope, tier}: 1 granted; 0 denied by a scope's tier, by its pause
 --       (tier 0) or by a budget's flag (scope 0, tier its number); -1 never; -2 not open;
 --       -3 followed by the positions of tiers to seed; -4 the calendar days are outdated.
@@ -31,20 +31,20 @@ end
 local amounts = {}
 for u = 1, 5 do amounts[u] = tonumber(ARGV[8 + u]) end
 
-local scopes, unseeded, at = {}, {-3}, 15
-for s = 1, #KEYS - 2 - budgets do
-  local scope = {key = KEYS[2 + budgets + s]}
-  scope.tiers, scope.ttl, at = read_tiers(at)
-  local fields = {'pause', 'alive', 'virtual', 'comers'}
+local scopes, unseeded = read_scopes(ARGV[15]), {-3}
+for s, scope in ipairs(scopes) do
+  scope.key = KEYS[2 + budgets + s]
+  local fields = {'pause', 'alive', 'virtual', 'comers', 'kept'}
   for _, tier in ipairs(scope.tiers) do fields[#fields + 1] = tier.key end
   local known = call('HMGET', scope.key, unpack(fields))
   scope.pause, scope.alive = tonumber(known[1] or 0), tonumber(known[2] or 0)
   scope.virtual, scope.comers = tonumber(known[3] or 0), tonumber(known[4] or 0)
+  scope.kept = tonumber(known[5] or 0)
   for t, tier in ipairs(scope.tiers) do
     tier.amount = tier.unit > 0 and amounts[tier.unit] or 0
     if tier.amount > tier.most then return {-1, 0, s, t} end
     if tier.kind == 'd' and not window_start(tier, raw) then return {-4} end
-    tier.level = level_of(tier, known[4 + t], raw, opened)
+    tier.level = level_of(tier, known[5 + t], raw, opened)
     if not tier.level then
       unseeded[#unseeded + 1] = s
       unseeded[#unseeded + 1] = t
@@ -118,15 +118,15 @@ local function join(scope, wait)
     scope.virtual, scope.comers, scope.ticket = 0, 0, nil
     scope.place = fresh_place(scope)
   end
-  local cost, since = cost_in(scope), now
+  local cost, since, whose = cost_in(scope), now, tenant
   if scope.ticket then
     local _, kept, began = struct.unpack('<ddd', scope.ticket)
-    cost, since = kept, began
+    cost, since, whose = kept, began, string.sub(scope.ticket, 65)
   else
     scope.comers = scope.comers + 1
     call('HSET', scope.key .. ':f', tenant, text(floor(scope.place) + cost))
   end
-  local ticket = struct.pack('<dddddddd', scope.place, cost, since, unpack(amounts)) .. tenant
+  local ticket = struct.pack('<dddddddd', scope.place, cost, since, unpack(amounts)) .. whose
   call('HSET', scope.key .. ':t', waiter, ticket)
   call('ZADD', scope.key .. ':q', text(scope.place), waiter)
   call('ZADD', scope.key .. ':d', text(due), waiter)
@@ -135,7 +135,7 @@ local function join(scope, wait)
   for _, part in ipairs({':q', ':d', ':t', ':f'}) do call('PEXPIRE', scope.key .. part, ttl) end
   call('HSET', scope.key, 'alive', text(alive), 'virtual', text(scope.virtual),
     'comers', text(scope.comers))
-  call('PEXPIRE', scope.key, max(tonumber(scope.ttl), ttl))
+  call('PEXPIRE', scope.key, max(scope.ttl, ttl))
 end
 
 local function step_aside(scope)
@@ -164,7 +164,7 @@ end
 local function wait_in_bucket(tier, needed)
   local level = tier.level
   local missing = level_now(tier, level, now) + needed - tier.capacity
-  if missing <= SLACK then return 0 end
+  if missing <= SLACK * tier.capacity then return 0 end
   return ceil(max(level[2], now) - now + missing / (tier.limit / tier.period))
 end
 
@@ -198,14 +198,15 @@ local longest, at_scope, at_tier = 0, 0, 0
 for s, scope in ipairs(scopes) do
   local ahead, head = 0, nil
   if scope.alive > now then ahead, head = stand(scope) end
-  if scope.pause > now then
-    local wait = scope.pause - now + ahead * PAUSE_GAP
-    if wait > longest then longest, at_scope, at_tier = wait, s, 0 end
-  end
+  local wait, because = 0, 0
+  if scope.pause > now then wait = scope.pause - now + ahead * PAUSE_GAP end
   for t, tier in ipairs(scope.tiers) do
-    local wait = wait_in(scope, tier, ahead, head)
-    if wait > longest then longest, at_scope, at_tier = wait, s, t end
+    local one = wait_in(scope, tier, ahead, head)
+    if one > wait then wait, because = one, t end
   end
+  -- Its buckets are empty because of the pause, which is what people need to know.
+  if scope.pause > now then because = 0 end
+  if wait > longest then longest, at_scope, at_tier = wait, s, because end
 end
 
 if longest > 0 then
@@ -223,16 +224,19 @@ if longest > 0 then
   return {0, longest, at_scope, at_tier}
 end
 
-local grant = {now, 0, {}, {}}
+local charges, places = {}, {}
+local until_lease = text(now + lease)
 for _, scope in ipairs(scopes) do
   local fields = {}
+  -- So that not every call has to put off what is to be forgotten some day.
+  local keeps = scope.kept < now + scope.ttl * 500
   for _, tier in ipairs(scope.tiers) do
     local level = tier.level
     if tier.kind == 'c' then
-      local places = scope.key .. ':p:' .. tier.key
-      call('ZADD', places, text(now + lease), id)
-      call('PEXPIRE', places, record_ttl)
-      grant[4][#grant[4] + 1] = {places, scope.key, tier.key}
+      local set, n = scope.key .. ':p:' .. tier.key, #places
+      call('ZADD', set, until_lease, id)
+      if keeps then call('PEXPIRE', set, scope.ttl) end
+      places[n + 1], places[n + 2], places[n + 3] = set, scope.key, tier.key
     elseif tier.kind == 'b' and tier.amount > 0 then
       local before = level_now(tier, level, now)
       note_low(level, before)
@@ -258,15 +262,21 @@ for _, scope in ipairs(scopes) do
       fields[#fields + 1] = packed(level)
     end
     if tier.amount > 0 then
-      grant[3][#grant[3] + 1] = {scope.key, tier.key, tier.kind, tier.unit, tier.amount, level[2],
-        tier.limit, tier.period}
+      local n = #charges
+      charges[n + 1], charges[n + 2], charges[n + 3] = scope.key, tier.key, tier.kind
+      charges[n + 4], charges[n + 5], charges[n + 6] = tier.unit, tier.amount, level[2]
+      charges[n + 7], charges[n + 8] = tier.limit, tier.period
     end
   end
   if scope.alive > now then served(scope, fields) end
   if #fields > 0 then
+    if keeps then
+      fields[#fields + 1] = 'kept'
+      fields[#fields + 1] = text(now + scope.ttl * 1000)
+    end
     call('HSET', scope.key, unpack(fields))
-    call('PEXPIRE', scope.key, scope.ttl)
+    if keeps then call('PEXPIRE', scope.key, scope.ttl) end
   end
 end
-call('SET', KEYS[2], cmsgpack.pack(grant), 'PX', record_ttl)
+call('SET', KEYS[2], cmsgpack.pack({now, 0, charges, places}), 'PX', record_ttl)
 return {1, 0, 0, 0}

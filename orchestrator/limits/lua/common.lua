@@ -5,7 +5,8 @@
 -- operation, since both work with the same floats.
 --
 -- All keys begin with one hash tag, so they lie in one slot of a cluster. Below a scope's key H
---   H       hash: pause, alive, virtual, comers of its line, and a packed level for each tier
+--   H       hash: pause, kept (until when, at least), alive, virtual and comers of its line, and
+--           a packed level for each tier
 --   H:q     sorted set: who is expected, by place       H:d   sorted set: until when
 --   H:t     hash: tickets of who waits, packed          H:f   hash: place each tenant has come to
 --   H:p:T   sorted set: calls that hold a place of tier T, until when
@@ -14,7 +15,7 @@ local call = redis.call
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
 local CLOSED = -2
-local SLACK, MARKS = 1e-6, 8
+local SLACK, MARKS = 1e-12, 4
 local LATE, KEEP, TIDIED, TIES = 50000, 30000000, 16, 1024
 local BEAT, PAUSE_GAP = 50000, 20000
 local USUAL_HOLD, LEAST_WAIT, MOST_WAIT = 1000000, 10000, 10000000
@@ -47,12 +48,23 @@ end
 
 -- Levels: {used, at, grants, denials, waited, since 1, low 1, ...}
 
+local formats = {}
+
+local function doubles(count)
+  local format = formats[count]
+  if not format then
+    format = '<' .. string.rep('d', count)
+    formats[count] = format
+  end
+  return format
+end
+
 local function packed(level)
-  return struct.pack('<' .. string.rep('d', #level), unpack(level))
+  return struct.pack(doubles(#level), unpack(level))
 end
 
 local function unpacked(bytes)
-  local level = {struct.unpack('<' .. string.rep('d', #bytes / 8), bytes)}
+  local level = {struct.unpack(doubles(#bytes / 8), bytes)}
   level[#level] = nil -- the position after the last number
   return level
 end
@@ -115,47 +127,40 @@ local function level_of(tier, bytes, raw, opened)
   return level
 end
 
--- A scope's tiers out of ARGV from `at` on: count, time to live, then for each tier its key,
--- kind (b bucket, w window, d calendar day, c places), unit, limit, capacity, period and, for
--- calendar days, how many beginnings follow and these.
-local function read_tiers(at)
-  local count, ttl = tonumber(ARGV[at]), ARGV[at + 1]
-  local tiers = {}
-  at = at + 2
-  for i = 1, count do
-    local tier = {
-      key = ARGV[at], kind = ARGV[at + 1], unit = tonumber(ARGV[at + 2]),
-      limit = tonumber(ARGV[at + 3]), capacity = tonumber(ARGV[at + 4]),
-      period = tonumber(ARGV[at + 5]),
-    }
-    at = at + 6
-    tier.is_long = tier.period >= 3600000000
-    tier.most = tier.kind == 'b' and tier.capacity or tier.limit
-    if tier.kind == 'd' then
-      tier.days = {}
-      local days = tonumber(ARGV[at])
-      for d = 1, days do tier.days[d] = tonumber(ARGV[at + d]) end
-      at = at + 1 + days
+-- Scopes as JSON has them: for each its time to live in ms and its tiers, and for each of these
+-- key, kind (b bucket, w window, d calendar day, c places), unit, limit, capacity, period and, of
+-- calendar days, their beginnings.
+local function read_scopes(json)
+  local scopes = cjson.decode(json)
+  for s, given in ipairs(scopes) do
+    local tiers = {}
+    for t = 2, #given do
+      local it = given[t]
+      tiers[t - 1] = {
+        key = it[1], kind = it[2], unit = it[3], limit = it[4], capacity = it[5], period = it[6],
+        days = it[7], is_long = it[6] >= 3600000000, most = it[2] == 'b' and it[5] or it[4],
+      }
     end
-    tiers[i] = tier
+    scopes[s] = {ttl = given[1], tiers = tiers}
   end
-  return tiers, ttl, at
+  return scopes
 end
 
--- What is recorded of a grant: {when, 0 or 1 if it was settled, charges, places}, where a charge
--- is {scope's key, tier's key, kind, unit, amount, at, limit, period} and a place {key of its
--- sorted set, scope's key, tier's key}.
+-- What is recorded of a grant: {when, 0 or 1 if it was settled, charges, places}. A charge takes
+-- CHARGE entries: scope's key, tier's key, kind, unit, amount, at, limit, period. A place takes
+-- PLACE entries: key of its sorted set, scope's key, tier's key.
+local CHARGE, PLACE = 8, 3
 
-local function correct(level, charge, delta, granted_at, now)
-  if charge[3] ~= 'b' then
-    if level[2] == charge[6] then level[1] = max(0, level[1] + delta) end
+local function correct(level, tier, delta, granted_at, now)
+  if tier.kind ~= 'b' then
+    if level[2] == tier.at then level[1] = max(0, level[1] + delta) end
     return
   end
   if delta >= 0 then
     level[1] = level[1] + delta
     return
   end
-  note_low(level, level_now({limit = charge[7], period = charge[8]}, level, now))
+  note_low(level, level_now(tier, level, now))
   local last = nil
   for i = 6, #level, 2 do
     if level[i] <= granted_at then last = i end
@@ -186,35 +191,41 @@ end
 
 -- Gives places back; `learn` says whether the time for which they were held counts.
 local function free(id, grant, now, learn)
-  for _, place in ipairs(grant[4]) do
-    if call('ZREM', place[1], id) == 1 and learn then
-      local bytes = call('HGET', place[2], place[3])
+  local places = grant[4]
+  for i = 1, #places, PLACE do
+    if call('ZREM', places[i], id) == 1 and learn then
+      local bytes = call('HGET', places[i + 1], places[i + 2])
       if bytes then
         local level, lasted = unpacked(bytes), now - grant[1]
         level[1] = level[1] == 0 and lasted or level[1] + LATEST * (lasted - level[1])
-        call('HSET', place[2], place[3], packed(level))
+        call('HSET', places[i + 1], places[i + 2], packed(level))
       end
     end
   end
 end
 
 local function renew(id, grant, now, lease, ttl)
-  for _, place in ipairs(grant[4]) do
+  local places = grant[4]
+  for i = 1, #places, PLACE do
     -- A place that was given up, and may be another's by now, is not taken again.
-    call('ZADD', place[1], 'XX', text(now + lease), id)
-    call('PEXPIRE', place[1], ttl)
+    call('ZADD', places[i], 'XX', text(now + lease), id)
+    call('PEXPIRE', places[i], ttl, 'GT')
   end
 end
 
 -- Charges the real amounts instead of the estimates; `amount_of` tells them by unit.
 local function correct_all(grant, now, amount_of)
-  for _, charge in ipairs(grant[3]) do
-    local delta = amount_of(charge) - charge[5]
-    local bytes = delta ~= 0 and call('HGET', charge[1], charge[2])
+  local charges = grant[3]
+  for i = 1, #charges, CHARGE do
+    local estimate = charges[i + 4]
+    local delta = amount_of(charges[i + 3], estimate) - estimate
+    local bytes = delta ~= 0 and call('HGET', charges[i], charges[i + 1])
     if bytes then
       local level = unpacked(bytes)
-      correct(level, charge, delta, grant[1], now)
-      call('HSET', charge[1], charge[2], packed(level))
+      local tier = {kind = charges[i + 2], at = charges[i + 5], limit = charges[i + 6],
+        period = charges[i + 7]}
+      correct(level, tier, delta, grant[1], now)
+      call('HSET', charges[i], charges[i + 1], packed(level))
     end
   end
 end

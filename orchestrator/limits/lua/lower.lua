@@ -1,15 +1,15 @@
 -- The provider says how much is left: more than that is not let through.
 --
 -- KEYS  meta, scope
--- ARGV  epoch, then the scope's tiers, then pairs of a unit and what is left of it
+-- ARGV  epoch, the scope, then pairs of a unit and what is left of it
 
 local now, raw, opened = clock(KEYS[1], ARGV[1])
 if not now then return CLOSED end
 local key = KEYS[2]
-local tiers, ttl, at = read_tiers(2)
-for i = at, #ARGV, 2 do
+local scope = read_scopes(ARGV[2])[1]
+for i = 3, #ARGV, 2 do
   local unit, left = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
-  for _, tier in ipairs(tiers) do
+  for _, tier in ipairs(scope.tiers) do
     local level = tier.unit == unit and tier.kind ~= 'c'
       and level_of(tier, call('HGET', key, tier.key), raw, opened)
     if level then
@@ -23,5 +23,5 @@ for i = at, #ARGV, 2 do
     end
   end
 end
-call('PEXPIRE', key, ttl)
+call('PEXPIRE', key, scope.ttl, 'GT')
 return 1

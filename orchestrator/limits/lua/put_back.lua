@@ -9,7 +9,8 @@ local grant = {now, 0, {}, {}}
 for i = 2, #KEYS do
   call('ZADD', KEYS[i], text(now + tonumber(ARGV[2])), ARGV[1])
   call('PEXPIRE', KEYS[i], ARGV[3])
-  grant[4][i - 1] = {KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]}
+  local n = #grant[4]
+  grant[4][n + 1], grant[4][n + 2], grant[4][n + 3] = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
 end
 call('SET', KEYS[1], cmsgpack.pack(grant), 'PX', ARGV[3])
 return 1

@@ -11,8 +11,8 @@ if not now then return CLOSED end
 local record = call('GET', KEYS[2])
 local grant = record and cmsgpack.unpack(record)
 if not grant or grant[2] == 1 then return 0 end
-correct_all(grant, now, function(charge)
-  return tonumber(ARGV[3 + charge[4]]) or charge[5]
+correct_all(grant, now, function(unit, estimate)
+  return tonumber(ARGV[3 + unit]) or estimate
 end)
 free(ARGV[2], grant, now, true)
 call('SET', KEYS[2], cmsgpack.pack({grant[1], 1, {}, {}}), 'PX', ARGV[3])

@@ -1,0 +1,103 @@
+"""The pages of limits: usage, editing in place, and whose they are."""
+
+from typing import Any
+
+from django.test import Client
+
+from orchestrator.models import PlatformRateLimit, RateLimit
+from tests.factories import make_tenant
+from tests.world import World
+
+PAGE = "/admin/orchestrator/ratelimit/"
+OPERATORS = "/admin/orchestrator/platformratelimit/"
+
+
+def limit(acme: World, **fields: Any) -> RateLimit:
+    facts = {"scope": "tenant", "unit": "requests", "period": "minute", "limit": 60}
+    with acme.scope():
+        return RateLimit.objects.create(**{**facts, **fields})
+
+
+def save(client: Client, row: Any, limit: str, capacity: str = "", page: str = PAGE) -> Any:
+    sent = {"row": row.pk, f"{row.pk}-limit": limit, f"{row.pk}-capacity": capacity}
+    return client.post(page, sent)
+
+
+def operator(acme: World) -> Client:
+    acme.owner.is_superuser = True
+    acme.owner.is_staff = True
+    acme.owner.save(update_fields=["is_superuser", "is_staff"])
+    return acme.browser()
+
+
+def test_page_shows_own_limits_and_no_strangers(acme: World, globex: World) -> None:
+    own, others = limit(acme), limit(globex)
+
+    shown = acme.browser().get(PAGE).content.decode()
+
+    assert "tenant&#x27;s own requests per minute" in shown
+    assert str(own.pk) in shown
+    assert str(others.pk) not in shown
+
+
+def test_limit_is_changed_in_place(acme: World) -> None:
+    row = limit(acme)
+
+    answer = save(acme.browser(), row, "90", "10")
+
+    assert answer.status_code == 302
+    with acme.scope():
+        row.refresh_from_db()
+    assert (row.limit, row.capacity) == (90, 10)
+
+
+def test_nonsense_is_said_at_its_field(acme: World) -> None:
+    row = limit(acme)
+
+    answer = save(acme.browser(), row, "0")
+
+    assert answer.status_code == 400
+    assert "At least 1." in answer.content.decode()
+
+
+def test_stranger_changes_nothing(acme: World, globex: World) -> None:
+    row = limit(acme)
+
+    assert save(globex.browser(), row, "1").status_code == 404
+
+
+def test_viewer_looks_but_has_no_form(live_db: None) -> None:
+    viewer = make_tenant("viewer", role="viewer")
+    row = limit(viewer)
+
+    assert f"{row.pk}-limit" not in viewer.browser().get(PAGE).content.decode()
+    assert save(viewer.browser(), row, "1").status_code == 403
+
+
+def test_new_limit_is_added_with_the_form(acme: World) -> None:
+    client = acme.browser()
+    facts = {"scope": "tenant", "unit": "concurrent", "period": "", "limit": "3"}
+
+    wrong = client.post(f"{PAGE}add/", {**facts, "period": "minute", "counting": "bucket"})
+    right = client.post(f"{PAGE}add/", {**facts, "counting": "bucket"})
+
+    assert "Concurrent calls have no period." in wrong.content.decode()
+    assert right.status_code == 302
+    with acme.scope():
+        assert RateLimit.objects.get().limit == 3
+
+
+def test_operators_limits_are_operators_business(acme: World) -> None:
+    assert acme.browser().get(OPERATORS).status_code == 404
+
+    client = operator(acme)
+    facts = {"unit": "requests", "period": "minute", "limit": "7", "counting": "bucket"}
+    added = client.post(
+        f"{OPERATORS}add/", {**facts, "scope": "tenant", "for_tenant": acme.tenant.pk}
+    )
+    assert added.status_code == 302
+    row = PlatformRateLimit.objects.using("system").get(for_tenant=acme.tenant)
+    assert acme.tenant.name in client.get(OPERATORS).content.decode()
+    assert save(client, row, "8", page=OPERATORS).status_code == 302
+    assert "Set by the operator" in acme.browser().get(PAGE).content.decode()
+    assert client.post(f"{OPERATORS}{row.pk}/delete/", {"post": "yes"}).status_code == 302
