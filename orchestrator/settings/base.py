@@ -12,6 +12,7 @@ from orchestrator.settings.env import (
     env_list,
     env_text,
     fernet_keys,
+    nano_usd,
     networks,
 )
 from orchestrator.settings.logs import logging_config
@@ -168,6 +169,10 @@ MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
 # From this hour on, UTC, the ledger is compared with what sums it up.
 MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
+# Money. What a new tenant may spend in a month, unless the operator says otherwise; empty: all.
+MUSTER_DEFAULT_BUDGET_NANO = nano_usd(
+    "MUSTER_DEFAULT_BUDGET_USD", env_text("MUSTER_DEFAULT_BUDGET_USD", "50")
+)
 # Where the chaos suite lets processes die; see execution/crashpoints.py.
 MUSTER_CRASH_POINTS = env_text("MUSTER_CRASH_POINTS")
 # For steps that say nothing of retries themselves: all tries, and seconds before the second.
