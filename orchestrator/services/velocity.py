@@ -32,6 +32,7 @@ from orchestrator.core.velocity import (
 )
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import engine_db
+from orchestrator.services.alerts import can_mail
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ _SPENDING = "SELECT * FROM muster_spending(%s, %s, %s)"
 _KEEP = "SELECT muster_keep_minute(%s)"
 _BUSIEST = "SELECT * FROM muster_busiest_minutes(%s, %s, %s)"
 _MEDIAN = "SELECT * FROM muster_median_minute(%s)"
-_PAUSE = "SELECT muster_pause_for_spend(%s, %s, %s, %s, %s) AS paused"
+_PAUSE = "SELECT muster_pause_for_spend(%s, %s, %s, %s, %s, %s) AS paused"
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ class Guard:
 
 def _pause(excess: Excess) -> bool:
     run = excess.run
-    given = [run.tenant_id, run.run_id, excess.reason, Jsonb(excess.facts), _yes()]
+    given = [run.tenant_id, run.run_id, excess.reason, Jsonb(excess.facts), _yes(), can_mail()]
     try:
         row = engine_db.one(_PAUSE, *given)
     except DeadlockDetected:

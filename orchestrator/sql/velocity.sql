@@ -95,9 +95,10 @@ GRANT EXECUTE ON FUNCTION muster_spending(interval, bigint, interval),
     muster_busiest_minutes(uuid, uuid, integer), muster_keep_minute(interval),
     muster_median_minute(uuid) TO muster_system;
 
--- Pauses a run for what it spends, until a person resumes or cancels it. False: it does not go on any
--- more, or a person has agreed since it was looked at.
-CREATE FUNCTION muster_pause_for_spend(p_tenant uuid, p_run uuid, p_reason text, p_facts jsonb, p_yes interval)
+-- Pauses a run for what it spends, until a person resumes or cancels it, and tells of it. False: it
+-- does not go on any more, or a person has agreed since it was looked at. p_mails: as of alerts.
+CREATE FUNCTION muster_pause_for_spend(
+    p_tenant uuid, p_run uuid, p_reason text, p_facts jsonb, p_yes interval, p_mails boolean)
 RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -109,5 +110,9 @@ BEGIN
     UPDATE run SET paused_for = 'spend' WHERE id = p_run;
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.spends_fast', p_facts);
     PERFORM muster_note('run.paused', 'run', p_run::text, p_facts);
+    INSERT INTO cost_alert (id, tenant_id, kind, run_id, period, spent_nano, limit_nano, mail_due_at)
+    VALUES (uuidv7(), p_tenant, 'velocity', p_run, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+            (p_facts ->> 'spent_nano')::bigint, (p_facts ->> 'limit_nano')::bigint,
+            CASE WHEN p_mails THEN clock_timestamp() END);
     RETURN true;
 END $$;

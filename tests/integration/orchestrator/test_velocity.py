@@ -6,21 +6,24 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.core import mail
 
-from costs.models import CostEntry, TenantPrice
+from costs.models import CostAlert, TenantPrice
 from orchestrator.core.velocity import ENOUGH_MINUTES
 from orchestrator.execution import engine_db
 from orchestrator.models import RunEvent, SpendMinute
 from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
+from orchestrator.services.alerts import deliver
 from orchestrator.services.control import cancel_run, pause_run, resume_run
 from orchestrator.services.velocity import Guard
 from tenants.kernel.clock import now
-from tenants.models import AuditEntry
+from tenants.models import AuditEntry, User
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import drain, drain_all, open_limiter, queued, run_of
 from tests.integration.orchestrator.test_engine_calls import child_of, published
 from tests.integration.orchestrator.test_engine_control import act
+from tests.ledger import charge
 from tests.world import World
 
 USD = 10**9
@@ -90,6 +93,10 @@ def test_run_that_spends_too_fast_is_paused_and_says_why(acme: World) -> None:
     figures = {"spent_nano": 5 * USD, "limit_nano": 4 * USD, "usual_nano": None}
     assert told.data == audited.after == {"scope": "run", **figures}
     assert audited.actor_kind == "system"
+    with acme.scope():
+        alert = CostAlert.objects.get()
+    assert (alert.kind, alert.run_id, alert.mail_due_at) == ("velocity", run_id, None)
+    assert (alert.spent_nano, alert.limit_nano) == (5 * USD, 4 * USD)
 
 
 def test_resuming_it_is_a_yes_that_holds_for_a_while(acme: World, settings: Any) -> None:
@@ -105,6 +112,23 @@ def test_resuming_it_is_a_yes_that_holds_for_a_while(acme: World, settings: Any)
     assert status(acme, run_id) == ["paused"]
     act(acme, run_id, resume_run)
     assert drain(acme, run_id).status == "completed"
+
+
+def test_people_are_told_each_time_by_mail(acme: World, settings: Any) -> None:
+    User.objects.using("system").filter(pk=acme.owner.pk).update(email="ada@acme.example")
+    settings.MUSTER_VELOCITY_YES_SECONDS = 0
+    settings.EMAIL_HOST = "mail.example"
+    run_id = wild(acme)
+
+    for _ in range(2):
+        Guard().watch()
+        act(acme, run_id, resume_run)
+    deliver()
+
+    first, second = (m for m in mail.outbox if m.bcc == ["ada@acme.example"])
+    assert first.subject == second.subject == "A run was paused for what it spends"
+    assert "5 USD were spent in a minute, and more than 4 USD asks" in first.body
+    assert str(run_id) in first.body
 
 
 def test_pause_by_a_person_asks_nobody(acme: World) -> None:
@@ -260,7 +284,8 @@ def test_guard_is_off_without_a_floor(acme: World, settings: Any) -> None:
 
 
 def test_minutes_of_a_tenant_are_kept_once_and_not_for_ever(acme: World) -> None:
-    charge(acme, wild(acme, calls=0), amount=7, ago=timedelta(minutes=1))
+    ago = timedelta(minutes=1)
+    charge(acme, id=id_of(ago), at=now() - ago, amount_nano=7)
     minute_of(acme, 5, count=1, ago=timedelta(days=9))
 
     for _ in range(2):
@@ -280,29 +305,12 @@ def minute_of(world: World, spent: int, *, count: int, ago: timedelta = timedelt
     )
 
 
-def charge(world: World, run_id: UUID, *, amount: int, ago: timedelta) -> None:
+def id_of(ago: timedelta) -> UUID:
+    """An id as the engine would have given it then."""
     line = engine_db.one("SELECT uuidv7(-%s::interval) AS id", ago)
     assert line
-    run = run_of(world, run_id)
-    with world.scope():
-        CostEntry.objects.create(
-            id=line["id"],
-            at=now() - ago,
-            tenant_id=world.tenant.id,
-            kind="call",
-            amount_nano=amount,
-            call_id=uuid4(),
-            project_id=run.project_id,
-            workflow_id=run.workflow_id,
-            workflow_name="story",
-            run_id=run_id,
-            agent_run_id=uuid4(),
-            attempt=1,
-            step="a",
-            provider="simulated",
-            model="sim",
-            unit_prices={},
-        )
+    found: UUID = line["id"]
+    return found
 
 
 def _first_wave(world: World, run_id: UUID) -> list[UUID]:
