@@ -69,6 +69,8 @@ class Installation:
             "SECRET_KEY": "only-for-the-benchmark",
             "LOG_LEVEL": "WARNING",
             "CELERY_TASK_EVENTS": TASK_EVENTS,
+            # What budgets cost is measured by `hold` alone.
+            "MUSTER_DEFAULT_BUDGET_USD": "",
         }
         self.port = free_port()
         self.processes: dict[str, psutil.Process] = {}

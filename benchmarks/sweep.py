@@ -1,7 +1,8 @@
-"""What the sweeper and the dealer cost when there is nothing to mend.
+"""What the sweeper, the dealer and the guard against loops cost when there is nothing to mend.
 
-They look every other second, and every half second, for as long as the platform runs: at 100,000
-runs that have ended and 1,000 that are live, each of five steps.
+They look every other second, the dealer every half second, for as long as the platform runs: at
+100,000 runs that have ended and 1,000 that are live, each of five steps and as many ledger lines,
+those of the live ones of the last minute.
 """
 
 import statistics
@@ -37,13 +38,27 @@ INSERT INTO agent_run SELECT x.*
                                THEN clock_timestamp() + interval '1 hour' END)) x
  WHERE a.run_id = %(run)s AND r.status = %(status)s AND r.id <> %(run)s
 """
+_CHARGE = """
+INSERT INTO cost_entry (id, tenant_id, at, kind, amount_nano, call_id, project_id, workflow_id,
+                        workflow_name, run_id, agent_run_id, attempt, step, agent, role, provider,
+                        model, estimated, input_tokens, output_tokens, cached_tokens,
+                        cache_write_tokens, reasoning_tokens, unit_prices)
+SELECT uuidv7(%(shift)s::interval), r.tenant_id, clock_timestamp() + %(shift)s::interval, 'call', 7,
+       uuidv7(), r.project_id, r.workflow_id, 'swept', r.id, uuidv7(), 1, 's', '', '', 'simulated',
+       'sim', false, 1, 1, 0, 0, 0, '{}'
+  FROM run r, generate_series(1, %(lines)s) WHERE r.status = %(status)s
+"""
 _LOOKS = {
     "find": "SELECT * FROM muster_sweep_find(500)",
     "ends": "SELECT * FROM muster_sweep_ends(500)",
     "runs": "SELECT * FROM muster_sweep_runs(500)",
     "turns": "SELECT * FROM muster_sweep_turns(500)",
     "loads": "SELECT * FROM muster_loads(10000)",
+    # Of tenants below the floor, as almost always; and with each run looked at.
+    "spend": "SELECT * FROM muster_spending('1 minute', 1000000000, '1 hour')",
+    "spend_much": "SELECT * FROM muster_spending('1 minute', 0, '1 hour')",
 }
+_SWEEP = ("find", "ends", "runs", "turns")
 
 
 def measure() -> dict[str, Any]:
@@ -63,8 +78,9 @@ def measure() -> dict[str, Any]:
             for name in ("control", "agents1"):
                 site.processes[name].resume()
     return {
-        "sweep_ms": round(sum(looks[name] for name in _LOOKS if name != "loads"), 2),
+        "sweep_ms": round(sum(looks[name] for name in _SWEEP), 2),
         "deal_ms": looks["loads"],
+        "guard_ms": looks["spend"],
         "looks_ms": looks,
         "settings": {"ended": ENDED, "live": LIVE, "steps": STEPS, "turns": TURNS},
     }
@@ -82,7 +98,11 @@ def _fill(site: Installation, run: str) -> None:
         given = {**of, "run": run, "first": first, "rest": rest}
         site.database.execute(_COPY_RUNS, given)
         site.database.execute(_COPY_STEPS, given)
-    site.database.execute("ANALYZE run, agent_run")
+    # Ahead of time, so that they stay in the last minute however long this takes.
+    for status, shift in (("completed", "-1 day"), ("running", "1 hour")):
+        given = {"status": status, "shift": shift, "lines": STEPS}
+        site.database.execute(_CHARGE, given)
+    site.database.execute("ANALYZE run, agent_run, cost_entry")
     written = site.value("SELECT count(*) FROM agent_run")
     if written != (ENDED + LIVE + 1) * STEPS:
         sys.exit(f"{written} agent runs were written")

@@ -13,13 +13,13 @@ from django.db.backends.utils import CursorWrapper
 from tenants.isolation import APP_ROLE, SYSTEM_ROLE
 
 # Written by the database itself (a trigger) or by the platform, or never changed once written.
-READ_ONLY = frozenset({"audit_entry", "tenant_share", "ledger_difference"})
+READ_ONLY = frozenset({"audit_entry", "tenant_share", "ledger_difference", "spend_minute"})
 APPEND_ONLY = frozenset({"cost_entry", "run_event"})
 # Belong to no tenant, or are dealt out among them: written through the system's connection alone
 # (see `routers`).
 OPERATORS_TABLES = frozenset(
     {"tenant", "user_account", "platform_price", "platform_rate_limit", "tenant_share"}
-    | {"cluster_load", "worker_process", "ledger_check", "ledger_difference"}
+    | {"cluster_load", "worker_process", "ledger_check", "ledger_difference", "spend_minute"}
 )
 # The system's connection brings secrets under another key, and makes or removes none.
 SYSTEM_UPDATES_ONLY = frozenset({"credential"})

@@ -9,6 +9,7 @@ from tenants.kernel.models import TenantOwned
 class AlertKind(models.TextChoices):
     THRESHOLD = "threshold", "Budget threshold"
     UNUSUAL = "unusual", "Unusual spend"
+    VELOCITY = "velocity", "Run paused for its spend"
 
 
 class CostAlert(TenantOwned):
@@ -16,11 +17,13 @@ class CostAlert(TenantOwned):
 
     The budget is a plain fact, so that the alert outlives it. `period` is that of the budget, or
     the day, UTC, on which spend was unusual; `limit_nano` is the budget's, or from where on spend
-    was unusual. While `mail_due_at` is set, mail has still to be sent.
+    was unusual. A run that was paused for what it spends is told of each time: both amounts are
+    those of a minute. While `mail_due_at` is set, mail has still to be sent.
     """
 
     kind = models.CharField(max_length=16, choices=AlertKind.choices)
     budget_id = models.UUIDField(null=True)
+    run_id = models.UUIDField(null=True)
     budget_name = models.CharField(max_length=120, blank=True, default="", db_default="")
     period = models.CharField(max_length=10)
     threshold = models.PositiveSmallIntegerField(default=0, db_default=0)
@@ -41,6 +44,7 @@ class CostAlert(TenantOwned):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["tenant", "kind", "budget_id", "period", "threshold"],
+                condition=Q(kind__in=["threshold", "unusual"]),
                 nulls_distinct=False,
                 name="cost_alert_once",
             ),

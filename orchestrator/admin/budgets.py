@@ -200,13 +200,15 @@ class CostAlertAdmin(TenantModelAdmin):
     list_display = ("created_at", "what", "period", "spent", "limit", "mailed")
     list_filter = ("kind",)
     ordering = ("-id",)
-    fields = ("created_at", "what", "period", "spent", "limit", "refuses", "mailed")
+    fields = ("created_at", "what", "period", "spent", "limit", "refuses", "run_id", "mailed")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CostAlert]:
         return alerts_of(principal_of(request))
 
     @admin.display(description="What")
     def what(self, alert: CostAlert) -> SafeString:
+        if alert.kind == AlertKind.VELOCITY:
+            return state_badge("paused", "⏸", "run paused for its spend")
         if alert.kind == AlertKind.UNUSUAL:
             return state_badge("waiting", "!", "unusual spend")
         if alert.refuses:

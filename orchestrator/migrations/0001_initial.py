@@ -50,6 +50,8 @@ class Migration(migrations.Migration):
                 ('depth', models.PositiveSmallIntegerField(db_default=0, default=0)),
                 ('stop_wanted', models.CharField(blank=True, db_default='', default='', max_length=24)),
                 ('stop_reason', models.TextField(blank=True, db_default='', default='')),
+                ('paused_for', models.CharField(blank=True, db_default='', default='', max_length=16)),
+                ('spend_agreed_at', models.DateTimeField(null=True)),
                 ('cost_nano', models.BigIntegerField(db_default=0, default=0)),
                 ('started_at', models.DateTimeField(null=True)),
                 ('finished_at', models.DateTimeField(null=True)),
@@ -105,6 +107,18 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'tenant_load',
+            },
+        ),
+        migrations.CreateModel(
+            name='SpendMinute',
+            fields=[
+                ('pk', models.CompositePrimaryKey('tenant_id', 'minute', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('minute', models.DateTimeField()),
+                ('spent_nano', models.BigIntegerField()),
+                ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+            ],
+            options={
+                'db_table': 'spend_minute',
             },
         ),
         migrations.CreateModel(

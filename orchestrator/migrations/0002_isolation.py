@@ -24,6 +24,7 @@ class Migration(migrations.Migration):
         IsolateTenant("ReadyAgentRun", audited=False, leaf=True),
         IsolateTenant("TenantLoad", audited=False, leaf=True),
         IsolateTenant("TenantShare", audited=False, leaf=True),
+        IsolateTenant("SpendMinute", audited=False, leaf=True),
         TenantReference("Workflow", "project"),
         TenantReference("Step", "workflow"),
         TenantReference("WorkflowVersion", "workflow"),

@@ -22,6 +22,10 @@ muster_cap_changed
 _SWEEPS = """
 muster_sweep_paused, muster_sweep_turns, muster_sweep_find, muster_publish_again, muster_wake, muster_sweep_runs, muster_sweep_ends
 """
+_VELOCITY = """
+muster_spending, muster_busiest_minutes, muster_keep_minute, muster_median_minute,
+muster_pause_for_spend
+"""
 
 
 class Migration(migrations.Migration):
@@ -52,4 +56,5 @@ class Migration(migrations.Migration):
             "sweep.sql",
             reverse=f"DROP FUNCTION {_SWEEPS}",
         ),
+        run_sql_file(__file__, "velocity.sql", reverse=f"DROP FUNCTION {_VELOCITY}"),
     ]

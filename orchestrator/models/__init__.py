@@ -1,6 +1,12 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
 from orchestrator.models.limits import PlatformRateLimit, RateLimit
-from orchestrator.models.load import ClusterLoad, TenantLoad, TenantShare, WorkerProcess
+from orchestrator.models.load import (
+    ClusterLoad,
+    SpendMinute,
+    TenantLoad,
+    TenantShare,
+    WorkerProcess,
+)
 from orchestrator.models.run import (
     AgentRun,
     Attempt,
@@ -29,6 +35,7 @@ __all__ = [
     "Run",
     "RunBatch",
     "RunEvent",
+    "SpendMinute",
     "Step",
     "TenantLoad",
     "TenantShare",

@@ -43,6 +43,20 @@ class TenantShare(models.Model):
         return f"{self.tenant_id}: {self.window}"
 
 
+class SpendMinute(PartOfRun):
+    """What a tenant has spent in a minute in which it spent something: to know what is usual."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "minute")
+    minute = models.DateTimeField()
+    spent_nano = models.BigIntegerField()
+
+    class Meta:
+        db_table = "spend_minute"
+
+    def __str__(self) -> str:
+        return f"{self.spent_nano} at {self.minute}"
+
+
 class ClusterLoad(models.Model):
     """One row: the window of a tenant that has no share yet."""
 

@@ -73,7 +73,7 @@ class Watcher:
         with engine_db.transaction(alias="system") as connection:
             if not rows(connection, _TRY_LOCK, [_LOCK])[0]["won"]:
                 return []
-            found = rows(connection, _FIND, [_can_mail()])
+            found = rows(connection, _FIND, [can_mail()])
             if time.monotonic() >= self.compares_at:
                 self.compares_at = time.monotonic() + _COMPARES_EVERY.total_seconds()
                 found += self._compare(connection)
@@ -84,18 +84,20 @@ class Watcher:
         # Django's connection of this thread: kept, it would not outlive a restart of the database.
         connections["system"].close()
         facts = [[day.tenant_id, f"{day.day}", day.spent_nano, day.from_nano] for day in days]
-        return [row for each in facts for row in rows(connection, _UNUSUAL, [*each, _can_mail()])]
+        return [row for each in facts for row in rows(connection, _UNUSUAL, [*each, can_mail()])]
 
 
 def deliver() -> int:
     """Send the mail that is due; gives how many alerts have been mailed."""
-    if not _can_mail():
+    if not can_mail():
         return 0
     due = engine_db.many(_CLAIM, _MAILS_AT_ONCE, _MAIL_TRIES, alias="system")
     return sum(_mail(alert) for alert in due)
 
 
 def subject_of(alert: Row) -> str:
+    if alert["kind"] == AlertKind.VELOCITY:
+        return "A run was paused for what it spends"
     if alert["kind"] == AlertKind.UNUSUAL:
         return f"Unusual spend on {alert['period']}"
     if alert["refuses"]:
@@ -105,6 +107,12 @@ def subject_of(alert: Row) -> str:
 
 def text_of(alert: Row) -> str:
     spent, limit = format_usd(alert["spent_nano"]), format_usd(alert["limit_nano"])
+    if alert["kind"] == AlertKind.VELOCITY:
+        return (
+            f"{spent} USD were spent in a minute, and more than {limit} USD asks for a person's "
+            f"yes. Run {alert['run_id']} is paused, and says more: resume it if that is right, or "
+            "cancel it."
+        )
     if alert["kind"] == AlertKind.UNUSUAL:
         return (
             f"{spent} USD have been spent since midnight UTC. By this time of day anything from "
@@ -138,5 +146,5 @@ def _message_id(alert_id: UUID) -> str:
     return f"<{alert_id}@muster>"
 
 
-def _can_mail() -> bool:
+def can_mail() -> bool:
     return bool(settings.EMAIL_HOST)

@@ -14,6 +14,7 @@ from orchestrator.settings.env import (
     env_list,
     env_text,
     fernet_keys,
+    nano_usd,
     networks,
 )
 from orchestrator.settings.logs import logging_config
@@ -172,6 +173,17 @@ MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
 # From this hour on, UTC, the ledger is compared with what sums it up.
 MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
+# Money. What a new tenant may spend in a month, unless the operator says otherwise; empty: all.
+MUSTER_DEFAULT_BUDGET_NANO = nano_usd(
+    "MUSTER_DEFAULT_BUDGET_USD", env_text("MUSTER_DEFAULT_BUDGET_USD", "50")
+)
+# The guard against loops: what a run may always spend a minute (empty: no guard), from how many
+# times the usual on a run or a tenant is paused, and for how long a person's yes to it holds.
+MUSTER_VELOCITY_FLOOR_NANO = nano_usd(
+    "MUSTER_VELOCITY_FLOOR_USD", env_text("MUSTER_VELOCITY_FLOOR_USD", "1")
+)
+MUSTER_VELOCITY_FACTOR = env_int("MUSTER_VELOCITY_FACTOR", 10, minimum=2)
+MUSTER_VELOCITY_YES_SECONDS = env_int("MUSTER_VELOCITY_YES_SECONDS", 3600)
 # Where the chaos suite lets processes die; see execution/crashpoints.py.
 MUSTER_CRASH_POINTS = env_text("MUSTER_CRASH_POINTS")
 # For steps that say nothing of retries themselves: all tries, and seconds before the second.

@@ -12,6 +12,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from costs.core.money import nano_from_text
+
 _env = environ.FileAwareEnv()
 _FERNET_BYTES = 32
 _TRUE = {"1", "true", "yes", "on"}
@@ -85,6 +87,16 @@ def networks(name: str, texts: list[str]) -> list[IPv4Network | IPv6Network]:
         return [ip_network(text) for text in texts]
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}; write networks such as 10.0.0.0/8.") from None
+
+
+def nano_usd(name: str, text: str) -> int | None:
+    """An amount such as 0.50, in nano-USD; None if it is empty."""
+    if not text:
+        return None
+    try:
+        return nano_from_text(text)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}={text!r}: {error}.") from None
 
 
 def env_database(name: str) -> dict[str, Any]:

@@ -1116,7 +1116,7 @@ CREATE FUNCTION muster_pause_run(p_tenant uuid, p_run uuid, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    UPDATE run SET status = 'paused', status_reason = p_reason, updated_at = clock_timestamp()
+    UPDATE run SET status = 'paused', status_reason = p_reason, paused_for = '', updated_at = clock_timestamp()
      WHERE id = p_run AND status IN ('pending', 'running') AND stop_wanted = '';
     IF NOT FOUND THEN RETURN false; END IF;
     PERFORM muster_call_back(p_tenant, p_run);
@@ -1139,6 +1139,9 @@ BEGIN
     -- One that had not begun has its turn to wait for.
     UPDATE run SET status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END,
            status_reason = '', waits_for_turn = false, updated_at = clock_timestamp(),
+           -- A person's yes to what it was paused for.
+           paused_for = '',
+           spend_agreed_at = CASE paused_for WHEN 'spend' THEN clock_timestamp() ELSE spend_agreed_at END,
            advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status = 'paused' RETURNING status INTO v_status;
     IF v_status IS NULL THEN RETURN; END IF;
@@ -1158,7 +1161,7 @@ RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     UPDATE run SET status = 'running', status_reason = '', output = NULL, finished_at = NULL,
-           waits_for_turn = false,
+           waits_for_turn = false, paused_for = '',
            deadline_at = clock_timestamp() + make_interval(secs => p_deadline_seconds),
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');

@@ -6,6 +6,7 @@ from tenants.models import Membership, Project, Tenant, TenantStatus, User
 from tenants.roles import Role
 from tenants.scope import as_operator
 from tenants.services.errors import AlreadyExistsError
+from tenants.signals import tenant_created
 
 FIRST_PROJECT = "main"
 
@@ -19,6 +20,7 @@ def create_tenant(
 ) -> Tenant:
     """A tenant with its first project, so that there is a place for a first workflow.
 
+    Whatever else new tenants get is added by those who hear of `tenant_created`, or none is made.
     `settings` are further fields of the tenant.
     """
     with as_operator():
@@ -36,6 +38,7 @@ def create_tenant(
             Membership.objects.db_manager("system").create(
                 tenant=tenant, user_id=owner.id, role=Role.OWNER
             )
+        tenant_created.send(Tenant, tenant=tenant)
     return tenant
 
 

@@ -6,7 +6,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-from orchestrator.settings.env import fernet_keys, networks
+from orchestrator.settings.env import fernet_keys, nano_usd, networks
 
 KEY = "dGhlIG5ld2VyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGI="
 
@@ -35,3 +35,14 @@ def test_networks_are_read() -> None:
 def test_bad_network_is_refused_by_name(bad: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="MUSTER_PRIVATE_NETWORKS"):
         networks("MUSTER_PRIVATE_NETWORKS", [bad])
+
+
+@pytest.mark.parametrize(("text", "nano"), [("", None), ("0", 0), ("0.50", 500_000_000)])
+def test_amounts_are_read_exactly(text: str, nano: int | None) -> None:
+    assert nano_usd("MUSTER_DEFAULT_BUDGET_USD", text) == nano
+
+
+@pytest.mark.parametrize("bad", ["-1", "1e3", "nan", "fifty", "0.0000000001"])
+def test_bad_amount_is_refused_by_name(bad: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="MUSTER_DEFAULT_BUDGET_USD"):
+        nano_usd("MUSTER_DEFAULT_BUDGET_USD", bad)
