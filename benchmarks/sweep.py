@@ -43,7 +43,11 @@ _LOOKS = {
     "runs": "SELECT * FROM muster_sweep_runs(500)",
     "turns": "SELECT * FROM muster_sweep_turns(500)",
     "loads": "SELECT * FROM muster_loads(10000)",
+    "waits": """
+        SELECT s.tenant_id, s.reason, s.name, count(*), count(DISTINCT s.run_id), min(s.since)
+          FROM muster_standing(NULL, NULL) s GROUP BY 1, 2, 3""",
 }
+_NOT_SWEPT = {"loads", "waits"}
 
 
 def measure() -> dict[str, Any]:
@@ -63,8 +67,9 @@ def measure() -> dict[str, Any]:
             for name in ("control", "agents1"):
                 site.processes[name].resume()
     return {
-        "sweep_ms": round(sum(looks[name] for name in _LOOKS if name != "loads"), 2),
+        "sweep_ms": round(sum(looks[name] for name in _LOOKS.keys() - _NOT_SWEPT), 2),
         "deal_ms": looks["loads"],
+        "waits_ms": looks["waits"],
         "looks_ms": looks,
         "settings": {"ended": ENDED, "live": LIVE, "steps": STEPS, "turns": TURNS},
     }
