@@ -14,7 +14,6 @@ from orchestrator.selectors.cluster import cluster
 from orchestrator.selectors.held_runs import SHOWN, HeldRun, held_runs
 from orchestrator.selectors.waiting import Held, Standing, platform_standing, tenant_standing
 from tenants.admin_base import may, principal_of
-from tenants.kernel.clock import now
 from tenants.roles import Scope
 
 
@@ -28,7 +27,7 @@ def waiting_page(request: HttpRequest, context: Mapping[str, Any]) -> HttpRespon
     runs: list[HeldRun] = []
     if chosen:
         runs = list(held_runs(principal, reason=chosen.reason, name=chosen.name))
-    page = {"title": "Waiting", "standing": standing, "now": now(), "chosen": chosen}
+    page = {"title": "Waiting", "standing": standing, "chosen": chosen}
     shown = {"runs": runs, "more": max(0, chosen.runs - SHOWN) if chosen else 0}
     if principal.is_operator:
         everywhere = platform_standing()

@@ -70,6 +70,17 @@ def waits_of(agent_runs: Iterable[AgentRun]) -> dict[UUID, Wait]:
     }
 
 
+def wait_of_run(run: Run) -> Wait | None:
+    """What holds a run as a whole."""
+    if run.status == RunStatus.PAUSED:
+        gate = "somebody to resume it"
+        return Wait(reason=_W.PAUSED, gate=gate, since=run.updated_at, until=None)
+    if run.status == RunStatus.PENDING and run.waits_for_turn:
+        turn = RunWait.TURN
+        return Wait(reason=turn, gate=WAITS_FOR[turn], since=run.created_at, until=None)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     lane: UUID

@@ -15,9 +15,9 @@ LANGUAGE sql STABLE AS $$
          WHERE a.lease_until IS NOT NULL
          UNION ALL
         SELECT a.id, a.priority, w.reason, CASE WHEN w.reason = a.waiting_for THEN a.waits_on ELSE '' END,
-               CASE WHEN a.status = 'queued' THEN a.queued_at
-                    WHEN a.waiting_for IN ('approval', 'delay') THEN a.started_at
-                    ELSE COALESCE(a.waiting_since, a.updated_at) END,
+               COALESCE(CASE WHEN a.status = 'queued' THEN a.queued_at
+                             WHEN a.waiting_for IN ('approval', 'delay') THEN a.started_at
+                             ELSE a.waiting_since END, a.updated_at),
                CASE WHEN w.reason = a.waiting_for THEN a.due_at END
           FROM (SELECT * FROM agent_run x WHERE x.run_id = r.id OFFSET 0) a
          CROSS JOIN LATERAL (

@@ -54,6 +54,7 @@ _OUTCOMES = {
     "failed": "failed",
     "lost": "cancelled",
     "handed_over": "cancelled",
+    "waited": "waiting",
 }
 
 
@@ -157,11 +158,11 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
-def span(since: datetime | None, until: datetime) -> str:
-    """How long from then until then, in whole seconds: clocks of two machines differ."""
+def so_far(since: datetime | None) -> str:
+    """How long it has lasted, in whole seconds: the clocks of two machines differ."""
     if since is None:
         return duration(None)
-    seconds = max(0, round((until - since).total_seconds()))
+    seconds = max(0, round((now() - since).total_seconds()))
     return f"{seconds} s" if seconds < 60 else duration(seconds)
 
 

@@ -111,8 +111,9 @@ def test_runs_that_wait_as_a_whole_are_told_too(acme: World) -> None:
 
     assert found["its turn: as many runs are under way as may be"] == (0, 1)
     assert found["a control worker to begin it"] == (0, 1)
-    told = made(get(acme.client(), f"runs/{for_turn}"))["status_reason"]
-    assert told == "It waits for its turn: as many runs are under way as may be"
+    run = made(get(acme.client(), f"runs/{for_turn}"))
+    assert run["status_reason"] == "It waits for its turn: as many runs are under way as may be"
+    assert (run["waiting"]["reason"], run["waiting"]["since"]) == ("turn", run["created_at"])
 
 
 def test_paused_run_waits_to_be_resumed_with_all_that_was_due(acme: World) -> None:
@@ -121,7 +122,10 @@ def test_paused_run_waits_to_be_resumed_with_all_that_was_due(acme: World) -> No
 
     assert gates(acme) == {"its run to be resumed": (2, 1)}
     (row, _) = made(get(acme.client(), f"runs/{run_id}/agent-runs"))["results"]
-    assert (row["waiting"]["reason"], row["waiting"]["since"] is None) == ("paused", False)
+    assert row["waiting"]["reason"] == "paused"
+    run = made(get(acme.client(), f"runs/{run_id}"))
+    assert run["waiting"]["gate"] == "somebody to resume it"
+    assert run["created_at"] < run["waiting"]["since"] <= row["waiting"]["since"]
 
 
 def test_wait_that_is_over_in_a_paused_run_is_one_for_its_resumption(acme: World) -> None:
