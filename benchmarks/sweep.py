@@ -57,6 +57,9 @@ _LOOKS = {
     # Of tenants below the floor, as almost always; and with each run looked at.
     "spend": "SELECT * FROM muster_spending('1 minute', 1000000000, '1 hour')",
     "spend_much": "SELECT * FROM muster_spending('1 minute', 0, '1 hour')",
+    "waits": """
+        SELECT s.tenant_id, s.reason, s.name, count(*), count(DISTINCT s.run_id), min(s.since)
+          FROM muster_standing(NULL, NULL) s GROUP BY 1, 2, 3""",
 }
 _SWEEP = ("find", "ends", "runs", "turns")
 
@@ -81,6 +84,7 @@ def measure() -> dict[str, Any]:
         "sweep_ms": round(sum(looks[name] for name in _SWEEP), 2),
         "deal_ms": looks["loads"],
         "guard_ms": looks["spend"],
+        "waits_ms": looks["waits"],
         "looks_ms": looks,
         "settings": {"ended": ENDED, "live": LIVE, "steps": STEPS, "turns": TURNS},
     }

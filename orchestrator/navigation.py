@@ -21,6 +21,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Home", "home", "index", ""),
             ("Runs", "play_circle", "orchestrator_run_changelist", Scope.RUNS_READ),
             ("Batches", "stacks", "orchestrator_runbatch_changelist", Scope.RUNS_READ),
+            ("Waiting", "hourglass_top", "waiting", Scope.RUNS_READ),
             ("Approvals", "approval", "orchestrator_approval_changelist", Scope.RUNS_READ),
             ("Workflows", "account_tree", "orchestrator_workflow_changelist", Scope.WORKFLOWS_READ),
             ("Agents", "smart_toy", "agents_app_agent_changelist", Scope.WORKFLOWS_READ),

@@ -22,6 +22,7 @@ from unfold.sites import UnfoldAdminSite
 from orchestrator.provider_pages import check_provider, providers_page
 from orchestrator.selectors.home import home
 from orchestrator.selectors.status import platform_status, tenant_status
+from orchestrator.waiting_page import waiting_page
 from tenants.admin_base import principal_or_none
 from tenants.middleware import SESSION_TENANT, opens_its_own_scope
 from tenants.models import User
@@ -57,6 +58,7 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
     def extra_urls(self) -> list[URLPattern]:
         return [
             path("tenant/", self.switch_tenant, name="switch_tenant"),
+            path("waiting/", self.admin_view(self.waiting), name="waiting"),
             path("providers/", self.admin_view(self.providers), name="providers"),
             path(
                 "providers/<str:name>/check/",
@@ -67,6 +69,9 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
 
     def providers(self, request: HttpRequest) -> HttpResponse:
         return providers_page(request, self.each_context(request))
+
+    def waiting(self, request: HttpRequest) -> HttpResponse:
+        return waiting_page(request, self.each_context(request))
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context: dict[str, Any] = super().each_context(request)

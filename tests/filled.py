@@ -72,6 +72,7 @@ def fill(acme: World) -> Filled:
             "runs": run.id,
             "runs/batches": batched(run).id,
             "status": acme.tenant.id,
+            "status/waiting": acme.tenant.id,
             "tenants": acme.tenant.id,
             "workflows": workflow["id"],
         }

@@ -21,6 +21,7 @@ from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.selectors import runs as selectors
 from orchestrator.selectors.events import events_after
 from orchestrator.selectors.metrics import run_metrics
+from orchestrator.selectors.waits import wait_of_run
 from orchestrator.selectors.workflows import workflow_for
 from orchestrator.services.control import cancel_run, pause_run, resume_run, retry_run
 from orchestrator.services.runs import start_run
@@ -66,6 +67,7 @@ class RunView(ReplayAction, ApiView):
         run = self.found(selectors.whole_runs_of(self.principal))
         selectors.with_reasons([run])
         run.steps = selectors.step_summaries(run.id)
+        run.wait = wait_of_run(run)
         run.tokens = selectors.tokens_of(run.id)
         run.replay = selectors.replay_of(run)
         return Response(self.shown(forms.RunDetail, run))

@@ -12,7 +12,7 @@ from rest_framework.reverse import reverse
 from costs.api.serializers import Usd, UsdText
 from costs.core.money import format_usd
 from orchestrator.core.spec import DEFAULT_PRIORITY
-from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
+from orchestrator.core.state import AgentRunStatus, RunStatus, RunWait, WaitingReason
 from orchestrator.core.values import MAX_DURATION_SECONDS, MAX_METADATA_KEYS
 from orchestrator.models import AgentRun, Run, RunEvent
 from orchestrator.selectors.runs import TOKENS, with_total
@@ -249,6 +249,10 @@ class WaitOut(serializers.Serializer[Any]):
     )
 
 
+class RunWaitOut(WaitOut):
+    reason = serializers.ChoiceField([str(WaitingReason.PAUSED), str(RunWait.TURN)])
+
+
 class StepSummaryOut(serializers.Serializer[Any]):
     name = serializers.CharField()
     status = serializers.ChoiceField(AGENT_RUN_STATUSES)
@@ -271,6 +275,9 @@ class ReplayOut(serializers.Serializer[Any]):
 
 class RunDetail(RunOut):
     replay = ReplayOut(allow_null=True, help_text="Of a run that replays another one.")
+    waiting = RunWaitOut(
+        source="wait", allow_null=True, help_text="What holds the run as a whole, if anything."
+    )
     steps = StepSummaryOut(many=True)
     tokens = TokensOut()
     input = serializers.JSONField()

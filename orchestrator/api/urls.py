@@ -9,6 +9,7 @@ from orchestrator.api.limits import RateLimitView
 from orchestrator.api.providers import CheckView, ProviderView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
+from orchestrator.api.waiting import WaitingView
 from orchestrator.api.workflows import WorkflowView
 from tenants.middleware import opens_its_own_scope
 
@@ -39,6 +40,7 @@ urlpatterns = [
     path("", include("costs.api.urls")),
     path("", include("agents_app.api.urls")),
     path("status", StatusView.as_view({"get": "retrieve"}), name="status"),
+    path("status/waiting", WaitingView.as_view({"get": "retrieve"}), name="status-waiting"),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

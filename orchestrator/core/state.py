@@ -46,6 +46,13 @@ class WaitingReason(StrEnum):
     MAX_PARALLEL = "max_parallel"  # as many are at work as its run, or its map, lets through
 
 
+class RunWait(StrEnum):
+    """For what a run waits as a whole, beside being paused, before anything of it is due."""
+
+    TURN = "turn"  # as many runs of its tenant or its workflow are under way as may be
+    CONTROL_WORKER = "control_worker"  # nobody has begun it yet
+
+
 _R, _A = RunStatus, AgentRunStatus
 
 RUN_TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {

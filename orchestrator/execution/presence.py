@@ -5,10 +5,11 @@ from typing import Final
 from orchestrator.execution import engine_db
 
 SECONDS: Final = 5.0
+COUNTS_SECONDS: Final = 15
 
 _HERE = "SELECT muster_here(%s, %s)"
 
 
 def here(worker: str, *, slots: int) -> None:
-    """Counts for 15 seconds."""
+    """Counts for `COUNTS_SECONDS`."""
     engine_db.one(_HERE, worker, slots)

@@ -130,6 +130,7 @@ class Migration(migrations.Migration):
                 ('deadline', models.BigIntegerField()),
                 ('position', models.BigIntegerField()),
                 ('agent_run_id', models.UUIDField()),
+                ('since', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
                 ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='orchestrator.run')),
             ],

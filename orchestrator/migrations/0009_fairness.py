@@ -15,4 +15,5 @@ class Migration(migrations.Migration):
 
     operations = [
         run_sql_file(__file__, "fairness.sql", reverse=f"DROP FUNCTION {_FUNCTIONS}"),
+        run_sql_file(__file__, "waits.sql", reverse="DROP FUNCTION muster_standing"),
     ]

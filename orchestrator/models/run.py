@@ -289,6 +289,7 @@ class ReadyAgentRun(PartOfRun):
     deadline = models.BigIntegerField()  # of the run in Unix seconds; 0 where all have the same
     position = models.BigIntegerField()  # in the tenant's lane: since when, in Unix milliseconds
     agent_run_id = models.UUIDField()
+    since = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "ready_agent_run"

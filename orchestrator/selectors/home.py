@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from agents_app.models import Agent
 from costs.models import CostEntry
-from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus, RunStatus
-from orchestrator.models import AgentRun, Run, Workflow
+from orchestrator.core.state import TERMINAL_RUN, RunStatus
+from orchestrator.models import Run, Workflow
 from orchestrator.selectors.runs import with_reasons
-from orchestrator.selectors.waits import WAITS_FOR
+from orchestrator.selectors.waiting import Held, tenant_standing
 from tenants.kernel.clock import now
 from tenants.models import Tenant
 from tenants.principals import Principal
 
 SHOWN = 8
+GATES_SHOWN = 5
 _WENT_WRONG = (RunStatus.FAILED, RunStatus.PARTIALLY_COMPLETED, RunStatus.BUDGET_EXCEEDED)
 _LIVE = [status for status in RunStatus if status not in TERMINAL_RUN]
 
@@ -31,14 +32,6 @@ class FirstSteps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
-    """How many steps wait for the same, in words."""
-
-    what: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
     tenant: Tenant
     first_steps: FirstSteps | None  # None once there was a run
@@ -49,7 +42,8 @@ class Home:
     latest: list[Run]
     started_today: int
     waiting: int
-    waits: Sequence[Waits]
+    held: Sequence[Held]  # by which gates, most first
+    more_gates: int
     spent_today_nano: int
     spent_month_nano: int
 
@@ -60,7 +54,7 @@ def home(principal: Principal) -> Home:
     running = runs.filter(status__in=_LIVE)
     failed = runs.filter(status__in=_WENT_WRONG, finished_at__gte=today)
     latest = with_reasons(runs[:SHOWN])
-    waits = _waits()
+    standing = tenant_standing(principal)
     spent_today, spent_month = _spent(principal, today)
     return Home(
         tenant=Tenant.objects.get(id=principal.tenant_id),
@@ -71,8 +65,9 @@ def home(principal: Principal) -> Home:
         failed_count=failed.count(),
         latest=latest,
         started_today=runs.filter(created_at__gte=today).count(),
-        waiting=sum(each.count for each in waits),
-        waits=waits,
+        waiting=standing.waiting,
+        held=standing.held[:GATES_SHOWN],
+        more_gates=max(0, len(standing.held) - GATES_SHOWN),
         spent_today_nano=spent_today,
         spent_month_nano=spent_month,
     )
@@ -96,15 +91,6 @@ def run_rows() -> QuerySet[Run]:
         "version__number",
         "project__name",
     )
-
-
-def _waits() -> list[Waits]:
-    """For what steps wait, the most common first."""
-    # Through the live runs: agent runs have no index on their status.
-    live = Run.objects.filter(status__in=_LIVE)
-    rows = AgentRun.objects.filter(run__in=live, status=AgentRunStatus.WAITING).order_by()
-    counted = rows.values_list("waiting_for").annotate(count=Count("id")).order_by("-count")
-    return [Waits(what=WAITS_FOR[reason], count=count) for reason, count in counted]
 
 
 def _spent(principal: Principal, today: datetime) -> tuple[int, int]:

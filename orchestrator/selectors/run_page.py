@@ -24,7 +24,7 @@ from orchestrator.selectors.runs import (
     run_graph,
     step_summaries,
 )
-from orchestrator.selectors.waits import Wait, waits_of
+from orchestrator.selectors.waits import Wait, wait_of_run, waits_of
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -97,6 +97,7 @@ class Caller:
 class RunPage:
     run: Run
     reason: str
+    wait: Wait | None  # what holds it as a whole
     is_live: bool
     elapsed_seconds: float | None
     totals: Totals
@@ -123,6 +124,7 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     return RunPage(
         run=run,
         reason=reason_now(run),
+        wait=wait_of_run(run),
         is_live=run.status not in TERMINAL_RUN,
         elapsed_seconds=(span[1] - span[0]).total_seconds() if run.started_at else None,
         totals=totals,

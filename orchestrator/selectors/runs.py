@@ -36,7 +36,7 @@ from orchestrator.core.places import root_of
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason, is_terminal
 from orchestrator.models import AgentRun, ReadyAgentRun, Run
-from orchestrator.selectors.waits import DUE, WAITS_FOR, Wait, due_together, waits_of
+from orchestrator.selectors.waits import DUE, SINCE, WAITS_FOR, Wait, due_together, waits_of
 from orchestrator.selectors.workflows import in_project
 from tenants.principals import Principal
 from tenants.selectors.projects import named
@@ -232,7 +232,7 @@ def step_summaries(run_id: UUID) -> list[StepSummary]:
     for row in own.values(
         *("step", "kind", "status", "waiting_for", "waits_on"),
         until=F("due_at"),
-        since=F("waiting_since"),
+        since=SINCE,
         cost=F("cost_nano"),
     ):
         step = StepSummary(name=row["step"], own_status=row["status"], own_kind=row["kind"])
@@ -246,7 +246,7 @@ def step_summaries(run_id: UUID) -> list[StepSummary]:
             count=Count("id"),
             cost=Sum("cost_nano"),
             until=Min("due_at"),
-            since=Min("waiting_since"),
+            since=Min(SINCE),
         )
     )
     for part in counted:
@@ -306,7 +306,7 @@ def reason_of(run: Run, steps: Mapping[str, int]) -> str:
         is_cancelled = run.stop_wanted == RunStatus.CANCELLED
         return f"Is being {'cancelled' if is_cancelled else 'stopped'}: {run.stop_reason}"
     if run.status == RunStatus.PENDING:
-        return "Nothing has begun yet"
+        return run.status_reason or "Nothing has begun yet"
     if run.status == RunStatus.PAUSED and (at_work := steps.get(_A.RUNNING)):
         return f"{run.status_reason}; {_counted(at_work)} still at work"
     if run.status == RunStatus.RUNNING:

@@ -13,10 +13,12 @@ from django.utils.safestring import SafeString, mark_safe
 
 from costs.core.money import usd_from_nano
 from orchestrator.core.palette import PALETTE
+from orchestrator.core.state import RunWait, WaitingReason
 from orchestrator.markdown import to_html
 from orchestrator.models import RunEvent
 from orchestrator.selectors.waits import WAITS_FOR
 from tenants.badges import state_badge
+from tenants.kernel.clock import now
 
 register = template.Library()
 # A page is for reading; the whole value is one click away.
@@ -37,6 +39,14 @@ def badge_of(state: str, word: str) -> SafeString:
     return state_badge(state, PALETTE[state].icon, word)
 
 
+# Others are before it; there is nothing else that it waits for.
+_WAITS_ITS_TURN = {
+    WaitingReason.WORKER,
+    WaitingReason.TENANT_SHARE,
+    WaitingReason.MAX_PARALLEL,
+    RunWait.TURN,
+    RunWait.CONTROL_WORKER,
+}
 _CALLS = {"open": "running", "closed": "completed", "failed": "failed", "in_doubt": "waiting"}
 _CALL_WORDS = {"open": "under way", "closed": "answered"}
 _OUTCOMES = {
@@ -44,6 +54,7 @@ _OUTCOMES = {
     "failed": "failed",
     "lost": "cancelled",
     "handed_over": "cancelled",
+    "waited": "waiting",
 }
 
 
@@ -64,6 +75,16 @@ _APPROVALS = {
 @register.filter
 def approval_badge(status: str) -> SafeString:
     return badge_of(_APPROVALS[status], status)
+
+
+@register.filter
+def wait_badge(reason: str) -> SafeString:
+    """A reason to wait, in the looks of the state that it leaves agent runs in."""
+    if reason == WaitingReason.PAUSED:
+        return badge_of("paused", words(reason))
+    if reason in _WAITS_ITS_TURN:
+        return badge_of("queued", words(reason))
+    return badge_of("waiting", words(reason))
 
 
 @register.filter
@@ -137,6 +158,15 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def so_far(since: datetime | None) -> str:
+    """How long it has lasted, in whole seconds: the clocks of two machines differ."""
+    if since is None:
+        return duration(None)
+    seconds = max(0, round((now() - since).total_seconds()))
+    return f"{seconds} s" if seconds < 60 else duration(seconds)
+
+
+@register.filter
 def moment(value: datetime | None) -> SafeString | str:
     """A point in time: machine-readable, and to the second for people."""
     if value is None:
@@ -146,6 +176,12 @@ def moment(value: datetime | None) -> SafeString | str:
         value.isoformat(),
         localize(value),
     )
+
+
+@register.filter
+def about(until: datetime) -> SafeString | str:
+    """When a wait ends; those that wake others look every few seconds only."""
+    return moment(until) if until > now() else "any moment now"
 
 
 @register.filter

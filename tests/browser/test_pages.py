@@ -151,6 +151,7 @@ def test_menu_of_tenants_switches(page: Page, acme: World, globex: World) -> Non
 
 PAGES = [
     "/admin/",
+    "/admin/waiting/",
     "/admin/orchestrator/run/",
     "/admin/orchestrator/run/{run}/change/",
     "/admin/orchestrator/run/{huge}/change/",

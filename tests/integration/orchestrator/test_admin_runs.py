@@ -30,7 +30,7 @@ def asked_by(action: Callable[[], object]) -> int:
         ("pending", "pending", "Nothing has begun yet"),
         ("running", "running", "Still at work"),
         ("waiting", "running", "5 of 5 steps wait"),
-        ("waiting", "running", "Waits for its next attempt, until"),
+        ("waiting", "running", "Waits for its next attempt, since"),
         ("completed", "completed", "5 of 5 steps completed"),
         ("failed", "failed", "The provider answered 503"),
         ("skipped", "failed", "skipped"),

@@ -1,0 +1,109 @@
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from orchestrator.api.serializers import WAITING_REASONS
+from orchestrator.api.status import StatusTenantOut
+from orchestrator.core.state import RunWait
+from orchestrator.selectors.cluster import Cluster, cluster
+from orchestrator.selectors.waiting import Standing, platform_standing, tenant_standing
+from tenants.api.base import ApiView
+from tenants.api.serializers import Strict
+from tenants.kernel.clock import now
+from tenants.models import Tenant
+from tenants.roles import Scope
+
+
+class WaitingQuery(Strict):
+    tenants = serializers.ChoiceField(
+        ["own", "all"], required=False, default="own", help_text="`all` is for operators."
+    )
+
+
+class HeldOut(serializers.Serializer[Any]):
+    tenant = StatusTenantOut()
+    reason = serializers.ChoiceField([*WAITING_REASONS, *map(str, RunWait)])
+    gate = serializers.CharField(help_text="What holds them, such as a limit or a budget by name.")
+    agent_runs = serializers.IntegerField(help_text="0 where runs wait as a whole.")
+    runs = serializers.IntegerField()
+    since = serializers.DateTimeField(help_text="When the one began that has waited longest.")
+    until = serializers.DateTimeField(
+        allow_null=True, help_text="About when the first goes on by itself, if that is known."
+    )
+    longest_run = serializers.UUIDField(source="longest_run_id", help_text="Whose that one is.")
+
+
+class WorkerLoadOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    slots = serializers.IntegerField()
+    busy = serializers.IntegerField()
+    started_at = serializers.DateTimeField()
+    seen_at = serializers.DateTimeField()
+
+
+class TenantDemandOut(serializers.Serializer[Any]):
+    tenant = StatusTenantOut()
+    at_work = serializers.IntegerField()
+    queued = serializers.IntegerField()
+    lined_up = serializers.IntegerField(help_text="Due, beyond the tenant's share of the workers.")
+    share = serializers.IntegerField(
+        allow_null=True, help_text="How many may be queued or at work; null if none is dealt."
+    )
+
+
+class ClusterOut(serializers.Serializer[Any]):
+    slots = serializers.IntegerField()
+    busy = serializers.IntegerField()
+    free = serializers.IntegerField()
+    queued = serializers.DictField(
+        child=serializers.IntegerField(), help_text="By queue: published and not begun."
+    )
+    workers = WorkerLoadOut(many=True)
+    tenants = TenantDemandOut(many=True)
+
+
+class WaitingOut(serializers.Serializer[Any]):
+    """`tenant` is null where all tenants are shown; only then there is a `cluster`."""
+
+    tenant = StatusTenantOut(allow_null=True)
+    at = serializers.DateTimeField()
+    agent_runs = serializers.IntegerField(help_text="Waiting, whatever for.")
+    at_work = serializers.IntegerField()
+    gates = HeldOut(many=True, help_text="Those that hold most come first.")
+    cluster = ClusterOut(allow_null=True)
+
+
+class WaitingView(ApiView):
+    """What waits, and which gates hold it."""
+
+    read_scope = Scope.RUNS_READ
+
+    @extend_schema(parameters=[WaitingQuery], responses=WaitingOut)
+    def retrieve(self, request: Request) -> Response:
+        """Of a tenant, or of one project for a key narrowed to it; for operators of all tenants."""
+        if self.query(WaitingQuery)["tenants"] == "own":
+            tenant = Tenant.objects.get(id=self.principal.tenant_id)
+            standing = tenant_standing(self.principal)
+            return Response(self.shown(WaitingOut, _told(standing, tenant=tenant)))
+        if not self.principal.is_operator:
+            raise PermissionDenied("Only an operator of the platform sees all tenants.")
+        standing = platform_standing()
+        return Response(self.shown(WaitingOut, _told(standing, cluster=cluster(standing))))
+
+
+def _told(
+    standing: Standing, *, tenant: Tenant | None = None, cluster: Cluster | None = None
+) -> Mapping[str, Any]:
+    return {
+        "tenant": tenant,
+        "at": now(),
+        "agent_runs": standing.waiting,
+        "at_work": standing.working,
+        "gates": standing.held,
+        "cluster": cluster,
+    }
