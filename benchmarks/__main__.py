@@ -10,7 +10,7 @@ from pathlib import Path
 
 BENCHMARKS = (
     *("engine", "fanout", "critical_path", "trigger", "fairness", "sweep", "scale", "hold"),
-    *("admit", "herd", "fair"),
+    *("admit", "herd", "fair", "gateway"),
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -80,10 +80,11 @@ class Installation:
         self.key = self.new_tenant("bench")
         self.start("web", commands.web("--port", str(self.port)), self._answers)
 
-    def new_tenant(self, slug: str) -> str:
+    def new_tenant(self, slug: str, *scopes: str) -> str:
         """An API key of a new tenant; `key` is the one that is used."""
         self._manage("create_tenant", slug)
-        told = self._manage("create_api_key", "--tenant", slug, "--name", slug)
+        asked = [word for scope in scopes for word in ("--scope", scope)]
+        told = self._manage("create_api_key", "--tenant", slug, "--name", slug, *asked)
         return next(word for word in told.split() if word.startswith("mk_"))
 
     def start_workers(self, *names: str, threads: int) -> None:

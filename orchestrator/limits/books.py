@@ -71,7 +71,7 @@ def _rows(query: str, *arguments: Any) -> list[tuple[Any, ...]]:
 
 
 def _facts(row: tuple[Any, ...]) -> CallFacts:
-    call_id, tenant_id, project_id, workflow_id, agent, provider, model = row
+    call_id, tenant_id, project_id, workflow_id, agent, provider, model, credential_id = row
     return CallFacts(
         call_id=call_id,
         waiter="",
@@ -82,7 +82,7 @@ def _facts(row: tuple[Any, ...]) -> CallFacts:
         agent=agent,
         provider=provider,
         model=model,
-        credential_id=None,
+        credential_id=credential_id,
         amounts={},
         hold_nano=0,
         budgets=(),
