@@ -173,7 +173,7 @@ class RateLimitAdmin(LimitAdmin):
     edit_scope = Scope.ADMIN
     form = RateLimitForm
     fieldsets = (
-        ("Whose calls", {"fields": ("scope", ("project", "workflow", "agent"))}),
+        ("Whose calls", {"fields": ("scope", ("project", "workflow"), ("agent", "credential"))}),
         _AMOUNTS,
         _CALLS,
     )

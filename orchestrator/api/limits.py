@@ -15,9 +15,11 @@ from orchestrator.selectors.workflows import workflow_for
 from orchestrator.services import limits as service
 from tenants.api.base import ApiView, no_content
 from tenants.api.serializers import ProjectRef, Query, Strict, Text, Whole, reference
+from tenants.models import Credential
 from tenants.permissions import HasScope, WritesOfWholeTenant
 from tenants.roles import Scope
-from tenants.selectors.projects import project_for
+from tenants.selectors.projects import named, project_for
+from tenants.services.errors import NotFoundError
 
 LIMIT_SCOPES = LimitScope.values
 UNITS = list(UNIT_LABELS)
@@ -31,6 +33,9 @@ class RateLimitBody(Strict):
     project = reference(required=False, allow_null=True, help_text="Scope project: slug or id.")
     workflow = reference(required=False, allow_null=True, help_text="Scope workflow: name or id.")
     agent = Text(max_length=63, required=False, allow_blank=True, help_text="Scope agent: slug.")
+    credential = reference(
+        required=False, allow_null=True, help_text="Scope credential: name or id."
+    )
     provider = Text(
         max_length=32, required=False, allow_blank=True, help_text="Only calls to it count."
     )
@@ -56,7 +61,7 @@ class RateLimitBody(Strict):
     time_zone = Text(max_length=64, required=False, allow_blank=True, help_text="Of `calendar`.")
 
 
-class WorkflowOfLimit(serializers.Serializer[Any]):
+class NamedOfLimit(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
 
@@ -65,8 +70,9 @@ class RateLimitOut(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     scope = serializers.ChoiceField(LIMIT_SCOPES)
     project = ProjectRef(allow_null=True)
-    workflow = WorkflowOfLimit(allow_null=True)
+    workflow = NamedOfLimit(allow_null=True)
     agent = serializers.CharField()
+    credential = NamedOfLimit(allow_null=True)
     provider = serializers.CharField()
     model = serializers.CharField()
     unit = serializers.ChoiceField(UNITS)
@@ -170,4 +176,13 @@ class RateLimitView(ApiView):
             asked["project"] = project_for(self.principal, asked["project"])
         if asked.get("workflow") is not None:
             asked["workflow"] = workflow_for(self.principal, asked["workflow"], project=None)
+        if asked.get("credential") is not None:
+            asked["credential"] = _credential(asked["credential"])
         return asked
+
+
+def _credential(reference: str) -> Credential:
+    found = Credential.objects.filter(named(reference, by="name")).first()
+    if found is None:
+        raise NotFoundError("credential", reference, "/credential")
+    return found

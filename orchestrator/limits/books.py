@@ -10,8 +10,8 @@ from orchestrator.core.limits import COUNTED, CallFacts, Counting, Tier, Unit
 from orchestrator.core.limits.levels import window_start
 from orchestrator.limits.scopes import Subject
 
-_USED = "SELECT * FROM muster_limits_used(%s, %s, %s, %s, %s, %s, %s)"
-_USED_BY_ALL = "SELECT * FROM muster_limits_used_by_all(%s, %s, %s)"
+_USED = "SELECT * FROM muster_limits_used(%s, %s, %s, %s, %s, %s, %s, %s)"
+_USED_BY_ALL = "SELECT * FROM muster_limits_used_by_all(%s, %s, %s, %s)"
 
 
 class Books(Protocol):
@@ -53,9 +53,9 @@ def _since_us(tier: Tier, raw: int) -> float:
 def _amounts(subject: Subject, since: datetime) -> dict[Unit, int]:
     narrowed = [subject.provider, subject.model]
     if subject.tenant_id is None:
-        (row,) = _rows(_USED_BY_ALL, since, *narrowed)
+        (row,) = _rows(_USED_BY_ALL, since, subject.operators_key, *narrowed)
     else:
-        whose = [subject.project_id, subject.workflow_id, subject.agent]
+        whose = [subject.project_id, subject.workflow_id, subject.agent, subject.credential_id]
         (row,) = _rows(_USED, subject.tenant_id, since, *whose, *narrowed)
     return dict(zip(COUNTED, row, strict=True))
 

@@ -30,6 +30,7 @@ class Subject:
     project_id: UUID | None = None
     workflow_id: UUID | None = None
     agent: str | None = None
+    credential_id: UUID | None = None
     provider: str | None = None
     model: str | None = None
     operators_key: bool = False
@@ -39,6 +40,7 @@ class Subject:
             self.project_id in (None, call.project_id)
             and self.workflow_id in (None, call.workflow_id)
             and self.agent in (None, call.agent)
+            and self.credential_id in (None, call.credential_id)
             and self.provider in (None, call.provider)
             and self.model in (None, call.model)
             and not (self.operators_key and call.credential_id)
@@ -100,7 +102,7 @@ def limits_of(call: CallFacts) -> Applied:
 )
 def limits_of_tenant(tenant_id: UUID) -> TenantLimits:
     with tenant_scope(tenant_id):
-        own = RateLimit.objects.select_related("project", "workflow")
+        own = RateLimit.objects.select_related("project", "workflow", "credential")
         limits = limits_from([*_operators_rows(tenant_id), *own], now())
     if not connection.in_atomic_block:
         # Back to the pool at once: the model call that follows may take minutes.
@@ -159,6 +161,9 @@ def _limit(row: PlatformRateLimit | RateLimit, at: datetime) -> Limit:
     subject = Subject(provider=row.provider or None, model=row.model or None, **facts)
     if row.provider and facts.get("operators_key") is None:
         key += f"|{row.provider}|{row.model}"
+        if subject.credential_id and row.model:
+            # What the provider says of the key and the model concerns this scope.
+            key = f"m:{row.provider}:{row.model}:{subject.credential_id}"
         name += f" on {row.provider} {row.model}".rstrip()
     return Limit(
         key=key,
@@ -187,6 +192,9 @@ def _scope_of(row: PlatformRateLimit | RateLimit) -> tuple[str, str, dict[str, A
             f"agent {row.agent}",
             {**tenant, "agent": row.agent},
         )
+    if row.credential is not None:
+        own = {**tenant, "credential_id": row.credential_id}
+        return f"c:{row.credential_id}", f"credential {row.credential.name}", own
     return f"t:{row.tenant_id}", "tenant's own", tenant
 
 

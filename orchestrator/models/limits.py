@@ -9,7 +9,7 @@ from orchestrator.core.limits import Counting, Period, Unit
 from orchestrator.core.limits.rules import MOST
 from orchestrator.models.workflow import Workflow
 from tenants.kernel.models import Record, TenantForeignKey, TenantOwned
-from tenants.models import Project, slug_validator
+from tenants.models import Credential, Project, slug_validator
 
 PERIODS = [period.value for period in Period]
 UNIT_LABELS = {unit.value: unit.value.replace("_", " ") for unit in Unit}
@@ -138,6 +138,12 @@ class LimitScope(models.TextChoices):
     PROJECT = "project", "A project"
     WORKFLOW = "workflow", "A workflow"
     AGENT = "agent", "A saved agent"
+    CREDENTIAL = "credential", "A key of the tenant's own"
+
+
+def _only_for(scope: LimitScope, is_named: Q) -> Q:
+    """What a scope names is named by limits of this scope, and by no others."""
+    return (Q(scope=scope) & is_named) | (~Q(scope=scope) & ~is_named)
 
 
 class RateLimit(LimitFields, TenantOwned):
@@ -161,6 +167,14 @@ class RateLimit(LimitFields, TenantOwned):
         db_index=False,
     )
     agent = models.CharField(max_length=63, blank=True, default="", validators=[slug_validator])
+    credential = TenantForeignKey(
+        Credential,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="rate_limits",
+        db_index=False,
+    )
 
     labelled_by = ("scope", "unit", "period")
 
@@ -177,6 +191,7 @@ class RateLimit(LimitFields, TenantOwned):
                     "project",
                     "workflow",
                     "agent",
+                    "credential",
                     "provider",
                     "model",
                     "unit",
@@ -186,22 +201,11 @@ class RateLimit(LimitFields, TenantOwned):
                 nulls_distinct=False,
             ),
             models.CheckConstraint(
-                condition=Q(
-                    scope=LimitScope.TENANT, project__isnull=True, workflow__isnull=True, agent=""
-                )
-                | Q(
-                    scope=LimitScope.PROJECT, project__isnull=False, workflow__isnull=True, agent=""
-                )
-                | Q(
-                    scope=LimitScope.WORKFLOW,
-                    project__isnull=True,
-                    workflow__isnull=False,
-                    agent="",
-                )
-                | (
-                    Q(scope=LimitScope.AGENT, project__isnull=True, workflow__isnull=True)
-                    & ~Q(agent="")
-                ),
+                condition=Q(scope__in=LimitScope.values)
+                & _only_for(LimitScope.PROJECT, Q(project__isnull=False))
+                & _only_for(LimitScope.WORKFLOW, Q(workflow__isnull=False))
+                & _only_for(LimitScope.AGENT, ~Q(agent=""))
+                & _only_for(LimitScope.CREDENTIAL, Q(credential__isnull=False)),
                 name="rate_limit_scope_fits",
             ),
         ]

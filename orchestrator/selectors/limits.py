@@ -48,7 +48,7 @@ _NOTHING = TierUsage(used=None, left=None, refills_seconds=None)
 
 def rate_limits_of(principal: Principal) -> QuerySet[RateLimit]:
     """The tenant's own limits; a key of one project sees none of other projects."""
-    rows = RateLimit.objects.select_related("project", "workflow")
+    rows = RateLimit.objects.select_related("project", "workflow", "credential")
     project = principal.project_id
     if project is None:
         return rows

@@ -15,7 +15,7 @@ from orchestrator.models import PlatformRateLimit, RateLimit
 from orchestrator.models.limits import LimitFields, LimitScope, PlatformScope
 
 _WHAT = ("provider", "model", "unit", "period")
-_OWN = ("scope", "project", "workflow", "agent", *_WHAT)
+_OWN = ("scope", "project", "workflow", "agent", "credential", *_WHAT)
 _OPERATORS = ("scope", "for_tenant", *_WHAT)
 
 
@@ -104,6 +104,7 @@ def _scope_problems(row: RateLimit) -> list[Problem]:
         LimitScope.PROJECT: ("project", row.project_id is not None),
         LimitScope.WORKFLOW: ("workflow", row.workflow_id is not None),
         LimitScope.AGENT: ("agent", bool(row.agent)),
+        LimitScope.CREDENTIAL: ("credential", row.credential_id is not None),
     }
     problems = []
     for scope, (field, is_given) in named.items():

@@ -7,8 +7,7 @@ CREATE FUNCTION muster_limits_open_calls()
 RETURNS TABLE (call_id uuid, tenant_id uuid, project_id uuid, workflow_id uuid, agent text,
                provider text, model text, credential_id uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT c.id, r.tenant_id, r.project_id, r.workflow_id, c.agent, c.provider, c.model,
-           c.credential_id
+    SELECT c.id, r.tenant_id, r.project_id, r.workflow_id, c.agent, c.provider, c.model, c.credential_id
       FROM run r
      CROSS JOIN LATERAL (
         SELECT l.id, a.agent::text, l.provider::text, l.model::text, l.credential_id
@@ -32,7 +31,7 @@ $$;
 
 -- What a tenant's calls took since a time; NULL stands for any.
 CREATE FUNCTION muster_limits_used(p_tenant uuid, p_since timestamptz, p_project uuid,
-    p_workflow uuid, p_agent text, p_provider text, p_model text,
+    p_workflow uuid, p_agent text, p_credential uuid, p_provider text, p_model text,
     OUT requests bigint, OUT input_tokens bigint, OUT output_tokens bigint,
     OUT total_tokens bigint, OUT uncached_input_tokens bigint)
 LANGUAGE plpgsql AS $$
@@ -47,12 +46,15 @@ BEGIN
        AND (p_project IS NULL OR c.project_id = p_project)
        AND (p_workflow IS NULL OR c.workflow_id = p_workflow)
        AND (p_agent IS NULL OR c.agent = p_agent)
+       AND (p_credential IS NULL OR EXISTS (
+            SELECT FROM llm_call l WHERE l.id = c.call_id AND l.credential_id = p_credential))
        AND (p_provider IS NULL OR c.provider = p_provider)
        AND (p_model IS NULL OR c.model = p_model);
 END $$;
 
--- The same of all tenants together.
-CREATE FUNCTION muster_limits_used_by_all(p_since timestamptz, p_provider text, p_model text,
+-- The same of all tenants together, or of their calls with the operator's keys.
+CREATE FUNCTION muster_limits_used_by_all(p_since timestamptz, p_operators_keys boolean,
+    p_provider text, p_model text,
     OUT requests bigint, OUT input_tokens bigint, OUT output_tokens bigint,
     OUT total_tokens bigint, OUT uncached_input_tokens bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -62,11 +64,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
       FROM tenant t CROSS JOIN LATERAL (
         SELECT c.* FROM cost_entry c
          WHERE c.tenant_id = t.id AND c.at >= p_since
+           AND (NOT p_operators_keys OR EXISTS (
+                SELECT FROM llm_call l WHERE l.id = c.call_id AND l.credential_id IS NULL))
            AND (p_provider IS NULL OR c.provider = p_provider)
            AND (p_model IS NULL OR c.model = p_model) OFFSET 0) e
 $$;
 
 REVOKE EXECUTE ON FUNCTION muster_limits_open_calls(), muster_limits_idle(),
-    muster_limits_used_by_all(timestamptz, text, text) FROM PUBLIC;
+    muster_limits_used_by_all(timestamptz, boolean, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION muster_limits_open_calls(), muster_limits_idle(),
-    muster_limits_used_by_all(timestamptz, text, text) TO muster_app, muster_system;
+    muster_limits_used_by_all(timestamptz, boolean, text, text) TO muster_app, muster_system;

@@ -65,6 +65,7 @@ def test_limits_of_every_scope_name_their_object(acme: World) -> None:
         create(acme, scope="agent", agent="writer", unit="concurrent", period="").json(),
     ]
 
+    assert create(acme, scope="credential", credential="none").status_code == 404
     assert shown[0]["project"]["slug"] == "main"
     assert shown[1]["workflow"]["id"] == workflow["id"]
     assert shown[2]["agent"] == "writer"

@@ -13,6 +13,7 @@ from orchestrator.limits.limiter import RESTORING
 from orchestrator.limits.scopes import forget
 from orchestrator.models import PlatformRateLimit, RateLimit
 from tenants.kernel.models import uuid7
+from tenants.models import Credential
 from tests.eventually import eventually
 from tests.world import World
 
@@ -152,3 +153,17 @@ def test_operators_limit_for_each_tenant_gives_way_to_one_for_this_tenant(
 
     assert [answer.granted for answer in answers] == [True, True, True, False]
     assert answers[3].gate == f"tenant on {PROVIDER} requests per hour"
+
+
+def test_limit_of_a_credential_counts_the_calls_with_it(
+    limits: Limits, acme: World, call: Any
+) -> None:
+    with acme.scope():
+        key = Credential.objects.create(name="own", provider=PROVIDER, secret=b"x")
+    limit(acme, scope="credential", credential=key, limit=1)
+
+    with_it = [limits.admit(call(credential_id=key.id)) for _ in range(2)]
+
+    assert [answer.granted for answer in with_it] == [True, False]
+    assert with_it[1].gate == "credential own requests per minute"
+    assert limits.admit(call()).granted
