@@ -90,7 +90,7 @@ class Guard:
         rest = []
         for run in runs:
             # Below the floor nothing need be known of its workflow.
-            usual = self._of_workflow(run) if run.spent > pace.floor else 0
+            usual = self._of_workflow(run) if run.is_going and run.spent > pace.floor else 0
             excess = too_fast(run, pace=pace, usual=usual)
             if excess:
                 yield excess
