@@ -7,8 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx2
 from llmock.testing import LLMockServer
 
 from orchestrator.embedded.model import MODEL_NAME, answers
@@ -43,6 +46,45 @@ def llmock() -> Iterator[LLMockServer]:
     """A third party's stand-in for the vendors' protocols, faults included."""
     with LLMockServer(port=free_port()) as server:
         yield server
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaServer:
+    """The same as a process of its own, which keeps to a quota and judges who calls it."""
+
+    url: str
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def requests(self) -> list[dict[str, Any]]:
+        """In the order of their arrival, with the monotonic times of the server."""
+        found: list[dict[str, Any]] = self._get("requests")["requests"]
+        return found
+
+    def verdict(self) -> dict[str, Any]:
+        return self._get("verdict")
+
+    def _get(self, what: str) -> dict[str, Any]:
+        answer = httpx2.get(f"{self.url}/_llmock/{what}", timeout=30)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+
+@contextmanager
+def quota_server(*, rpm: int) -> Iterator[QuotaServer]:
+    port = free_port()
+    command = ("serve", "--port", str(port), "--rpm", str(rpm), "--log-level", "warning")
+    with subprocess.Popen(
+        [sys.executable, "-m", "llmock.cli", *command], stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            url = f"http://{LOOPBACK}:{port}"
+            _wait_until(lambda: answers(f"{url}/health"), process)
+            yield QuotaServer(url)
+        finally:
+            process.kill()
 
 
 # What to do with a connection, given the request that came in on it.

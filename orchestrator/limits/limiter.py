@@ -104,8 +104,11 @@ class Limits:
             return
         target = self._limits_of(call).target
         self._tell(self._store.lower, target, quota.left)
-        if quota.exhausted_seconds > 0:
-            self._tell(self._store.pause, target, seconds=quota.exhausted_seconds)
+        # A limit on what is used up knows how fast it comes back; else all of it is awaited.
+        limited = {tier.unit for tier in target.tiers}
+        pauses = [s for unit, s in quota.exhausted.items() if unit not in limited and s > 0]
+        if pauses:
+            self._tell(self._store.pause, target, seconds=max(pauses))
 
     def flag_budget(self, key: str, *, left_nano: int, seconds: float = FLAG_SECONDS) -> None:
         """Refuse calls that hold more than what is left of a budget, for a short time."""

@@ -27,25 +27,29 @@ _LARGEST: Final = 10**12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemainingQuota:
-    """What is left by unit, and for how long nothing will be where something is used up."""
+    """What is left by unit, and of what is used up, in how many seconds all of it is back.
+
+    Some of it is back before: providers refill all the time.
+    """
 
     left: Mapping[Unit, int]
-    exhausted_seconds: float = 0.0
+    exhausted: Mapping[Unit, float]
 
 
 def remaining_quota(headers: Mapping[str, str]) -> RemainingQuota:
     """What the headers of OpenAI's and Anthropic's form say; nonsense in them is passed over."""
     known = {name.lower(): value.strip() for name, value in headers.items()}
     left: dict[Unit, int] = {}
-    longest = 0.0
+    exhausted: dict[Unit, float] = {}
     for name, unit in _LEFT.items():
         text = known.get(name, "")
         if not (text.isascii() and text.isdigit()) or int(text) > _LARGEST:
             continue
         left[unit] = min(int(text), left.get(unit, int(text)))
         if int(text) == 0:
-            longest = max(longest, _reset_seconds(known, name))
-    return RemainingQuota(left=left, exhausted_seconds=min(longest, _LONGEST_SECONDS))
+            seconds = min(_reset_seconds(known, name), _LONGEST_SECONDS)
+            exhausted[unit] = max(seconds, exhausted.get(unit, 0.0))
+    return RemainingQuota(left=left, exhausted=exhausted)
 
 
 def _reset_seconds(known: Mapping[str, str], name: str) -> float:

@@ -138,6 +138,39 @@ def test_pause_of_the_provider_holds_up_everybody(limits: Limits, call: Any) -> 
     assert 29 < answer.wait_seconds <= 30
 
 
+USED_UP = {
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-remaining-requests": "0",
+    "x-ratelimit-reset-requests": "1m0s",
+}
+
+
+def test_quota_that_is_used_up_is_awaited_whole_where_no_limit_tells_how_it_comes_back(
+    limits: Limits, call: Any
+) -> None:
+    limits.observe(call(), USED_UP)
+
+    answer = limits.admit(call())
+
+    assert answer.gate == f"{PROVIDER} {call().model} pause"
+    assert 59 < answer.wait_seconds <= 60
+
+
+def test_quota_that_is_used_up_comes_back_as_its_limit_says(limits: Limits, call: Any) -> None:
+    facts = {"provider": PROVIDER, "model": call().model, "unit": "requests", "period": "hour"}
+    rows = PlatformRateLimit.objects.using("system")
+    row = rows.create(**facts, scope="provider", limit=3600, capacity=60)
+    try:
+        assert limits.admit(call()).granted
+        limits.observe(call(), USED_UP)
+        answer = limits.admit(call())
+    finally:
+        row.delete(using="system")
+
+    assert answer.gate.endswith("requests per hour")
+    assert 0 < answer.wait_seconds <= 1
+
+
 def test_operators_limit_for_each_tenant_gives_way_to_one_for_this_tenant(
     limits: Limits, acme: World, call: Any
 ) -> None:
