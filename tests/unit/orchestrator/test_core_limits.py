@@ -16,7 +16,7 @@ def test_openais_headers_are_read() -> None:
     )
 
     assert quota.left == {Unit.REQUESTS: 59, Unit.TOTAL: 149_984}
-    assert quota.exhausted_seconds == 0
+    assert quota.exhausted == {}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_what_is_used_up_comes_back_at_its_reset(reset: str, seconds: float) -> 
         {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": reset}
     )
 
-    assert quota.exhausted_seconds == pytest.approx(seconds)
+    assert quota.exhausted == {Unit.REQUESTS: pytest.approx(seconds)}
 
 
 def test_anthropics_headers_are_read_by_anthropics_clock() -> None:
@@ -41,7 +41,7 @@ def test_anthropics_headers_are_read_by_anthropics_clock() -> None:
     )
 
     assert quota.left == {Unit.UNCACHED_INPUT: 0, Unit.OUTPUT: 8000}
-    assert quota.exhausted_seconds == 40
+    assert quota.exhausted == {Unit.UNCACHED_INPUT: 40}
 
 
 @pytest.mark.parametrize(
