@@ -1,6 +1,7 @@
 """The scripts on the server and the model decide alike, whatever comes."""
 
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -8,73 +9,17 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from orchestrator.core.limits import Counting, LimitedScope, Period, Unit
+from orchestrator.core.limits import Counting, LimitedScope, Period, Tier, Unit
 from tests.limiters import START, OnServer, ask, model, scope, server, tier
 
 UNITS = (Unit.REQUESTS, Unit.INPUT, Unit.OUTPUT)
-DAYS = tuple(START - START % 86_400_000_000 + day * 86_400_000_000 for day in (-1, 0, 1, 2))
+DAY_US = 86_400_000_000
+DAYS = tuple(START - START % DAY_US + day * DAY_US for day in (-1, 0, 1, 2))
+CALLS, WAITERS = 15, 8
+FORWARD = (1_000, 55_000, 500_000, 2_000_000, 31_000_000)
+BACK = (-3_600_000_000, -500_000, -10_000)
 
-rates = st.builds(
-    lambda unit, limit, per, capacity, counting: tier(
-        unit, limit, per=per, capacity=capacity, counting=counting, days=DAYS
-    ),
-    st.sampled_from(UNITS),
-    st.integers(1, 40),
-    st.sampled_from([Period.SECOND, Period.MINUTE]),
-    st.integers(1, 60),
-    st.sampled_from([Counting.BUCKET, Counting.BUCKET, Counting.WINDOW]),
-)
-daily = st.builds(
-    lambda limit, counting: tier(
-        Unit.REQUESTS, limit, per=Period.DAY, counting=counting, days=DAYS
-    ),
-    st.integers(1, 20),
-    st.sampled_from([Counting.CALENDAR, Counting.BUCKET]),
-)
-places = st.builds(lambda limit: tier(Unit.CONCURRENT, limit), st.integers(1, 4))
-tiers = st.lists(st.one_of(rates, rates, daily, places), max_size=4, unique_by=lambda one: one.key)
-
-
-@st.composite
-def histories(draw: Any) -> tuple[list[LimitedScope], list[tuple[Any, ...]]]:
-    scopes = [scope(*draw(tiers), key=f"s{number}") for number in range(draw(st.integers(1, 3)))]
-    steps = draw(st.lists(st.one_of(*_steps(len(scopes))), min_size=20, max_size=70))
-    return scopes, steps
-
-
-def _steps(scopes: int) -> list[Any]:
-    calls = st.integers(0, 15)
-    amounts = st.fixed_dictionaries(
-        {Unit.REQUESTS: st.just(1)},
-        optional={Unit.INPUT: st.integers(0, 30), Unit.OUTPUT: st.integers(0, 30)},
-    )
-    admit = st.tuples(
-        st.just("admit"),
-        calls,
-        st.integers(0, 8),
-        st.sampled_from("ab"),
-        st.integers(1, 3),
-        amounts,
-    )
-    return [
-        admit,
-        admit,
-        admit,
-        st.tuples(
-            st.just("wait"), st.sampled_from([1_000, 55_000, 500_000, 2_000_000, 31_000_000])
-        ),
-        st.tuples(st.just("wait"), st.sampled_from([-3_600_000_000, -500_000, -10_000])),
-        st.tuples(st.just("settle"), calls, amounts),
-        st.tuples(st.just("release"), calls),
-        st.tuples(st.just("renew"), st.lists(calls, max_size=3)),
-        st.tuples(st.just("pause"), st.integers(0, scopes - 1), st.sampled_from([0.5, 3.0])),
-        st.tuples(
-            st.just("lower"),
-            st.integers(0, scopes - 1),
-            st.sampled_from(UNITS),
-            st.integers(0, 20),
-        ),
-    ]
+Step = tuple[Any, ...]
 
 
 class Player:
@@ -90,7 +35,7 @@ class Player:
                 if each.is_long:
                     limiter.seed(one, each, 2.0, self.now)
 
-    def play(self, step: tuple[Any, ...]) -> Any:
+    def play(self, step: Step) -> Any:
         match step:
             case "admit", call, waiter, tenant, weight, amounts:
                 asked = ask(
@@ -118,19 +63,66 @@ class Player:
         raise AssertionError(step)
 
 
+def a_tier(chance: Random) -> Tier:
+    kind = chance.random()
+    if kind < 0.2:
+        return tier(Unit.CONCURRENT, chance.randint(1, 4))
+    if kind < 0.4:
+        counting = chance.choice([Counting.CALENDAR, Counting.BUCKET])
+        limit = chance.randint(1, 20)
+        return tier(Unit.REQUESTS, limit, per=Period.DAY, counting=counting, days=DAYS)
+    return tier(
+        chance.choice(UNITS),
+        chance.randint(1, 40),
+        per=chance.choice([Period.SECOND, Period.MINUTE]),
+        capacity=chance.randint(1, 60),
+        counting=chance.choice([Counting.BUCKET, Counting.BUCKET, Counting.WINDOW]),
+    )
+
+
+def amounts(chance: Random) -> dict[Unit, int]:
+    more = {unit: chance.randint(0, 30) for unit in UNITS[1:] if chance.random() < 0.6}
+    return {Unit.REQUESTS: 1, **more}
+
+
+def a_step(chance: Random, scopes: int) -> Step:
+    call = chance.randint(0, CALLS)
+    at = chance.randrange(scopes)
+    steps: dict[Callable[[], Step], int] = {
+        lambda: (
+            *("admit", call, chance.randint(0, WAITERS), chance.choice("ab")),
+            *(chance.randint(1, 3), amounts(chance)),
+        ): 45,
+        lambda: ("wait", chance.choice(FORWARD)): 20,
+        lambda: ("wait", chance.choice(BACK)): 5,
+        lambda: ("settle", call, amounts(chance)): 10,
+        lambda: ("release", call): 6,
+        lambda: ("renew", [call, chance.randint(0, CALLS)]): 4,
+        lambda: ("pause", at, chance.choice([0.5, 3.0])): 4,
+        lambda: ("lower", at, chance.choice(UNITS), chance.randint(0, 20)): 6,
+    }
+    (chosen,) = chance.choices(list(steps), list(steps.values()))
+    return chosen()
+
+
 @pytest.fixture(scope="module")
 def on_server() -> Iterator[Callable[..., OnServer]]:
     with server() as fresh:
         yield fresh
 
 
-@given(histories())
-@hypothesis_settings(max_examples=120)
-def test_server_decides_as_the_model_does(
-    on_server: Callable[..., OnServer], history: tuple[list[LimitedScope], list[Any]]
-) -> None:
-    scopes, steps = history
+# Drawing each step would take ten times as long as playing it.
+@given(st.integers(0, 2**32))
+@hypothesis_settings(max_examples=200)
+def test_server_decides_as_the_model_does(on_server: Callable[..., OnServer], seed: int) -> None:
+    chance = Random(seed)
+    scopes = []
+    for number in range(chance.randint(1, 3)):
+        own = [a_tier(chance) for _ in range(chance.randint(0, 4))]
+        scopes.append(scope(*{one.key: one for one in own}.values(), key=f"s{number}"))
     both = Player(model(), scopes), Player(on_server(), scopes)
-    for number, step in enumerate(steps):
+
+    for number in range(chance.randint(20, 70)):
+        step = a_step(chance, len(scopes))
         expected, found = (player.play(step) for player in both)
         assert found == expected, (number, step)
