@@ -250,6 +250,7 @@ SPECTACULAR_SETTINGS = {
         "ApprovalStatus": "orchestrator.models.ApprovalStatus.values",
         "CredentialState": "tenants.selectors.credentials.STATES",
         "BatchStatus": "orchestrator.api.batches.BATCH_STATUSES",
+        "BudgetScope": "costs.models.BudgetScope",
         "LimitScope": "orchestrator.api.limits.LIMIT_SCOPES",
         "LimitUnit": "orchestrator.api.limits.UNITS",
         "LimitCounting": "orchestrator.api.limits.COUNTINGS",
