@@ -1,4 +1,7 @@
-"""`python -m orchestrator.chaos [--seed N] [--short] [--keep]`: the verdict is a line of JSON."""
+"""`python -m orchestrator.chaos [--seed N] [--short] [--money] [--keep]`.
+
+The verdict is a line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def main() -> int:
     is_well = False
     with guarded(home):
         try:
-            verdict = _storm(home, seed=seed, is_short=arguments.short)
+            verdict = _storm(home, seed=seed, over=arguments.over, is_short=arguments.short)
             is_well = verdict["ok"]
         finally:
             if arguments.keep or not is_well:
@@ -50,7 +53,7 @@ def _keep_logs(home: Path) -> None:
     _say(f"the logs are kept in {kept}")
 
 
-def _storm(home: Path, *, seed: int, is_short: bool) -> dict[str, Any]:
+def _storm(home: Path, *, seed: int, over: str, is_short: bool) -> dict[str, Any]:
     with running_servers(home) as servers:
         # From here on this process knows no servers but these.
         os.environ.clear()
@@ -59,15 +62,26 @@ def _storm(home: Path, *, seed: int, is_short: bool) -> dict[str, Any]:
         # That a database is away is no news here, and psycopg has a level of its own.
         logging.getLogger("psycopg").setLevel(logging.ERROR)
         # Models and services want their settings first.
-        from orchestrator.chaos.storm import Storm
+        from orchestrator.chaos import money, money_scene, storm
 
-        return Storm(seed, SHORT if is_short else LONG, home, servers, _say).rage()
+        if over == "money":
+            size = money_scene.SHORT if is_short else money_scene.LONG
+            return money.MoneyStorm(seed, size, home, servers, _say).rage()
+        return storm.Storm(seed, SHORT if is_short else LONG, home, servers, _say).rage()
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seed", type=int, help="repeat the storm of this seed")
     parser.add_argument("--short", action="store_true", help="a minute instead of ten")
+    parser.add_argument(
+        "--money",
+        dest="over",
+        action="store_const",
+        const="money",
+        default="everything",
+        help="over one budget and one set of limits",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the logs of all processes")
     return parser.parse_args()
 

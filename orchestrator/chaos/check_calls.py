@@ -138,3 +138,22 @@ def _lines_of(evidence: Evidence, call: Row) -> Iterator[str]:
     charged = sum(line["amount_nano"] for line in lines)
     if charged != call["cost_nano"]:
         yield f"call {call['id']} cost {call['cost_nano']}, its lines say {charged}"
+
+
+def money_adds_up(evidence: Evidence) -> Iterator[str]:
+    """Budgets have spent what the ledger says, hold nothing any more, and were never overrun."""
+    for budget in evidence.budgets:
+        if budget["spent_nano"] != budget["ledger_nano"] or budget["held_nano"]:
+            yield str(budget)
+        elif budget["overrun_nano"]:
+            yield f"{budget['tenant_id']}: overrun by {budget['overrun_nano']}"
+    budgeted = {budget["tenant_id"] for budget in evidence.budgets}
+    for run in evidence.runs.values():
+        if run["cost_nano"] and run["tenant_id"] not in budgeted:
+            yield f"run {run['id']} spent {run['cost_nano']} past its tenant's budget"
+
+
+def limits_are_given_back(evidence: Evidence) -> Iterator[str]:
+    """No call has a place at the limiter any more."""
+    if evidence.places_taken:
+        yield f"{evidence.places_taken} places are taken"

@@ -17,6 +17,7 @@ from orchestrator.chaos.crew import Member
 from orchestrator.chaos.flows import Flow
 from orchestrator.chaos.provider import Entry
 from orchestrator.chaos.traffic import Started
+from orchestrator.limits.keys import Keys, meta_key
 
 Row = dict[str, Any]
 
@@ -40,6 +41,13 @@ _LOADS: Final = """
 SELECT tenant_id, sum(in_flight)::int AS in_flight,
        (SELECT count(*) FROM ready_agent_run q WHERE q.tenant_id = l.tenant_id) AS waiting
   FROM tenant_load l GROUP BY tenant_id
+"""
+# Each tenant has one, which is hard and never exhausted.
+_BUDGETS: Final = """
+SELECT p.tenant_id, p.limit_nano, p.spent_nano, p.held_nano, p.overrun_nano,
+       (SELECT COALESCE(sum(e.amount_nano), 0)::bigint FROM cost_entry e
+         WHERE e.tenant_id = p.tenant_id) AS ledger_nano
+  FROM budget_period p ORDER BY p.tenant_id
 """
 _EVENTS: Final = """
 SELECT id, run_id, agent_run_id, type, data, at AS told_at, extract(epoch FROM at)::float AS at
@@ -68,6 +76,8 @@ class Evidence:
     approvals: Sequence[Row]
     batches: Sequence[Row]
     loads: Sequence[Row]
+    budgets: Sequence[Row]
+    places_taken: int  # at the limiter
     decided: Mapping[UUID, int]  # how many were told that their answer to an approval holds
     cancelled_batches: Sequence[UUID]
     span: tuple[float, float]  # of the whole storm
@@ -117,6 +127,7 @@ def rows(url: str) -> dict[str, Any]:
             "approvals": list(connection.execute(_APPROVALS)),
             "batches": list(connection.execute(_BATCHES)),
             "loads": list(connection.execute(_LOADS)),
+            "budgets": list(connection.execute(_BUDGETS)),
         }
 
 
@@ -138,6 +149,7 @@ def as_json(evidence: Evidence) -> str:
             "outages": evidence.outages,
             "approvals": evidence.approvals,
             "batches": evidence.batches,
+            "budgets": evidence.budgets,
         },
         default=str,
         indent=1,
@@ -150,6 +162,17 @@ def leftovers(client: redis.Redis) -> Leftovers:
         keys={_text(key): _text(client.type(key)) for key in keys},
         channels=[_text(channel) for channel in client.pubsub_channels()],
     )
+
+
+def places_taken(client: redis.Redis) -> int:
+    """How many calls have a place at the limiter whose lease has not run out."""
+    epoch = client.hget(meta_key(), "epoch")
+    if not isinstance(epoch, bytes):
+        return 0
+    seconds, microseconds = client.time()
+    now = int(seconds) * 1_000_000 + int(microseconds)
+    keys = client.scan_iter(Keys(epoch.decode()).place("*", "*"), count=1000)
+    return sum(int(client.zcount(key, now, "+inf")) for key in keys)
 
 
 def _text(value: bytes | str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 RUNS_OF_BATCH: Final = 4
 
@@ -92,7 +92,17 @@ class Deed:
     run: int
 
 
-def faults(rng: Random, size: Size) -> list[Fault]:
+class Spread(Protocol):
+    """How many faults of each kind there are, over how many seconds."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def faults(self) -> Mapping[str, int]: ...
+
+
+def faults(rng: Random, size: Spread) -> list[Fault]:
     """Each kind spread over the whole time."""
     return sorted(
         Fault(round((number + rng.random()) / count * size.seconds, 3), kind, rng.random())

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from orchestrator.chaos import schedule
 from orchestrator.chaos.crew import POINTS, Crew
-from orchestrator.chaos.evidence import Evidence, as_json, leftovers, rows
+from orchestrator.chaos.evidence import Evidence, as_json, leftovers, places_taken, rows
 from orchestrator.chaos.mail import QUEUES, Mail, send_stray
 from orchestrator.chaos.noise import Noise
 from orchestrator.chaos.people import People
@@ -169,10 +169,12 @@ class Storm:
         return stuck
 
     def _drain(self) -> None:
-        """Let the workers take the last doubled messages."""
+        """Let the workers take the last doubled messages, and leases of the dead run out."""
         client = self.servers.redis()
         until = time.monotonic() + _PATIENCE_SECONDS
-        while any(client.llen(queue) for queue in QUEUES) and time.monotonic() < until:
+        while time.monotonic() < until:
+            if not any(client.llen(queue) for queue in QUEUES) and not places_taken(client):
+                return
             time.sleep(0.1)
 
     def _evidence(self, traffic: Traffic, people: People, crew: Crew) -> Evidence:
@@ -191,6 +193,7 @@ class Storm:
             members={member.worker: member for member in crew.everyone},
             outages=self.servers.outages,
             leftovers=leftovers(self.servers.redis()),
+            places_taken=places_taken(self.servers.redis()),
             **found,
         )
 

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connections
 
-from costs.models import PlatformPrice
+from costs.models import Budget, PlatformPrice
 from orchestrator.chaos.flows import MODEL, PROVIDER, Flow, spec_of
 from orchestrator.chaos.schedule import RUNS_OF_BATCH, Deed
-from orchestrator.models import Run, RunBatch, Workflow
+from orchestrator.models import RateLimit, Run, RunBatch, Workflow
 from orchestrator.services import control
 from orchestrator.services.batches import BatchStateError, Wanted, cancel_batch, start_batch
 from orchestrator.services.runs import start_run
@@ -28,6 +28,11 @@ from tenants.scope import tenant_scope
 
 T = TypeVar("T")
 TENANTS: Final = ("acme", "globex")
+_LIMITS: Final[tuple[dict[str, Any], ...]] = (
+    {"unit": "requests", "period": "second", "limit": 1000},
+    {"unit": "total_tokens", "period": "minute", "limit": 100_000_000},
+    {"unit": "concurrent", "limit": 1000},
+)
 _AWAY: Final = (OperationalError, InterfaceError)
 _PAUSE_SECONDS: Final = 0.2
 _AWAY_SECONDS: Final = 60.0
@@ -64,7 +69,7 @@ class Traffic:
     _guard: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def prepare(self) -> None:
-        """Two tenants that have every workflow."""
+        """Two tenants that have every workflow, a budget and limits."""
         PlatformPrice.objects.using("system").create(
             provider=PROVIDER,
             model=MODEL,
@@ -78,6 +83,12 @@ class Traffic:
             )
             self._tenants.append(tenant)
             with tenant_scope(tenant.id):
+                # Neither ever refuses, so runs end as without them.
+                Budget.objects.create(
+                    name="All", scope="tenant", interval="total", limit_nano=10**15
+                )
+                for generous in _LIMITS:
+                    RateLimit.objects.create(scope="tenant", **generous)
                 project = Project.objects.create(slug="main", name="Main")
                 for flow in self.flows:
                     publish_spec(project=project, spec=spec_of(flow))

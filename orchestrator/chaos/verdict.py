@@ -6,12 +6,14 @@ import re
 import statistics
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from orchestrator.chaos.check_calls import (
     answers_are_recorded,
     doubts_have_causes,
     ledger_equals_calls,
+    limits_are_given_back,
+    money_adds_up,
     no_turn_is_paid_twice,
 )
 from orchestrator.chaos.check_endings import runs_end_right
@@ -29,21 +31,22 @@ from orchestrator.chaos.check_people import (
 )
 from orchestrator.chaos.evidence import Evidence
 
+T = TypeVar("T")
 Check = Callable[[Evidence], Iterator[str]]
 _SHOWN: Final = 5
 # The broker's own notes of which queues there are.
 _BINDINGS: Final = "_kombu.binding"
 # A task that raised, a step that broke for the platform's sake, a sweep that did, a wrong count.
-_UNFORESEEN: Final = re.compile(
+UNFORESEEN: Final = re.compile(
     r"raised unexpected|agent_run_broke|periodic_work_failed.*Traceback|sweep_failed.*Traceback"
 )
 
 
 def judge(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    return {name: _told(check, evidence) for name, check in CHECKS.items()}
+    return {name: told(check, evidence) for name, check in CHECKS.items()}
 
 
-def _told(check: Check, evidence: Evidence) -> dict[str, Any]:
+def told(check: Callable[[T], Iterator[str]], evidence: T) -> dict[str, Any]:
     problems = list(check(evidence))
     shown = "; ".join(problems[:_SHOWN]) or (check.__doc__ or "").split("\n")[0]
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -86,7 +89,7 @@ def workers_foresaw_everything(evidence: Evidence) -> Iterator[str]:
     """No worker logged an error that it had not foreseen."""
     for member in evidence.members.values():
         for line in member.log.read_text(errors="replace").splitlines():
-            if _UNFORESEEN.search(line):
+            if UNFORESEEN.search(line):
                 yield f"{member.name}: {line[:500]}"
 
 
@@ -105,6 +108,8 @@ CHECKS: Final[dict[str, Check]] = {
         no_turn_is_paid_twice,
         doubts_have_causes,
         ledger_equals_calls,
+        money_adds_up,
+        limits_are_given_back,
         transitions_are_legal,
         one_claim_at_a_time,
         attempts_are_numbered,

@@ -21,6 +21,10 @@ from orchestrator.chaos.verdict import judge, recovery_p95_seconds
 RUN, STEP, CALL = (UUID(int=number) for number in (1, 2, 3))
 LEAF_FLOW = Flow(name=LEAF, vertices=(Vertex(name="a"),), strategy="levels")
 FLOW = Flow(name="one", vertices=(Vertex(name="a", route="left"),), strategy="levels")
+BUDGET = {
+    **{"tenant_id": RUN, "limit_nano": 1000, "spent_nano": 90, "held_nano": 0},
+    **{"overrun_nano": 0, "ledger_nano": 90},
+}
 ANSWER = {"route": "left", "said": "a of r1"}
 
 
@@ -75,7 +79,13 @@ def evidence(tmp_path: Path) -> Evidence:
         **{"attempt": 1, "forgiven": 0},
     }
     run = {
-        **{"id": RUN, "status": "completed", "status_reason": "", "cost_nano": 90},
+        **{
+            "id": RUN,
+            "tenant_id": RUN,
+            "status": "completed",
+            "status_reason": "",
+            "cost_nano": 90,
+        },
         **{"output": {"last": ANSWER}, "parent_agent_run_id": None},
         **{"batch_id": None, "metadata": {"marker": "r1"}, "created_at": moment(1.0)},
     }
@@ -100,6 +110,8 @@ def evidence(tmp_path: Path) -> Evidence:
         approvals=[],
         batches=[],
         loads=[{"tenant_id": RUN, "in_flight": 0, "waiting": 0}],
+        budgets=[BUDGET],
+        places_taken=0,
         decided={},
         cancelled_batches=[],
         span=(0.0, 10.0),
@@ -155,6 +167,8 @@ BREACHES = {
     "deeds_are_kept": set_to("accepted", {(RUN, "pause"): 1}),
     "batches_are_whole": set_to("batches", [{"id": UUID(int=9), "size": 2}]),
     "clocks_do_not_matter": changed("runs", RUN, created_at=moment(3600.0)),
+    "money_adds_up": set_to("budgets", [{**BUDGET, "held_nano": 7}]),
+    "limits_are_given_back": set_to("places_taken", 1),
     "places_are_given_back": set_to("loads", [{"tenant_id": RUN, "in_flight": 1, "waiting": 0}]),
     "redis_is_clean": set_to("leftovers", Leftovers(keys={"chord": "set"}, channels=[])),
     "workers_die_of_faults_alone": lambda evidence: replace(
