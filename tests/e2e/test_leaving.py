@@ -19,7 +19,8 @@ from orchestrator.embedded.ports import Claims, free_port
 from orchestrator.embedded.processes import Service
 from orchestrator.embedded.stack import worker_answers
 from orchestrator.embedded.valkey import Valkey
-from orchestrator.models import AgentRun, LlmCall
+from orchestrator.models import AgentRun, LlmCall, Run
+from orchestrator.services.control import cancel_run
 from orchestrator.services.leaving import EXIT_HUNG
 from tenants.kernel.clock import now
 from tests import workers
@@ -158,8 +159,11 @@ def test_worker_leaves_in_time_although_the_broker_is_away(
 
             assert away.process.wait(20) == 0
             eventually(
-                lambda: attempts(acme, run_id, "a") == [("away@test", "handed_over")], within=10
+                lambda: attempts(acme, run_id, "a") == [("away@test", "handed_over")], within=30
             )
+    # Nobody's worker is to be kept by it any more.
+    with acme.scope():
+        cancel_run(Run.objects.get(id=run_id))
 
 
 @contextmanager

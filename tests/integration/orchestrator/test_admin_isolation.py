@@ -12,6 +12,7 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from agents_app.models import Agent
 from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
+from orchestrator.models import PlatformRateLimit, RateLimit
 from tenants.models import ApiKey, AuditEntry, Membership, Project, User
 from tests.filled import asked, batched, credential
 from tests.run_rows import make_run, published, wide_spec
@@ -58,8 +59,9 @@ PAGES = sorted(set(object_pages()))
 @pytest.fixture
 def objects(acme: World) -> dict[str, Any]:
     """One row of Acme's for every model that has pages."""
-    PlatformPrice.objects.get_or_create(
-        provider="simulated", model="sim", valid_from=date(2026, 1, 1), input_usd=1, output_usd=1
+    # Of a model that no other test calls.
+    platform_price, _ = PlatformPrice.objects.get_or_create(
+        provider="openai", model=MARK, valid_from=date(2026, 1, 1), input_usd=1, output_usd=1
     )
     version = published(acme)
     run = make_run(acme, version, "completed", status="completed")
@@ -69,6 +71,12 @@ def objects(acme: World) -> dict[str, Any]:
             "orchestrator/run": run,
             "orchestrator/runbatch": batched(run),
             "orchestrator/approval": asked(run, question=MARK),
+            "orchestrator/ratelimit": RateLimit.objects.create(
+                scope="tenant", unit="requests", period="hour", limit=9
+            ),
+            "orchestrator/platformratelimit": PlatformRateLimit.objects.create(
+                scope="tenant", for_tenant=acme.tenant, unit="requests", period="hour", limit=9
+            ),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
             "costs/budget": Budget.objects.create(name=MARK, scope="tenant", limit_nano=1),
@@ -79,7 +87,7 @@ def objects(acme: World) -> dict[str, Any]:
             "costs/tenantprice": TenantPrice.objects.create(
                 provider="x", model=MARK, valid_from=date(2026, 1, 1), input_usd=1, output_usd=1
             ),
-            "costs/platformprice": PlatformPrice.objects.first(),
+            "costs/platformprice": platform_price,
             "costs/ledgercheck": LedgerCheck.objects.create(
                 lines=1, calls=1, agent_runs=1, runs=1, difference_count=0
             ),

@@ -60,7 +60,7 @@ def test_waits_are_told_with_their_reason_and_end(acme: World) -> None:
     shown, told = page(acme, run_id), agent_run(acme, run_id, "a")
     metrics = document(acme, run_id, "metrics")
 
-    assert "Waits for its next attempt, until" in shown
+    assert "Waits for its next attempt, since" in shown
     assert "<dt>Waited</dt>" in shown
     assert "for its next attempt until" in shown  # among the events
     assert told["waiting"]["reason"] == "retry"
@@ -74,7 +74,7 @@ def test_home_tells_what_is_waited_for(acme: World) -> None:
 
     shown = acme.browser().get("/admin/").content.decode()
 
-    assert "1 for its next attempt" in shown
+    assert "1 agent for its next attempt" in shown
     assert "1 of 1 steps waits" in shown
 
 
