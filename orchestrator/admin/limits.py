@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.forms.models import construct_instance
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -206,6 +206,10 @@ class PlatformRateLimitAdmin(LimitAdmin, OperatorModelAdmin):
         _AMOUNTS,
         _CALLS,
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        # Of all tenants, whichever the operator has gone to.
+        return super().get_queryset(request).using("system")
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "for_tenant":

@@ -12,6 +12,7 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from agents_app.models import Agent
 from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
+from orchestrator.models import PlatformRateLimit, RateLimit
 from tenants.models import ApiKey, AuditEntry, Membership, Project, User
 from tests.filled import asked, batched, credential
 from tests.run_rows import make_run, published, wide_spec
@@ -52,8 +53,7 @@ def object_pages() -> Iterator[tuple[str, str]]:
                 yield page.name, model
 
 
-# The operator's limits have a test of their own that strangers find none.
-PAGES = sorted(page for page in set(object_pages()) if page[1] != "orchestrator/platformratelimit")
+PAGES = sorted(set(object_pages()))
 
 
 @pytest.fixture
@@ -71,6 +71,12 @@ def objects(acme: World) -> dict[str, Any]:
             "orchestrator/run": run,
             "orchestrator/runbatch": batched(run),
             "orchestrator/approval": asked(run, question=MARK),
+            "orchestrator/ratelimit": RateLimit.objects.create(
+                scope="tenant", unit="requests", period="hour", limit=9
+            ),
+            "orchestrator/platformratelimit": PlatformRateLimit.objects.create(
+                scope="tenant", for_tenant=acme.tenant, unit="requests", period="hour", limit=9
+            ),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
             "costs/budget": Budget.objects.create(name=MARK, scope="tenant", limit_nano=1),
