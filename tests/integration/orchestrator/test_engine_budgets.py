@@ -34,7 +34,7 @@ SIX = WORST + 5 * COST
 
 @pytest.fixture(autouse=True)
 def _priced(acme: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_limiter(acme)
+    open_limiter()
     monkeypatch.setattr(gateway, "SHORT_WAIT_SECONDS", 0.0)
     with acme.scope():
         TenantPrice.objects.create(

@@ -39,7 +39,7 @@ class Moody:
 
 @pytest.fixture
 def provider(acme: World, monkeypatch: pytest.MonkeyPatch) -> Moody:
-    open_limiter(acme)
+    open_limiter()
     moody = Moody()
     real = gateway.client_for_tenant
 

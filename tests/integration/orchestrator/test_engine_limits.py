@@ -20,7 +20,7 @@ from tests.world import World
 
 @pytest.fixture(autouse=True)
 def _open(acme: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_limiter(acme)
+    open_limiter()
     monkeypatch.setattr(gateway, "SHORT_WAIT_SECONDS", 0.0)
 
 

@@ -26,7 +26,7 @@ as fast unless the cache is cold. Then:
 
 @pytest.fixture(autouse=True)
 def _three_models(acme: World) -> Iterator[None]:
-    open_limiter(acme)
+    open_limiter()
     simulated_provider = settings.MUSTER_PROVIDERS["simulated"]
     before = dict(simulated_provider)
     simulated_provider |= {"model_simple": "small", "model_complex": "large", "model": "middle"}

@@ -34,7 +34,7 @@ def _priced(acme: World, settings: Any) -> None:
     """Calls cost a dollar, and a run or a tenant of which nothing is known may spend four."""
     settings.MUSTER_VELOCITY_FLOOR_NANO = USD
     settings.MUSTER_VELOCITY_FACTOR = 4
-    open_limiter(acme)
+    open_limiter()
     price(acme)
 
 
