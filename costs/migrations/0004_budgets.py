@@ -16,8 +16,7 @@ from tenants.isolation import IsolateTenant, TenantReference
 from tenants.kernel.sql import run_sql_file
 
 _FUNCTIONS = """
-muster_budget_changed, muster_settle_holds, muster_lock_budgets, muster_hold, muster_begin_periods,
-muster_budgets_of, muster_period_key
+muster_budget_changed, muster_settle_holds, muster_hold, muster_begin_periods, muster_period_key
 """
 
 

@@ -9,23 +9,6 @@ LANGUAGE sql STABLE AS $$
                            ELSE 'total' END
 $$;
 
--- The enabled budgets that a call counts for, in the order in which they are locked. `key` names the
--- period that it would be held in now: by the time of the transaction, as of the call itself.
-CREATE FUNCTION muster_budgets_of(p_tenant uuid, p_project uuid, p_workflow uuid, p_runs uuid[], p_agent text)
-RETURNS TABLE (id uuid, name text, scope text, "interval" text, is_hard boolean, limit_nano bigint, key text)
-LANGUAGE sql STABLE AS $$
-    SELECT b.id, b.name::text, b.scope::text, b.interval::text, b.is_hard, b.limit_nano,
-           muster_period_key(b.interval, b.time_zone, now())
-      FROM budget b
-     WHERE b.tenant_id = p_tenant AND b.is_enabled
-       AND CASE b.scope WHEN 'tenant' THEN true
-                        WHEN 'project' THEN b.scope_id = p_project
-                        WHEN 'workflow' THEN b.scope_id = p_workflow
-                        WHEN 'run' THEN b.scope_id = ANY (p_runs)
-                        ELSE b.agent = p_agent END
-     ORDER BY b.id
-$$;
-
 -- Makes the periods of budgets that nothing was held in yet.
 CREATE FUNCTION muster_begin_periods(p_tenant uuid, p_budgets uuid[], p_keys text[]) RETURNS void
 LANGUAGE sql AS $$
@@ -37,64 +20,29 @@ LANGUAGE sql AS $$
     ON CONFLICT (budget_id, key) DO NOTHING
 $$;
 
--- Holds the worst case of a call in all budgets that apply, or in none: p_bound where one of them is
--- hard, else p_estimate. `verdict` is `held`; `busy` if it will fit once calls that are under way
--- cost less than they hold; or `exhausted`, until a limit is raised or a period ends. The refusal
--- names the first budget that refuses for good, else the first that is busy.
+-- Holds the worst case of each of some calls in all budgets that apply to it, or in none: its bound
+-- where one of them is hard, else its estimate. Calls are told apart by `number`, and take in turn what
+-- is left; p_runs has an array of runs for each. `verdict` is `held`; `busy` if it will fit once calls
+-- that are under way cost less than they hold; or `exhausted`, until a limit is raised or a period ends.
+-- The refusal names the first budget that refuses for good, else the first that is busy.
 CREATE FUNCTION muster_hold(
-    p_tenant uuid, p_project uuid, p_workflow uuid, p_runs uuid[], p_agent text,
-    p_estimate bigint, p_bound bigint,
-    OUT verdict text, OUT amount bigint, OUT periods uuid[], OUT refusal jsonb)
+    p_tenant uuid, p_numbers bigint[], p_projects uuid[], p_workflows uuid[], p_runs text[], p_agents text[],
+    p_estimates bigint[], p_bounds bigint[])
+RETURNS TABLE (number bigint, verdict text, amount bigint, periods uuid[], refusal jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
     v_budgets uuid[];
     v_keys text[];
+    v_ids uuid[];
+    v_periods budget_period[];
+    v_held bigint[];
+    v_mine integer[];
+    v_refused integer;
+    v_exhausted uuid[];
+    p budget_period;
+    i integer;
 BEGIN
-    SELECT array_agg(b.id), array_agg(b.key), CASE WHEN bool_or(b.is_hard) THEN p_bound ELSE p_estimate END
-      INTO v_budgets, v_keys, amount
-      FROM muster_budgets_of(p_tenant, p_project, p_workflow, p_runs, p_agent) b;
-    verdict := 'held';
-    IF v_budgets IS NULL THEN
-        amount := p_estimate;
-        periods := '{}';
-        RETURN;
-    END IF;
-    PERFORM muster_begin_periods(p_tenant, v_budgets, v_keys);
-    -- Locked first, then read: a statement of its own sees what the lock has waited for.
-    SELECT array_agg(p.id) INTO periods FROM (
-        SELECT q.id FROM unnest(v_budgets, v_keys) AS x (budget_id, key)
-          JOIN budget_period q ON q.budget_id = x.budget_id AND q.key = x.key
-         ORDER BY q.budget_id FOR NO KEY UPDATE OF q) p;
-    SELECT CASE WHEN p.spent_nano + amount > p.limit_nano THEN 'exhausted' ELSE 'busy' END,
-           jsonb_build_object('budget', b.id, 'name', b.name, 'scope', b.scope, 'scope_id', b.scope_id,
-               'agent', b.agent, 'interval', b.interval, 'period', p.key, 'limit_nano', p.limit_nano,
-               'spent_nano', p.spent_nano, 'held_nano', p.held_nano, 'needs_nano', amount)
-      INTO verdict, refusal
-      FROM budget_period p JOIN budget b ON b.id = p.budget_id
-     WHERE p.id = ANY (periods) AND p.is_hard AND p.spent_nano + p.held_nano + amount > p.limit_nano
-     ORDER BY p.spent_nano + amount <= p.limit_nano, p.budget_id LIMIT 1;
-    IF FOUND THEN
-        -- Once is enough for whoever tells people.
-        UPDATE budget_period p SET refused_at = clock_timestamp()
-         WHERE verdict = 'exhausted' AND p.refused_at IS NULL AND p.id = ANY (periods)
-           AND p.budget_id = (refusal ->> 'budget')::uuid;
-        periods := '{}';
-        RETURN;
-    END IF;
-    verdict := 'held';
-    UPDATE budget_period p SET held_nano = p.held_nano + amount, updated_at = clock_timestamp()
-     WHERE p.id = ANY (periods);
-END $$;
-
--- Locks the periods that calls will be held in, of several at once and in the one order, so that
--- holding them one by one waits for nobody. Periods that begin with them are made.
-CREATE FUNCTION muster_lock_budgets(
-    p_tenant uuid, p_projects uuid[], p_workflows uuid[], p_runs uuid[], p_agents text[])
-RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    v_budgets uuid[];
-    v_keys text[];
-BEGIN
+    -- Periods are those of the time of the transaction, as the call itself is.
     SELECT array_agg(b.id ORDER BY b.id),
            array_agg(muster_period_key(b.interval, b.time_zone, now()) ORDER BY b.id)
       INTO v_budgets, v_keys
@@ -103,13 +51,70 @@ BEGIN
        AND CASE b.scope WHEN 'tenant' THEN true
                         WHEN 'project' THEN b.scope_id = ANY (p_projects)
                         WHEN 'workflow' THEN b.scope_id = ANY (p_workflows)
-                        WHEN 'run' THEN b.scope_id = ANY (p_runs)
+                        WHEN 'run' THEN EXISTS (SELECT FROM unnest(p_runs) AS u (runs)
+                                                 WHERE b.scope_id = ANY (u.runs::uuid[]))
                         ELSE b.agent = ANY (p_agents) END;
-    IF v_budgets IS NULL THEN RETURN; END IF;
+    IF v_budgets IS NULL THEN
+        RETURN QUERY SELECT f.number, 'held', f.estimate, '{}'::uuid[], NULL::jsonb
+                       FROM unnest(p_numbers, p_estimates) AS f (number, estimate);
+        RETURN;
+    END IF;
     PERFORM muster_begin_periods(p_tenant, v_budgets, v_keys);
     PERFORM 1 FROM unnest(v_budgets, v_keys) AS x (budget_id, key)
       JOIN budget_period q ON q.budget_id = x.budget_id AND q.key = x.key
      ORDER BY q.budget_id FOR NO KEY UPDATE OF q;
+    -- Locked first, then read: a statement of its own sees what the locks have waited for.
+    SELECT array_agg(q.budget_id ORDER BY q.budget_id), array_agg(q.id ORDER BY q.budget_id),
+           array_agg(q ORDER BY q.budget_id), array_agg(q.held_nano ORDER BY q.budget_id)
+      INTO v_budgets, v_ids, v_periods, v_held
+      FROM unnest(v_budgets, v_keys) AS x (budget_id, key)
+      JOIN budget_period q ON q.budget_id = x.budget_id AND q.key = x.key;
+    FOR number, amount, v_mine IN
+        SELECT f.number, CASE WHEN bool_or(b.is_hard) THEN f.bound ELSE f.estimate END,
+               COALESCE(array_agg(x.place ORDER BY x.place) FILTER (WHERE b.id IS NOT NULL), '{}')
+          FROM unnest(p_numbers, p_projects, p_workflows, p_runs, p_agents, p_estimates, p_bounds)
+               AS f (number, project, workflow, runs, agent, estimate, bound)
+          LEFT JOIN (unnest(v_budgets) WITH ORDINALITY AS x (id, place) JOIN budget b ON b.id = x.id)
+            ON CASE b.scope WHEN 'tenant' THEN true
+                            WHEN 'project' THEN b.scope_id = f.project
+                            WHEN 'workflow' THEN b.scope_id = f.workflow
+                            WHEN 'run' THEN b.scope_id = ANY (f.runs::uuid[])
+                            ELSE b.agent = f.agent END
+         GROUP BY f.number, f.bound, f.estimate ORDER BY f.number
+    LOOP
+        verdict := 'held';
+        periods := '{}';
+        refusal := NULL;
+        FOREACH i IN ARRAY v_mine LOOP
+            p := v_periods[i];
+            CONTINUE WHEN NOT p.is_hard OR p.spent_nano + v_held[i] + amount <= p.limit_nano;
+            IF verdict = 'held' OR p.spent_nano + amount > p.limit_nano THEN
+                verdict := CASE WHEN p.spent_nano + amount > p.limit_nano THEN 'exhausted' ELSE 'busy' END;
+                v_refused := i;
+            END IF;
+            EXIT WHEN verdict = 'exhausted';
+        END LOOP;
+        IF verdict = 'held' THEN
+            FOREACH i IN ARRAY v_mine LOOP
+                v_held[i] := v_held[i] + amount;
+                periods := periods || v_ids[i];
+            END LOOP;
+        ELSE
+            p := v_periods[v_refused];
+            SELECT jsonb_build_object('budget', b.id, 'name', b.name, 'scope', b.scope, 'scope_id', b.scope_id,
+                       'agent', b.agent, 'interval', b.interval, 'period', p.key, 'limit_nano', p.limit_nano,
+                       'spent_nano', p.spent_nano, 'held_nano', v_held[v_refused], 'needs_nano', amount)
+              INTO refusal FROM budget b WHERE b.id = p.budget_id;
+            IF verdict = 'exhausted' THEN v_exhausted := v_exhausted || v_ids[v_refused]; END IF;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    UPDATE budget_period q SET held_nano = x.held, updated_at = clock_timestamp()
+      FROM unnest(v_ids, v_held) AS x (id, held)
+     WHERE q.id = x.id AND q.held_nano <> x.held;
+    -- Once is enough for whoever tells people.
+    UPDATE budget_period q SET refused_at = clock_timestamp()
+     WHERE q.id = ANY (v_exhausted) AND q.refused_at IS NULL;
 END $$;
 
 -- Turns holds into what was really spent, for several calls at once: p_held leaves what is held,

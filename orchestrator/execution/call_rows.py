@@ -30,7 +30,7 @@ SELECT * FROM muster_end_calls(
     %s, %s::uuid[], %s::text[], %s::bigint[], %s::jsonb[], %s::jsonb[], %s::text[], %s::bigint[],
     %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bool[])
 """
-_END_ALONE = "SELECT muster_end_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS ended"
+_CORRECT = "SELECT muster_correct_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS corrected"
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
 
 
@@ -67,7 +67,7 @@ class NewCall:
 
 
 def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Row | None:
-    """Set the call down and hold its worst case; the row of `muster_open_call`.
+    """Set the call down and hold its worst case; its row of `muster_open_calls`.
 
     None if the database was away until `give_up` said so.
     """
@@ -126,17 +126,14 @@ def _open_all(calls: Sequence[_OfTenant]) -> list[Row]:
 
 
 def _end_all(calls: Sequence[_OfTenant]) -> list[bool]:
-    """Whether each was ended now. Late answers, which correct what ended runs cost, go alone."""
+    """Whether each was ended, or corrected, now. Corrections lock runs, so they go one by one."""
     rows = engine_db.many(_END, calls[0][0], *_columns(calls))
-    return [
-        bool(_end_alone(call) if row["ended"] is None else row["ended"])
-        for call, row in zip(calls, rows, strict=True)
-    ]
+    return [row["ended"] or _correct(call) for call, row in zip(calls, rows, strict=True)]
 
 
-def _end_alone(call: _OfTenant) -> bool:
-    row = engine_db.one(_END_ALONE, call[0], *call[1])
-    return bool(row and row["ended"])
+def _correct(call: _OfTenant) -> bool:
+    row = engine_db.one(_CORRECT, call[0], *call[1])
+    return bool(row and row["corrected"])
 
 
 def _columns(calls: Sequence[_OfTenant]) -> list[list[Any]]:

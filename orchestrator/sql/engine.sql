@@ -1,6 +1,9 @@
 -- The engine's hot path: one function, one round trip, one short transaction each. Every
 -- function that takes p_tenant opens the tenant's scope itself, so row-level security holds.
 -- Times are the database's: workers' clocks differ.
+--
+-- Where a function forces generic plans, planning its statements anew for each batch of calls took
+-- PostgreSQL as long as running them; all of them look rows up by key, however many these are.
 
 CREATE FUNCTION muster_event(p_tenant uuid, p_run uuid, p_agent_run uuid, p_type text, p_data jsonb)
 RETURNS void LANGUAGE sql AS $$
@@ -62,30 +65,21 @@ BEGIN
      CROSS JOIN (SELECT x.uses_environment_credentials, x.weight FROM tenant x WHERE x.id = p_tenant) t;
 END $$;
 
--- Records a call before it is sent, with its worst case held in every budget that applies: `opened`.
--- It must not be sent if the attempt lost its lease (`lost`), if its run is to end (`stopping`), if
--- a worker that was given up has brought in the answer since the claim (`answered`, with the reply),
--- or for money: a budget is `busy` or `exhausted` (see muster_hold), or its step is `capped`.
-CREATE FUNCTION muster_open_call(
-    p_tenant uuid, p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer,
-    p_provider text, p_model text, p_role text, p_credential uuid, p_request jsonb, p_prices jsonb,
-    p_estimate bigint, p_bound bigint, p_cap bigint,
-    p_project uuid, p_workflow uuid, p_runs uuid[], p_agent text,
-    OUT opened text, OUT reply jsonb, OUT hold bigint, OUT refusal jsonb)
+-- Whether an attempt may open a call; NULL if so. Otherwise what muster_open_calls answers.
+CREATE FUNCTION muster_may_open(
+    p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer, p_bound bigint, p_cap bigint,
+    OUT opened text, OUT run uuid, OUT reply jsonb, OUT hold bigint, OUT refusal jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
     a record;
-    h record;
     v_spent bigint;
 BEGIN
-    PERFORM set_config('app.tenant_id', p_tenant::text, true);
     -- No join, as in muster_claim_all.
-    SELECT x.run_id, x.forgiven, x.waiting_since,
+    SELECT x.run_id, x.forgiven,
            (SELECT r.stop_wanted <> '' FROM run r WHERE r.id = x.run_id) AS is_stopping INTO a
       FROM agent_run x
      WHERE x.id = p_agent_run AND x.attempt = p_attempt AND x.status = 'running'
-       AND x.lease_until > clock_timestamp()
-       FOR NO KEY UPDATE;
+       AND x.lease_until > clock_timestamp();
     IF NOT FOUND THEN opened := 'lost'; RETURN; END IF;
     IF a.is_stopping THEN opened := 'stopping'; RETURN; END IF;
     -- The same call again, after a connection broke between its commit and the answer.
@@ -105,66 +99,87 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    SELECT * INTO h FROM muster_hold(p_tenant, p_project, p_workflow, p_runs, p_agent,
-                                     CASE WHEN p_cap IS NULL THEN p_estimate ELSE p_bound END, p_bound);
-    IF h.verdict <> 'held' THEN opened := h.verdict; refusal := h.refusal; RETURN; END IF;
-    hold := h.amount;
-    INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
-                          model, role, credential_id, request, hold_nano, budget_periods, unit_prices)
-    VALUES (p_call, p_tenant, a.run_id, p_agent_run, p_attempt, p_turn, 'open', p_provider,
-            p_model, p_role, p_credential, p_request, h.amount, h.periods, p_prices);
-    IF a.waiting_since IS NOT NULL THEN
-        UPDATE agent_run SET waiting_since = NULL, waits_on = '' WHERE id = p_agent_run;
-    END IF;
-    opened := 'opened';
+    run := a.run_id;
 END $$;
 
--- Opens calls for several threads of a worker at once, each as muster_open_call does, which gives
--- its answers. All locks are taken before, in the order in which all take them.
+-- Records calls before they are sent, of several threads of a worker at once, each with its worst
+-- case held in every budget that applies: `opened`. One must not be sent if its attempt lost its lease
+-- (`lost`), if its run is to end (`stopping`), if a worker that was given up has brought in the answer
+-- since the claim (`answered`, with the reply), or for money: a budget is `busy` or `exhausted` (see
+-- muster_hold), or its step is `capped`.
 CREATE FUNCTION muster_open_calls(
     p_tenant uuid, p_agent_runs uuid[], p_attempts integer[], p_calls uuid[], p_turns integer[],
     p_providers text[], p_models text[], p_roles text[], p_credentials uuid[], p_requests jsonb[],
     p_prices jsonb[], p_estimates bigint[], p_bounds bigint[], p_caps bigint[],
     p_projects uuid[], p_workflows uuid[], p_runs text[], p_agents text[])
 RETURNS TABLE (number bigint, opened text, reply jsonb, hold bigint, refusal jsonb)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    IF cardinality(p_calls) > 1 THEN
-        PERFORM 1 FROM agent_run a WHERE a.id = ANY (p_agent_runs) ORDER BY a.run_id, a.id FOR NO KEY UPDATE;
-        PERFORM muster_lock_budgets(p_tenant, p_projects, p_workflows,
-            ARRAY(SELECT r FROM unnest(p_runs) AS u (runs), unnest(u.runs::uuid[]) AS r), p_agents);
-    END IF;
+    PERFORM 1 FROM agent_run a WHERE a.id = ANY (p_agent_runs) ORDER BY a.run_id, a.id FOR NO KEY UPDATE;
     RETURN QUERY
-    SELECT f.number, o.opened, o.reply, o.hold, o.refusal
-      FROM unnest(p_agent_runs, p_attempts, p_calls, p_turns, p_providers, p_models, p_roles,
-                  p_credentials, p_requests, p_prices, p_estimates, p_bounds, p_caps, p_projects,
-                  p_workflows, p_runs, p_agents) WITH ORDINALITY
-           AS f (agent_run, attempt, call, turn, provider, model, role, credential, request, prices,
-                 estimate, bound, cap, project, workflow, runs, agent, number)
-     CROSS JOIN LATERAL muster_open_call(
-           p_tenant, f.agent_run, f.attempt, f.call, f.turn, f.provider, f.model, f.role, f.credential,
-           f.request, f.prices, f.estimate, f.bound, f.cap, f.project, f.workflow, f.runs::uuid[],
-           f.agent) AS o
-     ORDER BY f.number;
+    WITH asked AS MATERIALIZED (
+        SELECT f.*, m.*
+          FROM unnest(p_agent_runs, p_attempts, p_calls, p_turns, p_providers, p_models, p_roles,
+                      p_credentials, p_requests, p_prices, p_estimates, p_bounds, p_caps, p_projects,
+                      p_workflows, p_runs, p_agents) WITH ORDINALITY
+               AS f (agent_run, attempt, call, turn, provider, model, role, credential, request, prices,
+                     estimate, bound, cap, project, workflow, runs, agent, place)
+         CROSS JOIN LATERAL muster_may_open(f.agent_run, f.attempt, f.call, f.turn, f.bound, f.cap) AS m),
+    held AS MATERIALIZED (
+        SELECT h.*
+          FROM (SELECT array_agg(k.place) AS places, array_agg(k.project) AS projects,
+                       array_agg(k.workflow) AS workflows, array_agg(k.runs) AS runs,
+                       array_agg(k.agent) AS agents, array_agg(k.bound) AS bounds,
+                       -- A step that may cost no more than so much is certain not to.
+                       array_agg(CASE WHEN k.cap IS NULL THEN k.estimate ELSE k.bound END) AS estimates
+                  FROM asked k WHERE k.opened IS NULL HAVING count(*) > 0) w
+         CROSS JOIN LATERAL muster_hold(p_tenant, w.places, w.projects, w.workflows, w.runs, w.agents,
+                                        w.estimates, w.bounds) AS h),
+    written AS (
+        INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
+                              model, role, credential_id, request, hold_nano, budget_periods, unit_prices)
+        SELECT k.call, p_tenant, k.run, k.agent_run, k.attempt, k.turn, 'open', k.provider, k.model,
+               k.role, k.credential, k.request, h.amount, h.periods, k.prices
+          FROM asked k JOIN held h ON h.number = k.place WHERE h.verdict = 'held'
+        RETURNING agent_run_id),
+    going AS (
+        UPDATE agent_run a SET waiting_since = NULL, waits_on = ''
+         WHERE a.id = ANY (p_agent_runs) AND a.id IN (SELECT w.agent_run_id FROM written w)
+           AND a.waiting_since IS NOT NULL)
+    SELECT k.place, COALESCE(k.opened, CASE h.verdict WHEN 'held' THEN 'opened' ELSE h.verdict END),
+           k.reply, COALESCE(k.hold, h.amount), COALESCE(k.refusal, h.refusal)
+      FROM asked k LEFT JOIN held h ON h.number = k.place ORDER BY k.place;
 END $$;
 
--- Writes the ledger line of a call. An answer to a call in doubt corrects what was charged.
-CREATE FUNCTION muster_charge(c llm_call, p_kind text, p_amount bigint)
-RETURNS void LANGUAGE sql AS $$
+-- Tells how calls have ended, in the ledger and in their runs' events. Amounts are what each adds to
+-- the ledger, as a line of its kind.
+CREATE FUNCTION muster_charge(p_calls uuid[], p_kinds text[], p_amounts bigint[])
+RETURNS void LANGUAGE sql SET plan_cache_mode = force_generic_plan AS $$
     INSERT INTO cost_entry (id, tenant_id, at, held_at, kind, amount_nano, estimated, call_id, project_id,
         workflow_id, workflow_name, run_id, agent_run_id, attempt, step, agent, role, provider,
         model, input_tokens, output_tokens, cached_tokens, cache_write_tokens,
         reasoning_tokens, cache_write_1h_tokens, unit_prices)
-    SELECT uuidv7(), c.tenant_id, clock_timestamp(), c.created_at, p_kind, p_amount, c.estimated, c.id,
+    SELECT uuidv7(), c.tenant_id, clock_timestamp(), c.created_at, x.kind, x.amount, c.estimated, c.id,
            r.project_id, r.workflow_id, w.name, c.run_id, c.agent_run_id, c.attempt, a.step,
            a.agent, c.role, c.provider, COALESCE(NULLIF(c.answered_model, ''), c.model),
            c.input_tokens, c.output_tokens, c.cached_tokens, c.cache_write_tokens,
            c.reasoning_tokens,
            COALESCE((c.reply -> 'usage' ->> 'cache_write_1h_tokens')::bigint, 0), c.unit_prices
-      FROM agent_run a, run r JOIN workflow w ON w.id = r.workflow_id
-     WHERE a.id = c.agent_run_id AND r.id = c.run_id
-    ON CONFLICT DO NOTHING
+      FROM unnest(p_calls, p_kinds, p_amounts) AS x (id, kind, amount)
+     -- One by one, by key: the planner would begin with the tenant's runs.
+     CROSS JOIN LATERAL (SELECT l.* FROM llm_call l WHERE l.id = x.id LIMIT 1) c
+     CROSS JOIN LATERAL (SELECT s.step, s.agent FROM agent_run s WHERE s.id = c.agent_run_id LIMIT 1) a
+     CROSS JOIN LATERAL (SELECT y.project_id, y.workflow_id FROM run y WHERE y.id = c.run_id LIMIT 1) r
+     CROSS JOIN LATERAL (SELECT z.name FROM workflow z WHERE z.id = r.workflow_id LIMIT 1) w
+    ON CONFLICT DO NOTHING;
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT c.tenant_id, c.run_id, c.agent_run_id, clock_timestamp(), 'llm_call.' || c.status,
+           jsonb_build_object('attempt', c.attempt, 'turn', c.turn, 'provider', c.provider,
+               'model', c.model, 'input_tokens', c.input_tokens, 'output_tokens', c.output_tokens,
+               'cost_nano', c.cost_nano)
+      FROM unnest(p_calls) AS x (id)
+     CROSS JOIN LATERAL (SELECT l.* FROM llm_call l WHERE l.id = x.id LIMIT 1) c
 $$;
 
 -- Corrects what an ended run cost, and what the steps and runs above it did.
@@ -185,86 +200,83 @@ BEGIN
     IF v_above IS NOT NULL THEN PERFORM muster_correct_run(v_above, p_amount); END IF;
 END $$;
 
--- Ends a call and charges it, both or neither. Compare-and-swap by call id, not fenced: what a
--- late attempt really paid is always recorded. False: it was ended before, or its run is gone.
-CREATE FUNCTION muster_end_call(
-    p_tenant uuid, p_call uuid, p_status text, p_cost bigint, p_reply jsonb, p_error jsonb,
-    p_answered_model text, p_input bigint, p_output bigint, p_cached bigint,
-    p_cache_write bigint, p_reasoning bigint, p_estimated boolean)
-RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-    was llm_call;
-    c llm_call;
-BEGIN
-    PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    SELECT * INTO was FROM llm_call WHERE id = p_call FOR NO KEY UPDATE;
-    IF NOT FOUND THEN RETURN false; END IF;
-    IF was.status = 'in_doubt' AND p_status <> 'closed' OR was.status NOT IN ('open', 'in_doubt') THEN
-        RETURN false;
-    END IF;
-    IF was.status = 'in_doubt' THEN
-        -- Against whoever opens the same turn again, or sums up what is corrected here.
-        PERFORM 1 FROM run r WHERE r.id = was.run_id FOR NO KEY UPDATE;
-        PERFORM 1 FROM agent_run a WHERE a.id = was.agent_run_id FOR NO KEY UPDATE;
-    END IF;
-    UPDATE llm_call
-       SET status = p_status, cost_nano = p_cost, reply = p_reply, error = p_error,
-           answered_model = p_answered_model, input_tokens = p_input, output_tokens = p_output,
-           cached_tokens = p_cached, cache_write_tokens = p_cache_write,
-           reasoning_tokens = p_reasoning, estimated = p_estimated, ended_at = clock_timestamp(),
-           updated_at = clock_timestamp()
-     WHERE id = p_call RETURNING * INTO c;
-    PERFORM muster_charge(c,
-        CASE WHEN was.status = 'in_doubt' THEN 'correction' WHEN p_status = 'closed' THEN 'call' ELSE p_status END,
-        CASE WHEN was.status = 'in_doubt' THEN p_cost - was.cost_nano ELSE p_cost END);
-    PERFORM muster_event(p_tenant, c.run_id, c.agent_run_id, 'llm_call.' || p_status,
-        jsonb_build_object('attempt', c.attempt, 'turn', c.turn, 'provider', c.provider,
-            'model', c.model, 'input_tokens', c.input_tokens, 'output_tokens', c.output_tokens,
-            'cost_nano', c.cost_nano));
-    IF was.status = 'in_doubt' THEN
-        PERFORM muster_sum_calls(ARRAY[c.agent_run_id]);
-        PERFORM muster_correct_run(c.run_id, p_cost - was.cost_nano);
-    END IF;
-    -- Budgets come last: whoever locks them waits for nothing more.
-    PERFORM muster_settle_calls(ARRAY[c.id],
-        ARRAY[CASE was.status WHEN 'open' THEN was.hold_nano ELSE 0 END], ARRAY[p_cost - was.cost_nano]);
-    RETURN true;
-END $$;
-
--- Ends calls that are open for several threads of a worker at once, each as muster_end_call does.
--- NULL for one that is open no more, or is not there: that is to be ended alone, since it takes locks of
--- runs.
+-- Ends calls and charges them, both or neither, for several threads of a worker at once.
+-- Compare-and-swap by call id, not fenced: what a late attempt really paid is always recorded. False
+-- for one that was open no more, or is not there.
 CREATE FUNCTION muster_end_calls(
     p_tenant uuid, p_calls uuid[], p_statuses text[], p_costs bigint[], p_replies jsonb[],
     p_errors jsonb[], p_models text[], p_inputs bigint[], p_outputs bigint[], p_cached bigint[],
     p_cache_writes bigint[], p_reasoning bigint[], p_estimated boolean[])
-RETURNS TABLE (number bigint, ended boolean) LANGUAGE plpgsql AS $$
+RETURNS TABLE (number bigint, ended boolean)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_open uuid[];
+    v_kinds text[];
+    v_costs bigint[];
+    v_holds bigint[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     SELECT array_agg(x.id) INTO v_open
       FROM (SELECT c.id FROM llm_call c WHERE c.id = ANY (p_calls) AND c.status = 'open'
              ORDER BY c.id FOR NO KEY UPDATE) x;
-    IF cardinality(v_open) > 1 THEN
-        PERFORM 1 FROM budget_period p
-          WHERE p.id IN (SELECT unnest(c.budget_periods) FROM llm_call c WHERE c.id = ANY (v_open))
-          ORDER BY p.budget_id, p.id FOR NO KEY UPDATE;
+    IF v_open IS NOT NULL THEN
+        WITH done AS (
+            UPDATE llm_call c
+               SET status = f.status, cost_nano = f.cost, reply = f.reply, error = f.error,
+                   answered_model = f.model, input_tokens = f.input, output_tokens = f.output,
+                   cached_tokens = f.cached, cache_write_tokens = f.cache_write,
+                   reasoning_tokens = f.reasoning, estimated = f.estimated,
+                   ended_at = clock_timestamp(), updated_at = clock_timestamp()
+              FROM unnest(p_calls, p_statuses, p_costs, p_replies, p_errors, p_models, p_inputs, p_outputs,
+                          p_cached, p_cache_writes, p_reasoning, p_estimated)
+                   AS f (call, status, cost, reply, error, model, input, output, cached, cache_write,
+                         reasoning, estimated)
+             WHERE c.id = f.call AND c.id = ANY (v_open)
+            RETURNING c.id, c.status, c.cost_nano, c.hold_nano)
+        SELECT array_agg(d.id), array_agg(CASE d.status WHEN 'closed' THEN 'call' ELSE d.status END),
+               array_agg(d.cost_nano), array_agg(d.hold_nano)
+          INTO v_open, v_kinds, v_costs, v_holds FROM done d;
+        PERFORM muster_charge(v_open, v_kinds, v_costs);
+        -- Budgets come last: whoever locks them waits for nothing more.
+        PERFORM muster_settle_calls(v_open, v_holds, v_costs);
     END IF;
-    RETURN QUERY
-    SELECT f.number, CASE WHEN f.call = ANY (v_open) THEN
-               muster_end_call(p_tenant, f.call, f.status, f.cost, f.reply, f.error, f.model, f.input,
-                               f.output, f.cached, f.cache_write, f.reasoning, f.estimated) END
-      FROM unnest(p_calls, p_statuses, p_costs, p_replies, p_errors, p_models, p_inputs, p_outputs,
-                  p_cached, p_cache_writes, p_reasoning, p_estimated) WITH ORDINALITY
-           AS f (call, status, cost, reply, error, model, input, output, cached, cache_write, reasoning,
-                 estimated, number)
-     ORDER BY f.number;
+    RETURN QUERY SELECT f.number, COALESCE(f.call = ANY (v_open), false)
+                   FROM unnest(p_calls) WITH ORDINALITY AS f (call, number) ORDER BY f.number;
+END $$;
+
+-- The answer to a call that was given up as in doubt: what was charged is corrected, in the ledger, in
+-- its step and runs, and in its budgets. False if that has been done before, or its run is gone.
+CREATE FUNCTION muster_correct_call(
+    p_tenant uuid, p_call uuid, p_status text, p_cost bigint, p_reply jsonb, p_error jsonb,
+    p_model text, p_input bigint, p_output bigint, p_cached bigint,
+    p_cache_write bigint, p_reasoning bigint, p_estimated boolean)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    was llm_call;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    SELECT * INTO was FROM llm_call WHERE id = p_call FOR NO KEY UPDATE;
+    IF NOT FOUND OR was.status <> 'in_doubt' OR p_status <> 'closed' THEN RETURN false; END IF;
+    -- Against whoever opens the same turn again, or sums up what is corrected here.
+    PERFORM 1 FROM run r WHERE r.id = was.run_id FOR NO KEY UPDATE;
+    PERFORM 1 FROM agent_run a WHERE a.id = was.agent_run_id FOR NO KEY UPDATE;
+    UPDATE llm_call
+       SET status = p_status, cost_nano = p_cost, reply = p_reply, error = p_error,
+           answered_model = p_model, input_tokens = p_input, output_tokens = p_output,
+           cached_tokens = p_cached, cache_write_tokens = p_cache_write,
+           reasoning_tokens = p_reasoning, estimated = p_estimated, ended_at = clock_timestamp(),
+           updated_at = clock_timestamp()
+     WHERE id = p_call;
+    PERFORM muster_charge(ARRAY[p_call], ARRAY['correction'], ARRAY[p_cost - was.cost_nano]);
+    PERFORM muster_sum_calls(ARRAY[was.agent_run_id]);
+    PERFORM muster_correct_run(was.run_id, p_cost - was.cost_nano);
+    PERFORM muster_settle_calls(ARRAY[p_call], ARRAY[0], ARRAY[p_cost - was.cost_nano]);
+    RETURN true;
 END $$;
 
 -- Has calls give back what they hold, and charges their budgets for what they have cost.
 CREATE FUNCTION muster_settle_calls(p_calls uuid[], p_held bigint[], p_spent bigint[]) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE sql SET plan_cache_mode = force_generic_plan AS $$
     SELECT muster_settle_holds(array_agg(p.id), array_agg(x.held), array_agg(x.spent))
       FROM unnest(p_calls, p_held, p_spent) AS x (id, held, spent)
       JOIN llm_call c ON c.id = x.id AND c.id = ANY (p_calls)
@@ -276,23 +288,17 @@ $$;
 -- Gives their ids and holds, for the caller to settle them with their budgets in the end.
 CREATE FUNCTION muster_doubt_calls(p_agent_runs uuid[], OUT calls uuid[], OUT holds bigint[])
 LANGUAGE plpgsql AS $$
-DECLARE
-    c llm_call;
 BEGIN
     PERFORM 1 FROM llm_call l WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
       ORDER BY l.id FOR NO KEY UPDATE;
-    FOR c IN UPDATE llm_call l
-                SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
-              WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
-             RETURNING l.*
-    LOOP
-        PERFORM muster_charge(c, 'in_doubt', c.hold_nano);
-        PERFORM muster_event(c.tenant_id, c.run_id, c.agent_run_id, 'llm_call.in_doubt',
-            jsonb_build_object('attempt', c.attempt, 'turn', c.turn, 'provider', c.provider,
-                'model', c.model, 'cost_nano', c.cost_nano));
-        calls := calls || c.id;
-        holds := holds || c.hold_nano;
-    END LOOP;
+    WITH doubted AS (
+        UPDATE llm_call l SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
+         WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
+        RETURNING l.id, l.hold_nano)
+    SELECT array_agg(d.id), array_agg(d.hold_nano) INTO calls, holds FROM doubted d;
+    IF calls IS NOT NULL THEN
+        PERFORM muster_charge(calls, array_fill('in_doubt'::text, ARRAY[cardinality(calls)]), holds);
+    END IF;
 END $$;
 
 -- Publishes `advance` at most once until it has begun: true for the one who must publish.

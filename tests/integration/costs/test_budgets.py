@@ -14,7 +14,10 @@ from orchestrator.execution import engine_db
 from tests.world import World
 
 PROJECT, WORKFLOW, RUN = uuid7(), uuid7(), uuid7()
-_HOLD = "SELECT * FROM muster_hold(%s, %s, %s, %s::uuid[], %s, %s, %s)"
+_HOLD = """
+SELECT * FROM muster_hold(%s, %s::bigint[], %s::uuid[], %s::uuid[], %s::text[], %s::text[],
+                          %s::bigint[], %s::bigint[])
+"""
 _SETTLE = "SELECT muster_settle_holds(%s::uuid[], %s::bigint[], %s::bigint[])"
 _ENTER = "SELECT set_config('app.tenant_id', %s, true)"
 
@@ -27,10 +30,18 @@ def budget(world: World, limit: int, *, scope: str = "tenant", **fields: Any) ->
 
 
 def hold(world: World, amount: int, *, bound: int | None = None, agent: str = "") -> Any:
-    facts = [world.tenant.id, PROJECT, WORKFLOW, [RUN], agent, amount, bound or amount]
+    return hold_all(world, (amount, bound or amount, agent))[0]
+
+
+def hold_all(world: World, *calls: tuple[int, int, str]) -> list[Any]:
+    """Of calls of one run at once: estimate, bound and agent of each."""
+    estimates, bounds, agents = map(list, zip(*calls, strict=True))
+    count = len(calls)
+    of_run = [[PROJECT] * count, [WORKFLOW] * count, [f"{{{RUN}}}"] * count]
+    facts = [world.tenant.id, list(range(count)), *of_run, agents, estimates, bounds]
     with engine_db.transaction() as open_connection:
         engine_db.rows(open_connection, _ENTER, [str(world.tenant.id)])
-        return engine_db.rows(open_connection, _HOLD, facts)[0]
+        return engine_db.rows(open_connection, _HOLD, facts)
 
 
 def settle(world: World, held: Any, *, spent: int) -> None:
@@ -112,6 +123,31 @@ def test_budget_is_busy_while_holds_may_come_back_and_exhausted_once_spent(acme:
     assert refused["verdict"] == "exhausted"
     assert refused["refusal"]["spent_nano"] == 25
     assert hold(acme, 5)["verdict"] == "held"
+
+
+def test_calls_that_are_held_together_take_in_turn_what_is_left(acme: World) -> None:
+    of_tenant = budget(acme, 100)
+    of_writer = budget(acme, 40, scope="agent", agent="writer")
+    soft = budget(acme, 1, scope="project", scope_id=PROJECT, is_hard=False)
+
+    held = hold_all(
+        acme,
+        (30, 30, "writer"),
+        (30, 30, "writer"),  # busy: the first may give some back
+        (50, 50, "writer"),  # exhausted: more than there ever is
+        (60, 60, "judge"),
+        (20, 20, "judge"),  # busy in the tenant's
+        (10, 10, "judge"),
+    )
+
+    assert [one["number"] for one in held] == [0, 1, 2, 3, 4, 5]
+    verdicts = [one["verdict"] for one in held]
+    assert verdicts == ["held", "busy", "exhausted", "held", "busy", "held"]
+    assert [len(one["periods"]) for one in held] == [3, 0, 0, 2, 0, 2]
+    names = [one["refusal"] and one["refusal"]["name"] for one in held]
+    assert names == [None, "agent", "agent", None, "tenant", None]
+    states = [state(acme, each) for each in (of_tenant, of_writer, soft)]
+    assert states == [(0, 100, 0), (0, 30, 0), (0, 100, 0)]
 
 
 def test_answer_beyond_its_hold_is_an_overrun_and_closes_the_budget(acme: World) -> None:
