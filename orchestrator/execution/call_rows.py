@@ -19,23 +19,14 @@ from orchestrator.execution.claims import MOST, Claim
 from orchestrator.execution.coalescing import Coalescer
 from orchestrator.execution.engine_db import Row
 
-_OPEN = """
-SELECT * FROM muster_open_calls(
-    %s, %s::uuid[], %s::int[], %s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[],
-    %s::uuid[], %s::jsonb[], %s::jsonb[], %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[],
-    %s::uuid[], %s::text[], %s::text[])
-"""
-_END = """
-SELECT * FROM muster_end_calls(
-    %s, %s::uuid[], %s::text[], %s::bigint[], %s::jsonb[], %s::jsonb[], %s::text[], %s::bigint[],
-    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bool[])
-"""
-_CORRECT = "SELECT muster_correct_call(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS corrected"
+_OPEN = "SELECT * FROM muster_open_calls(%s, %s)"
+_END = "SELECT * FROM muster_end_calls(%s, %s)"
+_CORRECT = "SELECT muster_correct_call(%s, %s) AS corrected"
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
 
 
-# A call's facts in the order of the columns, and whose it is.
-_OfTenant = tuple[UUID, tuple[Any, ...]]
+# Whose a call is, and what is told of it, as the SQL functions name it.
+_OfTenant = tuple[UUID, Mapping[str, Any]]
 
 
 def _tenant_of(call: _OfTenant) -> UUID:
@@ -71,25 +62,25 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
 
     None if the database was away until `give_up` said so.
     """
-    facts = (
-        claim.agent_run_id,
-        claim.attempt,
-        call.id,
-        call.turn,
-        call.request.provider,
-        call.request.model,
-        call.role,
-        call.credential_id,
-        Jsonb(_request_to_json(call.request)),
-        Jsonb(_prices_to_json(call.price)),
-        call.worst.estimate,
-        call.worst.bound,
-        call.cap_nano,
-        claim.project_id,
-        claim.workflow_id,
-        "{" + ",".join(map(str, claim.cap_runs)) + "}",
-        claim.agent,
-    )
+    facts = {
+        "agent_run": str(claim.agent_run_id),
+        "attempt": claim.attempt,
+        "call": str(call.id),
+        "turn": call.turn,
+        "provider": call.request.provider,
+        "model": call.request.model,
+        "role": call.role,
+        "credential": call.credential_id and str(call.credential_id),
+        "request": _request_to_json(call.request),
+        "prices": _prices_to_json(call.price),
+        "estimate": call.worst.estimate,
+        "bound": call.worst.bound,
+        "cap": call.cap_nano,
+        "project": str(claim.project_id),
+        "workflow": str(claim.workflow_id),
+        "runs": "{" + ",".join(map(str, claim.cap_runs)) + "}",
+        "agent": claim.agent,
+    }
     return engine_db.persistently(lambda: _opens((claim.tenant_id, facts)), give_up=give_up)
 
 
@@ -104,40 +95,40 @@ def end_call(
 ) -> None:
     """Record how a call ended, and what it costs: tried for as long as the process lives."""
     usage = reply.usage if reply else _NO_USAGE
-    facts = (
-        call_id,
-        status,
-        charge,
-        Jsonb(_reply_to_json(reply)) if reply else None,
-        Jsonb(error) if error else None,
-        reply.model if reply else "",
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_tokens,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
-        usage.estimated,
-    )
+    facts = {
+        "call": str(call_id),
+        "status": status,
+        "cost": charge,
+        "reply": _reply_to_json(reply) if reply else None,
+        "error": error,
+        "model": reply.model if reply else "",
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "cached": usage.cached_tokens,
+        "cache_write": usage.cache_write_tokens,
+        "reasoning": usage.reasoning_tokens,
+        "estimated": usage.estimated,
+    }
     engine_db.persistently(lambda: _ends((tenant_id, facts)), give_up=lambda: False)
 
 
 def _open_all(calls: Sequence[_OfTenant]) -> list[Row]:
-    return engine_db.many(_OPEN, calls[0][0], *_columns(calls))
+    return engine_db.many(_OPEN, *_together(calls))
 
 
 def _end_all(calls: Sequence[_OfTenant]) -> list[bool]:
     """Whether each was ended, or corrected, now. Corrections lock runs, so they go one by one."""
-    rows = engine_db.many(_END, calls[0][0], *_columns(calls))
-    return [row["ended"] or _correct(call) for call, row in zip(calls, rows, strict=True)]
+    rows = engine_db.many(_END, *_together(calls))
+    return [row["ended"] or _correct(*call) for call, row in zip(calls, rows, strict=True)]
 
 
-def _correct(call: _OfTenant) -> bool:
-    row = engine_db.one(_CORRECT, call[0], *call[1])
+def _correct(tenant_id: UUID, facts: Mapping[str, Any]) -> bool:
+    row = engine_db.one(_CORRECT, tenant_id, Jsonb(facts))
     return bool(row and row["corrected"])
 
 
-def _columns(calls: Sequence[_OfTenant]) -> list[list[Any]]:
-    return [list(column) for column in zip(*(facts for _, facts in calls), strict=True)]
+def _together(calls: Sequence[_OfTenant]) -> tuple[UUID, Jsonb]:
+    return calls[0][0], Jsonb([facts for _, facts in calls])
 
 
 # Calls of one tenant, of several threads of a worker, share a round trip and a commit, and wait

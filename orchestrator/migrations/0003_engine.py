@@ -4,7 +4,7 @@ from tenants.kernel.sql import run_sql_file
 
 _FUNCTIONS = """
 muster_event, muster_claim_all, muster_may_open, muster_open_calls, muster_charge,
-muster_correct_run, muster_end_calls, muster_correct_call,
+muster_correct_run, muster_end_calls, muster_write_ends, muster_correct_call,
 muster_doubt_calls, muster_settle_calls, muster_want_advance, muster_count_in_flight, muster_room, muster_send,
 muster_is_waiting, muster_queue, muster_make_ready, muster_line_up, muster_leave_lane, muster_refill,
 muster_give_places, muster_hand_out, muster_lower_gates, muster_finish_all, muster_sum_calls, muster_begin_advance,

@@ -107,49 +107,46 @@ END $$;
 -- (`lost`), if its run is to end (`stopping`), if a worker that was given up has brought in the answer
 -- since the claim (`answered`, with the reply), or for money: a budget is `busy` or `exhausted` (see
 -- muster_hold), or its step is `capped`.
-CREATE FUNCTION muster_open_calls(
-    p_tenant uuid, p_agent_runs uuid[], p_attempts integer[], p_calls uuid[], p_turns integer[],
-    p_providers text[], p_models text[], p_roles text[], p_credentials uuid[], p_requests jsonb[],
-    p_prices jsonb[], p_estimates bigint[], p_bounds bigint[], p_caps bigint[],
-    p_projects uuid[], p_workflows uuid[], p_runs text[], p_agents text[])
+CREATE FUNCTION muster_open_calls(p_tenant uuid, p_calls jsonb)
 RETURNS TABLE (number bigint, opened text, reply jsonb, hold bigint, refusal jsonb)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_agent_runs uuid[] := ARRAY(SELECT (c ->> 'agent_run')::uuid FROM jsonb_array_elements(p_calls) c);
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    PERFORM 1 FROM agent_run a WHERE a.id = ANY (p_agent_runs) ORDER BY a.run_id, a.id FOR NO KEY UPDATE;
+    PERFORM 1 FROM agent_run a WHERE a.id = ANY (v_agent_runs) ORDER BY a.run_id, a.id FOR NO KEY UPDATE;
     RETURN QUERY
     WITH asked AS MATERIALIZED (
         SELECT f.*, m.*
-          FROM unnest(p_agent_runs, p_attempts, p_calls, p_turns, p_providers, p_models, p_roles,
-                      p_credentials, p_requests, p_prices, p_estimates, p_bounds, p_caps, p_projects,
-                      p_workflows, p_runs, p_agents) WITH ORDINALITY
-               AS f (agent_run, attempt, call, turn, provider, model, role, credential, request, prices,
-                     estimate, bound, cap, project, workflow, runs, agent, place)
+          FROM ROWS FROM (jsonb_to_recordset(p_calls) AS (
+                   agent_run uuid, attempt integer, call uuid, turn integer, provider text, model text,
+                   role text, credential uuid, request jsonb, prices jsonb, estimate bigint, bound bigint,
+                   cap bigint, project uuid, workflow uuid, runs text, agent text)) WITH ORDINALITY AS f
          CROSS JOIN LATERAL muster_may_open(f.agent_run, f.attempt, f.call, f.turn, f.bound, f.cap) AS m),
     held AS MATERIALIZED (
         SELECT h.*
-          FROM (SELECT array_agg(k.place) AS places, array_agg(k.project) AS projects,
+          FROM (SELECT array_agg(k.ordinality) AS numbers, array_agg(k.project) AS projects,
                        array_agg(k.workflow) AS workflows, array_agg(k.runs) AS runs,
                        array_agg(k.agent) AS agents, array_agg(k.bound) AS bounds,
                        -- A step that may cost no more than so much is certain not to.
                        array_agg(CASE WHEN k.cap IS NULL THEN k.estimate ELSE k.bound END) AS estimates
                   FROM asked k WHERE k.opened IS NULL HAVING count(*) > 0) w
-         CROSS JOIN LATERAL muster_hold(p_tenant, w.places, w.projects, w.workflows, w.runs, w.agents,
+         CROSS JOIN LATERAL muster_hold(p_tenant, w.numbers, w.projects, w.workflows, w.runs, w.agents,
                                         w.estimates, w.bounds) AS h),
     written AS (
         INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
                               model, role, credential_id, request, hold_nano, budget_periods, unit_prices)
         SELECT k.call, p_tenant, k.run, k.agent_run, k.attempt, k.turn, 'open', k.provider, k.model,
                k.role, k.credential, k.request, h.amount, h.periods, k.prices
-          FROM asked k JOIN held h ON h.number = k.place WHERE h.verdict = 'held'
+          FROM asked k JOIN held h ON h.number = k.ordinality WHERE h.verdict = 'held'
         RETURNING agent_run_id),
     going AS (
         UPDATE agent_run a SET waiting_since = NULL, waits_on = ''
-         WHERE a.id = ANY (p_agent_runs) AND a.id IN (SELECT w.agent_run_id FROM written w)
+         WHERE a.id = ANY (v_agent_runs) AND a.id IN (SELECT w.agent_run_id FROM written w)
            AND a.waiting_since IS NOT NULL)
-    SELECT k.place, COALESCE(k.opened, CASE h.verdict WHEN 'held' THEN 'opened' ELSE h.verdict END),
+    SELECT k.ordinality, COALESCE(k.opened, CASE h.verdict WHEN 'held' THEN 'opened' ELSE h.verdict END),
            k.reply, COALESCE(k.hold, h.amount), COALESCE(k.refusal, h.refusal)
-      FROM asked k LEFT JOIN held h ON h.number = k.place ORDER BY k.place;
+      FROM asked k LEFT JOIN held h ON h.number = k.ordinality ORDER BY k.ordinality;
 END $$;
 
 -- Tells how calls have ended, in the ledger and in their runs' events. Amounts are what each adds to
@@ -203,13 +200,11 @@ END $$;
 -- Ends calls and charges them, both or neither, for several threads of a worker at once.
 -- Compare-and-swap by call id, not fenced: what a late attempt really paid is always recorded. False
 -- for one that was open no more, or is not there.
-CREATE FUNCTION muster_end_calls(
-    p_tenant uuid, p_calls uuid[], p_statuses text[], p_costs bigint[], p_replies jsonb[],
-    p_errors jsonb[], p_models text[], p_inputs bigint[], p_outputs bigint[], p_cached bigint[],
-    p_cache_writes bigint[], p_reasoning bigint[], p_estimated boolean[])
+CREATE FUNCTION muster_end_calls(p_tenant uuid, p_calls jsonb)
 RETURNS TABLE (number bigint, ended boolean)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
+    v_all uuid[] := ARRAY(SELECT (c ->> 'call')::uuid FROM jsonb_array_elements(p_calls) c);
     v_open uuid[];
     v_kinds text[];
     v_costs bigint[];
@@ -217,60 +212,56 @@ DECLARE
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     SELECT array_agg(x.id) INTO v_open
-      FROM (SELECT c.id FROM llm_call c WHERE c.id = ANY (p_calls) AND c.status = 'open'
+      FROM (SELECT c.id FROM llm_call c WHERE c.id = ANY (v_all) AND c.status = 'open'
              ORDER BY c.id FOR NO KEY UPDATE) x;
     IF v_open IS NOT NULL THEN
-        WITH done AS (
-            UPDATE llm_call c
-               SET status = f.status, cost_nano = f.cost, reply = f.reply, error = f.error,
-                   answered_model = f.model, input_tokens = f.input, output_tokens = f.output,
-                   cached_tokens = f.cached, cache_write_tokens = f.cache_write,
-                   reasoning_tokens = f.reasoning, estimated = f.estimated,
-                   ended_at = clock_timestamp(), updated_at = clock_timestamp()
-              FROM unnest(p_calls, p_statuses, p_costs, p_replies, p_errors, p_models, p_inputs, p_outputs,
-                          p_cached, p_cache_writes, p_reasoning, p_estimated)
-                   AS f (call, status, cost, reply, error, model, input, output, cached, cache_write,
-                         reasoning, estimated)
-             WHERE c.id = f.call AND c.id = ANY (v_open)
-            RETURNING c.id, c.status, c.cost_nano, c.hold_nano)
-        SELECT array_agg(d.id), array_agg(CASE d.status WHEN 'closed' THEN 'call' ELSE d.status END),
-               array_agg(d.cost_nano), array_agg(d.hold_nano)
-          INTO v_open, v_kinds, v_costs, v_holds FROM done d;
+        SELECT array_agg(e.id), array_agg(CASE e.status WHEN 'closed' THEN 'call' ELSE e.status END),
+               array_agg(e.cost_nano), array_agg(e.hold_nano)
+          INTO v_open, v_kinds, v_costs, v_holds FROM muster_write_ends(v_open, p_calls) e;
         PERFORM muster_charge(v_open, v_kinds, v_costs);
         -- Budgets come last: whoever locks them waits for nothing more.
         PERFORM muster_settle_calls(v_open, v_holds, v_costs);
     END IF;
     RETURN QUERY SELECT f.number, COALESCE(f.call = ANY (v_open), false)
-                   FROM unnest(p_calls) WITH ORDINALITY AS f (call, number) ORDER BY f.number;
+                   FROM unnest(v_all) WITH ORDINALITY AS f (call, number) ORDER BY f.number;
 END $$;
+
+-- Writes how calls have ended into those of p_which.
+CREATE FUNCTION muster_write_ends(p_which uuid[], p_calls jsonb) RETURNS SETOF llm_call
+LANGUAGE sql SET plan_cache_mode = force_generic_plan AS $$
+    UPDATE llm_call c
+       SET status = f.status, cost_nano = f.cost, reply = f.reply, error = f.error,
+           answered_model = f.model, input_tokens = f.input, output_tokens = f.output,
+           cached_tokens = f.cached, cache_write_tokens = f.cache_write,
+           reasoning_tokens = f.reasoning, estimated = f.estimated,
+           ended_at = clock_timestamp(), updated_at = clock_timestamp()
+      FROM jsonb_to_recordset(p_calls) AS f (
+               call uuid, status text, cost bigint, reply jsonb, error jsonb, model text, input bigint,
+               output bigint, cached bigint, cache_write bigint, reasoning bigint, estimated boolean)
+     WHERE c.id = f.call AND c.id = ANY (p_which)
+    RETURNING c.*
+$$;
 
 -- The answer to a call that was given up as in doubt: what was charged is corrected, in the ledger, in
 -- its step and runs, and in its budgets. False if that has been done before, or its run is gone.
-CREATE FUNCTION muster_correct_call(
-    p_tenant uuid, p_call uuid, p_status text, p_cost bigint, p_reply jsonb, p_error jsonb,
-    p_model text, p_input bigint, p_output bigint, p_cached bigint,
-    p_cache_write bigint, p_reasoning bigint, p_estimated boolean)
-RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION muster_correct_call(p_tenant uuid, p_answer jsonb) RETURNS boolean
+LANGUAGE plpgsql AS $$
 DECLARE
     was llm_call;
+    v_more bigint;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
-    SELECT * INTO was FROM llm_call WHERE id = p_call FOR NO KEY UPDATE;
-    IF NOT FOUND OR was.status <> 'in_doubt' OR p_status <> 'closed' THEN RETURN false; END IF;
+    SELECT * INTO was FROM llm_call WHERE id = (p_answer ->> 'call')::uuid FOR NO KEY UPDATE;
+    IF NOT FOUND OR was.status <> 'in_doubt' OR p_answer ->> 'status' <> 'closed' THEN RETURN false; END IF;
     -- Against whoever opens the same turn again, or sums up what is corrected here.
     PERFORM 1 FROM run r WHERE r.id = was.run_id FOR NO KEY UPDATE;
     PERFORM 1 FROM agent_run a WHERE a.id = was.agent_run_id FOR NO KEY UPDATE;
-    UPDATE llm_call
-       SET status = p_status, cost_nano = p_cost, reply = p_reply, error = p_error,
-           answered_model = p_model, input_tokens = p_input, output_tokens = p_output,
-           cached_tokens = p_cached, cache_write_tokens = p_cache_write,
-           reasoning_tokens = p_reasoning, estimated = p_estimated, ended_at = clock_timestamp(),
-           updated_at = clock_timestamp()
-     WHERE id = p_call;
-    PERFORM muster_charge(ARRAY[p_call], ARRAY['correction'], ARRAY[p_cost - was.cost_nano]);
+    SELECT e.cost_nano - was.cost_nano INTO v_more
+      FROM muster_write_ends(ARRAY[was.id], jsonb_build_array(p_answer)) e;
+    PERFORM muster_charge(ARRAY[was.id], ARRAY['correction'], ARRAY[v_more]);
     PERFORM muster_sum_calls(ARRAY[was.agent_run_id]);
-    PERFORM muster_correct_run(was.run_id, p_cost - was.cost_nano);
-    PERFORM muster_settle_calls(ARRAY[p_call], ARRAY[0], ARRAY[p_cost - was.cost_nano]);
+    PERFORM muster_correct_run(was.run_id, v_more);
+    PERFORM muster_settle_calls(ARRAY[was.id], ARRAY[0], ARRAY[v_more]);
     RETURN true;
 END $$;
 
