@@ -72,7 +72,9 @@ def start_periodic(sender: Any, **_: Any) -> None:
     queues = set(sender.app.amqp.queues.consume_from)
     if "control" in queues:
         _exit_if_unsafe("system")
-        _repeat(sweeping.sweep, name="sweeper", seconds=settings.MUSTER_SWEEP_SECONDS)
+        sweeper = sweeping.Sweeper()
+        _repeat(sweeper.sweep, name="sweeper", seconds=settings.MUSTER_SWEEP_SECONDS)
+        _repeat(sweeper.wake, name="waker", seconds=sweeping.WAKE_SECONDS)
         _repeat(fair_shares.Dealer().deal, name="dealer", seconds=fair_shares.SECONDS)
         _repeat(alerts.Watcher().watch, name="alerts", seconds=alerts.SECONDS)
         _repeat(ledger_checks.nightly, name="ledger_check", seconds=ledger_checks.SECONDS)

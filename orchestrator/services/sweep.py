@@ -5,12 +5,14 @@ through the system role, in small batches, and mends by publishing hints.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from psycopg import DataError, IntegrityError
 
 from orchestrator.core.hints import RunHints, hints_of
@@ -35,9 +37,11 @@ BATCH = 500
 _LOCK = 0x6D757374
 
 _PURGE_EVERY_SECONDS = 3600
+# How often a control worker looks, in its memory, whose wait is over.
+WAKE_SECONDS = 0.02
 
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
-_FIND = "SELECT * FROM muster_sweep_find(%s)"
+_FIND = "SELECT * FROM muster_sweep_find(%s, %s)"
 _AGAIN = "SELECT * FROM muster_publish_again(%s::uuid[])"
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _ENDS = "SELECT * FROM muster_sweep_ends(%s)"
@@ -61,34 +65,72 @@ class Swept:
     called_back: int = 0
 
 
-def sweep() -> Swept:
-    """One pass. Safe at any time, any number of times, from anywhere."""
+def sweep(*, coming: Callable[[list[Row]], object] | None = None) -> Swept:
+    """One pass. Safe at any time, any number of times, from anywhere.
+
+    `coming` is told of the waits that will be over before the next pass.
+    """
+    ahead = timedelta(seconds=2 * settings.MUSTER_SWEEP_SECONDS if coming else 0)
     found: dict[str, list[Row]] = {}
-    for row in _find(0, _FIND):
+    for row in _find(0, _FIND, ahead):
         found.setdefault(row["what"], []).append(row)
+    soon = found.pop("soon", [])
+    if coming:
+        coming(soon)
     swept = Swept(
         recovered=_part(_recover, [row for what in _GONE for row in found.get(what, [])]),
         republished=_part(_publish_again, found.get("unheard", [])),
-        woken=_part(_wake, found.get("due", [])),
+        woken=_part(_end_waits, found.get("due", [])),
         stopped=_part(_stop, _find(1, _ENDS)),
         nudged=_part(_advance, _find(2, _RUNS)),
         begun=_part(_take_turns, _find(3, _TURNS)),
         called_back=len(_find(4, _PAUSED)),
     )
-    for run_id in {row["run_id"] for rows in found.values() for row in rows}:
-        nudge(run_id)
+    _tell_listeners([row for rows in found.values() for row in rows])
     _purge_now_and_then()
     if swept != Swept():
         log.info("swept", **asdict(swept))
     return swept
 
 
-def _find(number: int, query: str) -> list[Row]:
+class Sweeper:
+    """Sweeps, and has attempts go on at the moment they may, which the pass before has seen coming.
+
+    A limit keeps the turn of one who waits for it only a moment beyond the time that it told.
+    """
+
+    def __init__(self) -> None:
+        self._coming: list[tuple[float, Row]] = []
+
+    def sweep(self) -> None:
+        sweep(coming=self._expect)
+
+    def _expect(self, soon: Iterable[Row]) -> None:
+        now = time.monotonic()
+        goes_on = (row for row in soon if row["waiting_for"] in _GOES_ON)
+        self._coming = [(now + row["due_in"], row) for row in goes_on]
+
+    def wake(self) -> None:
+        """To be called every few milliseconds, beside the passes."""
+        now, coming = time.monotonic(), self._coming
+        if any(due <= now for due, _ in coming):
+            self._coming = [(due, row) for due, row in coming if due > now]
+            over = [row for due, row in coming if due <= now]
+            _wake(over)
+            _tell_listeners(over)
+
+
+def _tell_listeners(rows: Iterable[Row]) -> None:
+    for run_id in {row["run_id"] for row in rows}:
+        nudge(run_id)
+
+
+def _find(number: int, query: str, *more: object) -> list[Row]:
     """What one query finds, unless somebody else is looking for it just now."""
     try:
         with engine_db.transaction(alias="system") as connection:
             won = engine_db.rows(connection, _TRY_LOCK, [_LOCK + number])[0]["won"]
-            return engine_db.rows(connection, query, [BATCH]) if won else []
+            return engine_db.rows(connection, query, [BATCH, *more]) if won else []
     except (DataError, IntegrityError):
         log.exception("sweep_failed", part=number)
         return []
@@ -200,22 +242,26 @@ def _publish_again(unheard: list[Row]) -> int:
 _GOES_ON = frozenset({WaitingReason.RETRY, WaitingReason.RATE_LIMITED, WaitingReason.BUDGET})
 
 
-def _wake(due: list[Row]) -> int:
+def _end_waits(due: list[Row]) -> int:
     """Attempts go on; a delay is over, and its step completed; nobody decided in time."""
-    by_run: dict[tuple[UUID, UUID], list[UUID]] = {}
-    for row in due:
-        if row["waiting_for"] in _GOES_ON:
-            by_run.setdefault((row["tenant_id"], row["run_id"]), []).append(row["agent_run_id"])
-    for (tenant_id, run_id), ids in by_run.items():
-        publish(hints_of(tenant_id, engine_db.many(_WAKE, tenant_id, run_id, ids)))
+    goes_on = [row for row in due if row["waiting_for"] in _GOES_ON]
     over = [row for row in due if row["waiting_for"] == WaitingReason.DELAY]
+    _wake(goes_on)
     delayed = _finish(
         [
             _finish_of(row, status=AgentRunStatus.COMPLETED, ended=AgentRunStatus.WAITING)
             for row in over
         ]
     )
-    return sum(map(len, by_run.values())) + delayed + _expire(due)
+    return len(goes_on) + delayed + _expire(due)
+
+
+def _wake(due: list[Row]) -> None:
+    by_run: dict[tuple[UUID, UUID], list[UUID]] = {}
+    for row in due:
+        by_run.setdefault((row["tenant_id"], row["run_id"]), []).append(row["agent_run_id"])
+    for (tenant_id, run_id), ids in by_run.items():
+        publish(hints_of(tenant_id, engine_db.many(_WAKE, tenant_id, run_id, ids)))
 
 
 def _expire(due: list[Row]) -> int:

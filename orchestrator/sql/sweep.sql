@@ -4,19 +4,20 @@
 
 -- What no message will mend any more: attempts whose lease ran out, which are `late` if their step's
 -- time is over, `left` if their worker handed them over, and `lost` if it is gone; `unheard` messages,
--- sent again after 5 s, then after 10, 20, ... up to 160; and waits that are `due`. `deaths` counts
--- the workers that an agent run has lost.
-CREATE FUNCTION muster_sweep_find(p_batch integer)
+-- sent again after 5 s, then after 10, 20, ... up to 160; waits that are `due`, and those that will be
+-- `soon`, within p_ahead (`due_in` seconds). `deaths` counts the workers that an agent run has lost.
+CREATE FUNCTION muster_sweep_find(p_batch integer, p_ahead interval)
 RETURNS TABLE (what text, tenant_id uuid, run_id uuid, version_id uuid, agent_run_id uuid, step text,
                added_by uuid, attempt integer, failures integer, deaths integer, worker text,
-               timeout_seconds integer, waiting_for text, is_stopping boolean)
+               timeout_seconds integer, waiting_for text, due_in double precision, is_stopping boolean)
 LANGUAGE sql AS $$
-    SELECT CASE x.status WHEN 'queued' THEN 'unheard' WHEN 'waiting' THEN 'due' ELSE
+    SELECT CASE x.status WHEN 'queued' THEN 'unheard'
+                         WHEN 'waiting' THEN CASE WHEN x.due_at < clock_timestamp() THEN 'due' ELSE 'soon' END ELSE
                CASE WHEN x.attempt_started_at + make_interval(secs => x.timeout_seconds) < clock_timestamp()
                     THEN 'late' WHEN x.lease_until = 'epoch' THEN 'left' ELSE 'lost' END END,
            x.tenant_id, x.run_id, r.version_id, x.id, x.step, x.added_by, x.attempt,
            x.attempt - 1 - x.lost_count - x.spared - x.forgiven, x.lost_count, x.worker, x.timeout_seconds,
-           x.waiting_for, r.stop_wanted <> ''
+           x.waiting_for, extract(epoch FROM x.due_at - clock_timestamp()), r.stop_wanted <> ''
       FROM run r
       -- OFFSET keeps this a look by run: at times the planner would rather read all agent runs.
      CROSS JOIN LATERAL (SELECT * FROM agent_run a WHERE a.run_id = r.id OFFSET 0) x
@@ -25,11 +26,11 @@ LANGUAGE sql AS $$
                WHEN 'running' THEN x.lease_until < clock_timestamp()
                WHEN 'queued' THEN r.status = 'running' AND x.published_at < clock_timestamp()
                     - interval '5 seconds' * 2 ^ LEAST(x.publish_count - 1, 5)
-               WHEN 'waiting' THEN x.due_at < clock_timestamp()
+               WHEN 'waiting' THEN x.due_at < clock_timestamp() + p_ahead
                     AND (r.status = 'running' OR x.waiting_for = 'approval')
                ELSE false END
      -- Lost work before lost messages, of which there may be many after a broker's loss.
-     ORDER BY x.status = 'queued', x.run_id
+     ORDER BY x.status = 'waiting' AND x.due_at >= clock_timestamp(), x.status = 'queued', x.run_id
      LIMIT p_batch
 $$;
 
@@ -45,13 +46,14 @@ LANGUAGE sql AS $$
     RETURNING a.tenant_id, a.run_id, a.id, LEAST(a.priority + 3 * (a.publish_count - 1), 10)::smallint
 $$;
 
--- Has waits whose time has come go on: the next attempt, each in a place of its run.
+-- Has waits go on whose time has come, or as good as: the next attempt, each in a place of its run.
 CREATE FUNCTION muster_wake(p_tenant uuid, p_run uuid, p_agent_runs uuid[])
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     RETURN QUERY SELECT * FROM muster_hand_out(p_run, ARRAY(
         SELECT a.id FROM agent_run a WHERE a.id = ANY (p_agent_runs) AND a.status = 'waiting'
+           AND a.due_at < clock_timestamp() + interval '50 ms'
          ORDER BY a.id FOR NO KEY UPDATE));
 END $$;
 
@@ -113,9 +115,9 @@ BEGIN
         RETURN QUERY SELECT r.tenant_id, r.id;
     END LOOP;
 END $$;
-REVOKE EXECUTE ON FUNCTION muster_sweep_find(integer), muster_publish_again(uuid[]),
+REVOKE EXECUTE ON FUNCTION muster_sweep_find(integer, interval), muster_publish_again(uuid[]),
     muster_sweep_runs(integer), muster_sweep_ends(integer), muster_sweep_turns(integer),
     muster_sweep_paused(integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION muster_sweep_find(integer), muster_publish_again(uuid[]),
+GRANT EXECUTE ON FUNCTION muster_sweep_find(integer, interval), muster_publish_again(uuid[]),
     muster_sweep_runs(integer), muster_sweep_ends(integer), muster_sweep_turns(integer),
     muster_sweep_paused(integer) TO muster_system;

@@ -13,7 +13,7 @@ from typing import Final
 from orchestrator.core.limits.facts import Unit
 
 # So late may a waiter come without losing its turn to one behind it.
-LATE_US: Final = 50_000
+LATE_US: Final = 200_000
 # So long is the place of one that is late remembered.
 KEEP_US: Final = 30_000_000
 # Of those that did not come back, so many are looked at in one call.

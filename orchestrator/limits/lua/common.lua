@@ -16,7 +16,7 @@ local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
 local CLOSED = -2
 local SLACK, MARKS = 1e-12, 4
-local LATE, KEEP, TIDIED, TIES = 50000, 30000000, 16, 1024
+local LATE, KEEP, TIDIED, TIES = 200000, 30000000, 16, 1024
 local BEAT, PAUSE_GAP = 50000, 20000
 local USUAL_HOLD, LEAST_WAIT, MOST_WAIT = 1000000, 10000, 10000000
 local LATEST, FIRST = 0.2, 0.25

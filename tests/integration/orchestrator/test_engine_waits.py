@@ -11,11 +11,12 @@ from orchestrator.execution.claims import claim
 from orchestrator.models import Attempt
 from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
-from orchestrator.services.sweep import sweep
+from orchestrator.services.sweep import Sweeper, sweep
 from tenants.models import Tenant, TenantStatus
 from tenants.scope import as_operator
 from tests.e2e.stories import echo, simulated, start, statuses
 from tests.engine_driver import drain, queued, run_of, step_of
+from tests.eventually import eventually
 from tests.world import World
 
 LONG = {"strategy": "constant", "base": "1h", "cap": "1h", "jitter": False}
@@ -58,6 +59,36 @@ def test_failed_attempt_waits_for_the_next_without_a_worker(acme: World, strateg
     make_due(acme, run_id)
     assert sweep().woken == 1
     assert [agent_run.step for agent_run in queued(acme, run_id)] == ["a"]
+
+
+def test_attempt_goes_on_when_it_is_due_and_not_with_the_next_sweep(acme: World) -> None:
+    run_id = start(acme, {"a": flaky(retry={**LONG, "attempts": 3})})
+    advance(acme.tenant.id, run_id)
+    execute(acme, run_id)
+    a = step_of(acme, run_id, "a")
+    later = "UPDATE agent_run SET due_at = now() + interval '1 s' WHERE id = %s RETURNING id"
+    engine_db.one(later, a.id, alias="system")
+    sweeper = Sweeper()
+    sweeper.sweep()
+    sweeper.wake()
+    assert not queued(acme, run_id)
+
+    def is_woken() -> bool:
+        sweeper.wake()
+        return bool(queued(acme, run_id))
+
+    eventually(is_woken)
+
+
+def test_wait_that_began_anew_is_not_ended_by_who_saw_the_old_one(acme: World) -> None:
+    run_id = start(acme, {"a": flaky(retry={**LONG, "attempts": 3})})
+    advance(acme.tenant.id, run_id)
+    execute(acme, run_id)
+    waiting = step_of(acme, run_id, "a").id
+
+    stale = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
+
+    assert engine_db.many(stale, acme.tenant.id, run_id, [waiting]) == []
 
 
 def test_last_attempt_fails_the_step_and_each_is_on_record(acme: World) -> None:
