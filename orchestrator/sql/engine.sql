@@ -505,6 +505,12 @@ DECLARE
     g record;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    IF p_from = 'waiting' THEN
+        -- Whoever stops a run has locked it, and then wants its agent runs that wait.
+        PERFORM 1 FROM run r
+          WHERE r.id = ANY (ARRAY(SELECT a.run_id FROM agent_run a WHERE a.id = ANY (p_agent_runs)))
+          ORDER BY r.id FOR NO KEY UPDATE;
+    END IF;
     -- Locked by run, then by id: the order in which all take their locks.
     SELECT array_agg(x.id), array_agg(x.id) FILTER (WHERE x.uses_model) INTO v_mine, v_thinking
       FROM (SELECT a.id, a.uses_model FROM agent_run a
@@ -764,8 +770,10 @@ DECLARE
     v_queued bigint;
 BEGIN
     DELETE FROM ready_agent_run WHERE run_id = p_run;
-    -- A statement of its own, against who is just starting their runs.
-    PERFORM 1 FROM agent_run a WHERE a.run_id = p_run AND a.status = 'running' AND a.kind = 'workflow'
+    -- A statement of its own: in the order of all locks, and against who is just starting sub-workflows.
+    PERFORM 1 FROM agent_run a
+      WHERE a.run_id = p_run AND (a.status IN ('pending', 'ready', 'queued', 'waiting')
+                                  OR (a.status = 'running' AND a.kind = 'workflow'))
       ORDER BY a.id FOR NO KEY UPDATE;
     WITH stopped AS (
         UPDATE agent_run a
@@ -1207,11 +1215,14 @@ CREATE FUNCTION muster_renew_leases(
     p_worker text, p_agent_runs uuid[], p_attempts integer[], p_lease interval, p_grace interval)
 RETURNS TABLE (id uuid, attempt integer, is_stopping boolean)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    WITH mine AS MATERIALIZED (
+        SELECT x.id FROM agent_run x WHERE x.id = ANY (p_agent_runs) AND x.status = 'running'
+         ORDER BY x.run_id, x.id FOR NO KEY UPDATE)
     UPDATE agent_run a
        SET lease_until = CASE WHEN p_lease > interval '0' THEN LEAST(clock_timestamp() + p_lease,
                a.attempt_started_at + make_interval(secs => a.timeout_seconds) + p_grace) ELSE 'epoch' END
-      FROM unnest(p_agent_runs, p_attempts) AS held (id, attempt), run r
-     WHERE a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker
+      FROM mine, unnest(p_agent_runs, p_attempts) AS held (id, attempt), run r
+     WHERE a.id = mine.id AND a.id = held.id AND a.attempt = held.attempt AND a.worker = p_worker
        AND a.status = 'running' AND r.id = a.run_id
     -- For want of money nothing is cut short: what is under way is held in the budgets.
     RETURNING a.id, a.attempt, r.stop_wanted NOT IN ('', 'budget_exceeded')

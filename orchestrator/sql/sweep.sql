@@ -51,6 +51,8 @@ CREATE FUNCTION muster_wake(p_tenant uuid, p_run uuid, p_agent_runs uuid[])
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    -- Before its agent runs, as whoever stops it does.
+    PERFORM 1 FROM run r WHERE r.id = p_run FOR NO KEY UPDATE;
     RETURN QUERY SELECT * FROM muster_hand_out(p_run, ARRAY(
         SELECT a.id FROM agent_run a WHERE a.id = ANY (p_agent_runs) AND a.status = 'waiting'
            AND a.due_at < clock_timestamp() + interval '50 ms'

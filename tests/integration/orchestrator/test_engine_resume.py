@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -80,6 +81,7 @@ def test_pause_that_meets_a_worker_in_a_deadlock_is_tried_again(acme: World) -> 
     person = threading.Thread(target=pause)
     with system() as worker, worker.transaction():
         worker.execute("SELECT FROM agent_run WHERE id = %s FOR UPDATE", [step.id])
+        assert not blocked_by(worker)  # with a connection that is open, the next answer is quick
         person.start()
         eventually(lambda: blocked_by(worker))
         # PostgreSQL ends the one that has waited for a second: the person's.
@@ -87,6 +89,24 @@ def test_pause_that_meets_a_worker_in_a_deadlock_is_tried_again(acme: World) -> 
     person.join(10)
 
     assert run_of(acme, run_id).status == "paused"
+
+
+def test_who_wakes_a_step_waits_for_its_run_before_it_locks_the_step(acme: World) -> None:
+    """As whoever stops the run does, so that they cannot wait for each other."""
+    run_id = start(acme, {"a": echo(value=1)})
+    advance(acme.tenant.id, run_id)
+    step = step_of(acme, run_id, "a").id
+    wait = "UPDATE agent_run SET status = 'waiting', due_at = now() WHERE id = %s"
+    wake = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
+
+    with system() as stopping, ThreadPoolExecutor(1) as other:
+        stopping.execute(wait, [step])
+        with stopping.transaction():
+            stopping.execute("SELECT FROM run WHERE id = %s FOR UPDATE", [run_id])
+            woken = other.submit(engine_db.many, wake, acme.tenant.id, run_id, [step])
+            eventually(lambda: blocked_by(stopping))
+            stopping.execute("SELECT FROM agent_run WHERE id = %s FOR UPDATE NOWAIT", [step])
+        assert [row["agent_run_id"] for row in woken.result(10)] == [step]
 
 
 @contextmanager
