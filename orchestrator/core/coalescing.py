@@ -14,7 +14,8 @@ class _Waiter(Generic[Item, Result]):
     """A call and the thread behind it. It wakes up with an outcome, or as the next leader."""
 
     item: Item
-    awake: threading.Event = field(default_factory=threading.Event)
+    # Held until it is to wake up: an Event does the same for five times the cost.
+    asleep: threading.Lock = field(default_factory=threading.Lock)
     outcome: Callable[[], Result] | None = None
 
 
@@ -51,9 +52,10 @@ class Coalescer(Generic[Item, Result]):
             if leads:
                 self._waiting[key] = []
             else:
+                me.asleep.acquire()
                 self._waiting[key].append(me)
         if not leads:
-            me.awake.wait()
+            me.asleep.acquire()
         outcome = me.outcome or self._lead(me, key)
         return outcome()
 
@@ -63,8 +65,8 @@ class Coalescer(Generic[Item, Result]):
             self._run(batch)
         finally:
             self._hand_over(key)
-            for waiter in batch:
-                waiter.awake.set()
+            for waiter in batch[1:]:
+                waiter.asleep.release()
         return me.outcome or _raising(RuntimeError("the batch left a call without an outcome"))
 
     def _take(self, key: Hashable) -> list[_Waiter[Item, Result]]:
@@ -81,7 +83,7 @@ class Coalescer(Generic[Item, Result]):
             if heir is None:
                 del self._waiting[key]
         if heir:
-            heir.awake.set()
+            heir.asleep.release()
 
     def _run(self, batch: Sequence[_Waiter[Item, Result]]) -> None:
         try:
