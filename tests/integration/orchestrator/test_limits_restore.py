@@ -1,6 +1,7 @@
 """The limiter while Redis is away, and after it has forgotten what is under way."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -152,3 +153,19 @@ def test_redis_that_may_evict_lets_nothing_through(
     answer = fresh().admit(call(acme))
 
     assert (answer.granted, answer.gate) == (False, EVICTING)
+
+
+def test_threads_that_ask_together_survive_a_server_that_forgot_the_scripts(
+    fresh: Callable[..., Limits], acme: World
+) -> None:
+    limits = fresh()
+    limit(acme, limit=20, unit="concurrent")
+    calls = [call(acme) for _ in range(48)]
+    assert limits.admit(calls[0]).granted
+
+    redis.Redis.from_url(settings.REDIS_URL).script_flush()
+    with ThreadPoolExecutor(16) as threads:
+        admitted = list(threads.map(limits.admit, calls))
+
+    assert sum(one.granted for one in admitted) == 20
+    assert len({one.gate for one in admitted if not one.granted}) == 1
