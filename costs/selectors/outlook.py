@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -54,15 +54,9 @@ def _spent_by_day(
     lines: QuerySet[CostEntry], *, local: datetime, zone: ZoneInfo
 ) -> tuple[dict[date, int], dict[date, int]]:
     """The spend of each day of this month and of the history, and of that what was by this time."""
-    today = local.date()
-    first = min(month_start(today), today - timedelta(days=HISTORY_DAYS))
     rows = (
-        lines.filter(held_at__gte=day_start(first, zone))
-        .order_by()
-        .annotate(
-            day=TruncDate("held_at", tzinfo=zone),
-            time_of_day=TruncTime("held_at", tzinfo=zone),
-        )
+        with_days(lines, today=local.date(), zone=zone)
+        .annotate(time_of_day=TruncTime("held_at", tzinfo=zone))
         .values("day")
         .annotate(
             cost=Sum("amount_nano"),
@@ -75,6 +69,13 @@ def _spent_by_day(
         {day: int(cost) for day, cost, _ in found},
         {day: int(by_now) for day, _, by_now in found},
     )
+
+
+def with_days(lines: QuerySet[CostEntry], *, today: date, zone: ZoneInfo) -> QuerySet[Any]:
+    """The lines of this month and of the history, each with its day."""
+    first = min(month_start(today), today - timedelta(days=HISTORY_DAYS))
+    recent = lines.filter(held_at__gte=day_start(first, zone)).order_by()
+    return recent.annotate(day=TruncDate("held_at", tzinfo=zone))
 
 
 def _first_day(lines: QuerySet[CostEntry], zone: ZoneInfo) -> date | None:

@@ -1,18 +1,18 @@
 """Budgets as people look at them: with the period under way, and how it will end."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q, QuerySet
 
+from costs.core.outlook import Forecast
 from costs.core.periods import day_start, month_end, month_start
 from costs.models import Budget, BudgetPeriod, BudgetScope, CostAlert, Interval
-from costs.selectors.outlook import outlook
-from costs.selectors.reports import lines_of_tenant
+from costs.selectors.forecasts import forecasts
 from orchestrator.models import Run, Workflow
 from tenants.kernel.clock import now
 from tenants.models import Project
@@ -118,20 +118,37 @@ def alerts_of(principal: Principal) -> QuerySet[CostAlert]:
 def shown(budgets: Iterable[Budget]) -> list[ShownBudget]:
     listed = list(budgets)
     moment = now()
-    keys = {budget.id: period_key(budget, moment) for budget in listed}
-    periods = {
-        (row.budget_id, row.key): row
-        for row in BudgetPeriod.objects.filter(budget__in=listed, key__in=set(keys.values()))
-    }
-    names = _names(listed)
+    rows = _rows(listed, moment)
+    names, told = _names(listed), forecasts(listed, moment=moment)
     return [
         ShownBudget(
             budget=budget,
             what=_what(budget, names),
-            period=_period(budget, periods.get((budget.id, keys[budget.id])), moment),
+            period=_period(budget, rows.get(budget.id), moment, told.get(budget.id)),
         )
         for budget in listed
     ]
+
+
+def nearest_to_their_limits(principal: Principal, *, most: int) -> list[ShownBudget]:
+    """The budgets of whose limits the largest parts are spent or held, caps of runs left out."""
+    budgets = list(without_caps(budgets_of(principal)).filter(is_enabled=True))
+    rows = _rows(budgets, now())
+    return shown(sorted(budgets, key=lambda each: -_gone(each, rows.get(each.id)))[:most])
+
+
+def _gone(budget: Budget, row: BudgetPeriod | None) -> float:
+    """As a part of the limit, also beyond it; a limit of 0 is reached at once."""
+    if not budget.limit_nano:
+        return math.inf
+    return (row.spent_nano + row.held_nano) / budget.limit_nano if row else 0.0
+
+
+def _rows(budgets: Iterable[Budget], moment: datetime) -> dict[UUID, BudgetPeriod]:
+    """The periods under way, by budget; those in which nothing was held have no row."""
+    keys = {budget.id: period_key(budget, moment) for budget in budgets}
+    rows = BudgetPeriod.objects.filter(budget__in=keys, key__in=set(keys.values()))
+    return {row.budget_id: row for row in rows if row.key == keys[row.budget_id]}
 
 
 def period_key(budget: Budget, moment: datetime) -> str:
@@ -145,7 +162,9 @@ def period_key(budget: Budget, moment: datetime) -> str:
     return "total"
 
 
-def _period(budget: Budget, row: BudgetPeriod | None, moment: datetime) -> Period:
+def _period(
+    budget: Budget, row: BudgetPeriod | None, moment: datetime, told: Forecast | None
+) -> Period:
     zone = ZoneInfo(budget.time_zone)
     first, end = _span(budget, moment.astimezone(zone).date())
     spent = row.spent_nano if row else 0
@@ -158,7 +177,7 @@ def _period(budget: Budget, row: BudgetPeriod | None, moment: datetime) -> Perio
         held=row.held_nano if row else 0,
         overrun=row.overrun_nano if row else 0,
         is_refusing=bool(row and row.is_hard and row.refused_at),
-        forecast=_forecast(budget, spent, moment, zone),
+        forecast=_forecast(spent, told),
     )
 
 
@@ -171,23 +190,11 @@ def _span(budget: Budget, today: date) -> tuple[date | None, date | None]:
     return None, None
 
 
-def _forecast(budget: Budget, spent: int, moment: datetime, zone: ZoneInfo) -> int | None:
+def _forecast(spent: int, told: Forecast | None) -> int | None:
     """What it has spent, and what the ledger lets expect for the rest of the month."""
-    if budget.interval != Interval.MONTH or budget.scope == BudgetScope.RUN:
+    if told is None or told.nano is None:
         return None
-    told = outlook(lines_of_tenant().filter(**_lines_of(budget)), moment=moment, zone=zone).forecast
-    return None if told.nano is None else spent + told.nano - told.spent_nano
-
-
-def _lines_of(budget: Budget) -> dict[str, Any]:
-    match budget.scope:
-        case BudgetScope.PROJECT:
-            return {"project_id": budget.scope_id}
-        case BudgetScope.WORKFLOW:
-            return {"workflow_id": budget.scope_id}
-        case BudgetScope.AGENT:
-            return {"agent": budget.agent}
-    return {}
+    return spent + told.nano - told.spent_nano
 
 
 def _names(budgets: Iterable[Budget]) -> Mapping[UUID, str]:
