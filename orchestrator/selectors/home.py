@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from zoneinfo import ZoneInfo
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import QuerySet
 
 from agents_app.models import Agent
-from costs.models import CostEntry
+from costs.core.periods import day_start
+from costs.selectors.outlook import Outlook, outlook
+from costs.selectors.reports import lines_of_tenant
 from orchestrator.core.state import TERMINAL_RUN, RunStatus
 from orchestrator.models import Run, Workflow
+from orchestrator.selectors.budgets import ShownBudget, nearest_to_their_limits
 from orchestrator.selectors.runs import with_reasons
 from orchestrator.selectors.waiting import Held, tenant_standing
 from tenants.kernel.clock import now
@@ -18,6 +21,8 @@ from tenants.principals import Principal
 
 SHOWN = 8
 GATES_SHOWN = 5
+BUDGETS_SHOWN = 3
+_UTC = ZoneInfo("UTC")
 _WENT_WRONG = (RunStatus.FAILED, RunStatus.PARTIALLY_COMPLETED, RunStatus.BUDGET_EXCEEDED)
 _LIVE = [status for status in RunStatus if status not in TERMINAL_RUN]
 
@@ -44,18 +49,18 @@ class Home:
     waiting: int
     held: Sequence[Held]  # by which gates, most first
     more_gates: int
-    spent_today_nano: int
-    spent_month_nano: int
+    outlook: Outlook
+    budgets: Sequence[ShownBudget]  # those nearest to their limits
 
 
 def home(principal: Principal) -> Home:
-    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    moment = now()
+    today = day_start(moment.date(), _UTC)
     runs = run_rows()
     running = runs.filter(status__in=_LIVE)
     failed = runs.filter(status__in=_WENT_WRONG, finished_at__gte=today)
     latest = with_reasons(runs[:SHOWN])
     standing = tenant_standing(principal)
-    spent_today, spent_month = _spent(principal, today)
     return Home(
         tenant=Tenant.objects.get(id=principal.tenant_id),
         first_steps=None if latest else _first_steps(),
@@ -68,8 +73,8 @@ def home(principal: Principal) -> Home:
         waiting=standing.waiting,
         held=standing.held[:GATES_SHOWN],
         more_gates=max(0, len(standing.held) - GATES_SHOWN),
-        spent_today_nano=spent_today,
-        spent_month_nano=spent_month,
+        outlook=outlook(lines_of_tenant(principal.project_id), moment=moment, zone=_UTC),
+        budgets=nearest_to_their_limits(principal, most=BUDGETS_SHOWN),
     )
 
 
@@ -91,14 +96,6 @@ def run_rows() -> QuerySet[Run]:
         "version__number",
         "project__name",
     )
-
-
-def _spent(principal: Principal, today: datetime) -> tuple[int, int]:
-    month = today.replace(day=1)
-    found = CostEntry.objects.filter(tenant_id=principal.tenant_id, held_at__gte=month).aggregate(
-        today=Sum("amount_nano", filter=Q(held_at__gte=today)), month=Sum("amount_nano")
-    )
-    return found["today"] or 0, found["month"] or 0
 
 
 def _first_steps() -> FirstSteps:
