@@ -1,11 +1,12 @@
 """Servers that answer as model providers do, as plain context managers."""
 
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from llmock.testing import LLMockServer
 from orchestrator.embedded.model import MODEL_NAME, answers
 from orchestrator.embedded.ports import LOOPBACK, free_port
 
-__all__ = ["MODEL_NAME", "RawServer", "llmock", "raw_server", "smollm2"]
+__all__ = ["MODEL_NAME", "RawServer", "http", "llmock", "raw_server", "smollm2"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
@@ -139,6 +140,19 @@ class RawServer:
             asked = _read_request(connection)
             self.requests.append(asked)
             self._talk(self, connection, asked)
+
+
+def http(body: Any, *, status: str = "200 OK", headers: Iterable[str] = ()) -> bytes:
+    """An answer for `RawServer` to send; a body that is no bytes goes as JSON."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(raw)}",
+        "Connection: close",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + raw
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import FinishReason
 from agents_app.providers import transport
 from tests.integration.agents_app.providers import KEY, client, request
-from tests.model_servers import raw_server
+from tests.model_servers import http, raw_server
 
 CHAT = {
     "id": "chat-1",
@@ -40,18 +40,6 @@ SCHEMA = {
 @pytest.fixture(params=["openai", "anthropic"])
 def vendor(request):
     return request.param
-
-
-def http(body, *, status="200 OK", headers=()):
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [
-        f"HTTP/1.1 {status}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(raw)}",
-        "Connection: close",
-        *headers,
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + raw
 
 
 def answering(raw):

@@ -18,7 +18,7 @@ from orchestrator.execution.providers import provider_settings
 from tenants.kernel.clock import now
 from tenants.models import IdempotencyRecord, ProviderCheck
 from tests.eventually import eventually
-from tests.model_servers import RawServer, raw_server
+from tests.model_servers import RawServer, http, raw_server
 from tests.rest import call, get, made, post, problems
 from tests.world import World
 
@@ -31,18 +31,6 @@ CHAT = {
     "usage": {"prompt_tokens": 5, "completion_tokens": 1},
 }
 LIMITS = "X-RateLimit-Remaining-Requests: 41"
-
-
-def http(body: Any, *, status: str = "200 OK", headers: tuple[str, ...] = ()) -> bytes:
-    raw = json.dumps(body).encode()
-    head = (
-        f"HTTP/1.1 {status}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(raw)}",
-        "Connection: close",
-        *headers,
-    )
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + raw
 
 
 @contextmanager

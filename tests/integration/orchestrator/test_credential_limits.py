@@ -1,6 +1,5 @@
 """Keys of tenants' own at one provider: each has its own limits, and is paused alone."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
@@ -20,7 +19,7 @@ from tenants.services.credentials import change_credential, create_credential
 from tests.e2e.stories import start
 from tests.engine_driver import drain, open_limiter, step_of
 from tests.integration.orchestrator.test_engine_budgets import make_due
-from tests.model_servers import RawServer, raw_server
+from tests.model_servers import RawServer, http, raw_server
 from tests.world import World
 
 FIRST, SECOND, THEIRS = (f"sk-{name}-0123456789-abcd" for name in ("first", "second", "theirs"))
@@ -36,13 +35,10 @@ def provider(*, exhausted: str = "") -> Iterator[RawServer]:
         (key,) = (k for k in (FIRST, SECOND, THEIRS) if f"bearer {k}".encode() in asked.lower())
         text = {"message": {"content": key}, "finish_reason": "stop"}
         body = {"choices": [text], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
-        head = "HTTP/1.1 200 OK"
-        if key == exhausted:
-            body = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
-            head = f"HTTP/1.1 429 Too Many Requests\r\nRetry-After: {RETRY_AFTER_SECONDS}"
-        raw = json.dumps(body).encode()
-        facts = f"Content-Type: application/json\r\nContent-Length: {len(raw)}"
-        connection.sendall(f"{head}\r\n{facts}\r\nConnection: close\r\n\r\n".encode() + raw)
+        refusal = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+        wait = [f"Retry-After: {RETRY_AFTER_SECONDS}"]
+        refused = http(refusal, status="429 Too Many Requests", headers=wait)
+        connection.sendall(refused if key == exhausted else http(body))
 
     with raw_server(talk) as server:
         yield server

@@ -1,6 +1,5 @@
 """Whose key a call is made with, and how soon a change of it counts."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
@@ -35,7 +34,7 @@ from tenants.services.credentials import (
 )
 from tests.engine_driver import drain_all, step_of
 from tests.eventually import eventually
-from tests.model_servers import RawServer, raw_server
+from tests.model_servers import RawServer, http, raw_server
 from tests.world import World
 
 OPERATORS = "sk-operator-0123456789"
@@ -53,10 +52,8 @@ def provider(*accepts: str) -> Iterator[RawServer]:
         text = {"message": {"content": key}, "finish_reason": "stop"}
         body = {"choices": [text], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
         refusal = {"error": {"message": "no such key", "code": "invalid_api_key"}}
-        raw = json.dumps(body if key else refusal).encode()
-        status = "200 OK" if key else "401 Unauthorized"
-        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        connection.sendall(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+        answer = http(body) if key else http(refusal, status="401 Unauthorized")
+        connection.sendall(answer)
 
     with raw_server(talk) as server:
         yield server
