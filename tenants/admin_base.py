@@ -250,5 +250,5 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
             others = type(self.instance).objects.filter(**facts).exclude(pk=self.instance.pk)
             if others.exists():
                 what = self.instance._meta.verbose_name
-                self.add_error(self.unique[-1], f"There is another {what} like this; change it.")
+                self.add_error(self.unique[-1], f"Another {what} is like this already.")
         return cleaned

@@ -6,6 +6,8 @@ from django.db import models
 from costs.core.pricing import ZERO, Price, tiers_from_json
 from tenants.kernel.models import Record, TenantOwned
 
+_CACHE_RATES = ("cached_usd", "cache_write_usd", "cache_write_1h_usd")
+
 
 class PriceFields(models.Model):
     """USD per million tokens from a day on. A change is a new row, so old costs stay true."""
@@ -40,6 +42,12 @@ class PriceFields(models.Model):
         return f"{self.provider} {self.model} from {self.valid_from}"
 
     def clean(self) -> None:
+        rates = ("input_usd", "output_usd", "request_usd", *_CACHE_RATES)
+        negative = {
+            name: "It cannot be negative." for name in rates if (getattr(self, name) or 0) < 0
+        }
+        if negative:
+            raise ValidationError(negative)
         try:
             self.tiers = self.tiers or []
             Price(input=ZERO, output=ZERO, tiers=tiers_from_json(self.tiers))
@@ -61,7 +69,7 @@ class PriceFields(models.Model):
 
 def _not_negative() -> models.Q:
     condition = models.Q(input_usd__gte=0, output_usd__gte=0)
-    for rate in ("cached_usd", "cache_write_usd", "cache_write_1h_usd", "request_usd"):
+    for rate in (*_CACHE_RATES, "request_usd"):
         condition &= models.Q(**{f"{rate}__isnull": True}) | models.Q(**{f"{rate}__gte": 0})
     return condition
 

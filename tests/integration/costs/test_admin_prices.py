@@ -81,3 +81,33 @@ def test_operator_agrees_on_a_price_and_takes_it_back(acme: World, operator: Cli
         agreed = TenantPrice.objects.get()
     operator.post(reverse("admin:costs_tenantprice_delete", args=[agreed.pk]), {"post": "yes"})
     assert models(acme) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"input_usd": "-1"}, "It cannot be negative."),
+        ({"cached_usd": "-0.1"}, "It cannot be negative."),
+        ({"output_usd": ""}, "required"),
+        ({"output_usd": "NaN"}, "Enter a number"),
+        ({"input_usd": "1e30"}, "digits"),
+        ({"tiers": '[{"above_input_tokens": 0, "input": "1", "output": "1"}]'}, "no rates"),
+        ({"tiers": '[{"above_input_tokens": 9, "input": "-1", "output": "1"}]'}, "no rates"),
+    ],
+)
+def test_what_is_no_price_is_told_at_its_field(
+    acme: World, operator: Client, wrong: dict[str, str], said: str
+) -> None:
+    answer = operator.post(reverse("admin:costs_tenantprice_add"), {**FREE, **wrong})
+
+    assert said in answer.content.decode()
+    assert models(acme) == []
+
+
+def test_second_price_from_the_same_day_is_refused(acme: World, operator: Client) -> None:
+    operator.post(reverse("admin:costs_tenantprice_add"), FREE)
+
+    answer = operator.post(reverse("admin:costs_tenantprice_add"), {**FREE, "input_usd": "2"})
+
+    assert "already" in answer.content.decode()
+    assert models(acme) == ["*"]
