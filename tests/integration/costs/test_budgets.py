@@ -80,6 +80,22 @@ def test_call_is_held_in_every_budget_that_applies(acme: World) -> None:
         assert not BudgetPeriod.objects.filter(budget__in=others).exists()
 
 
+def test_budgets_of_overlapping_periods_hold_together(acme: World) -> None:
+    daily, monthly, total = (
+        budget(acme, limit, interval=interval, name=interval)
+        for interval, limit in (("day", 30), ("month", 100), ("total", 50))
+    )
+    settle(acme, hold(acme, 30), spent=30)
+
+    refused = hold(acme, 1)
+    assert refused["refusal"]["name"] == "day"
+    set_limit(acme, daily, 99)
+    settle(acme, hold(acme, 20), spent=20)
+
+    assert hold(acme, 1)["refusal"]["name"] == "total"
+    assert [state(acme, each) for each in (daily, monthly, total)] == [(50, 0, 0)] * 3
+
+
 def test_without_budgets_nothing_is_kept(acme: World, globex: World) -> None:
     budget(globex, 1)
 

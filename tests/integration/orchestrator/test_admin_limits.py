@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from django.test import Client
 from django.urls import reverse
 
@@ -110,3 +111,25 @@ def test_operators_limits_are_operators_business(acme: World, globex: World) -> 
     assert "Set by the operator" in client.get(PAGE).content.decode()
     go_to(globex, client)
     assert client.post(f"{OPERATORS}{row.pk}/delete/", {"post": "yes"}).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"limit": "-1"}, "At least 1."),
+        ({"limit": "9" * 30}, "less than or equal to"),
+        ({"capacity": "0"}, "At least 1."),
+        ({"scope": "provider"}, "Say which provider."),
+        ({"scope": "everything", "for_tenant": "acme"}, "Only a limit of scope tenant"),
+        ({"period": ""}, "period"),
+    ],
+)
+def test_operators_nonsense_is_said_too(acme: World, wrong: dict[str, str], said: str) -> None:
+    facts = {"scope": "tenant", "unit": "requests", "period": "minute", "limit": "7"}
+    given = {**facts, "counting": "bucket", **wrong}
+    given["for_tenant"] = str(acme.tenant.pk) if "for_tenant" in wrong else ""
+
+    answer = operator(acme).post(f"{OPERATORS}add/", given)
+
+    assert said in answer.content.decode()
+    assert not PlatformRateLimit.objects.using("system").filter(limit=7, unit="requests").exists()

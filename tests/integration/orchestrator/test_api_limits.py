@@ -11,12 +11,18 @@ from orchestrator.limits import limits
 from orchestrator.limits.limiter import RESTORING
 from orchestrator.models import RateLimit
 from tenants.kernel.models import uuid7
-from tenants.models import Project
+from tenants.models import Credential, Project
+from tenants.services.credentials import create_credential
 from tests.eventually import eventually
 from tests.rest import get, post, published
 from tests.world import World
 
 PER_MINUTE = {"scope": "tenant", "unit": "requests", "period": "minute", "limit": 60}
+
+
+def credential(world: World, name: str) -> Credential:
+    with world.scope():
+        return create_credential(name=name, provider="openai", secret="sk-0123456789")
 
 
 def create(acme: World, **changes: Any) -> Any:
@@ -116,6 +122,18 @@ def test_unknown_project_is_not_found_at_its_field(acme: World, globex: World) -
 
     assert answer.status_code == 404
     assert [error["loc"] for error in answer.json()["errors"]] == ["/project"]
+
+
+def test_limit_of_a_credential_is_on_the_tenants_own_of_that_name(
+    acme: World, globex: World
+) -> None:
+    ours, theirs = (credential(world, "main") for world in (acme, globex))
+
+    limits = [create(world, scope="credential", credential="main") for world in (acme, globex)]
+
+    named = [limit.json()["credential"] for limit in limits]
+    assert named == [{"id": str(each.id), "name": "main"} for each in (ours, theirs)]
+    assert create(acme, scope="credential", credential=str(theirs.id)).status_code == 404
 
 
 def test_second_limit_on_the_same_is_refused(acme: World) -> None:
