@@ -9,8 +9,7 @@ from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
-from rest_framework.exceptions import PermissionDenied
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -26,7 +25,8 @@ from costs.selectors.reports import (
     summary,
 )
 from tenants.api.base import ApiView
-from tenants.api.serializers import Strict
+from tenants.api.renderers import TextRenderer
+from tenants.api.serializers import TenantRef, WhoseQuery
 from tenants.kernel.clock import now
 from tenants.models import Tenant
 from tenants.roles import Scope
@@ -35,12 +35,9 @@ MOST_GROUPS: Final = 3
 _LONGEST = timedelta(days=3660)
 
 
-class ZoneQuery(Strict):
+class ZoneQuery(WhoseQuery):
     tz = serializers.CharField(
         required=False, default="UTC", max_length=64, help_text="Such as Europe/Berlin."
-    )
-    tenants = serializers.ChoiceField(
-        ["own", "all"], required=False, default="own", help_text="`all` is for operators."
     )
 
     def validate_tz(self, value: str) -> ZoneInfo:
@@ -156,15 +153,10 @@ class SummaryRowOut(FiguresOut):
     role = serializers.CharField(required=False)
 
 
-class CostTenantOut(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    slug = serializers.CharField()
-
-
 class SummaryOut(serializers.Serializer[Any]):
     """`tenant` is null where all tenants are summed up."""
 
-    tenant = CostTenantOut(allow_null=True)
+    tenant = TenantRef(allow_null=True)
     tz = serializers.CharField()
     group_by = serializers.ListField(child=serializers.ChoiceField(list(Group)))
     rows = SummaryRowOut(many=True)
@@ -188,7 +180,7 @@ class UnusualOut(serializers.Serializer[Any]):
 class ForecastOut(serializers.Serializer[Any]):
     """Null where there are too few days to tell."""
 
-    tenant = CostTenantOut(allow_null=True)
+    tenant = TenantRef(allow_null=True)
     tz = serializers.CharField()
     month = serializers.CharField()
     spent_usd = Usd(source="forecast.spent_nano")
@@ -197,19 +189,13 @@ class ForecastOut(serializers.Serializer[Any]):
     today = UnusualOut(source="comparison")
 
 
-class CsvRenderer(BaseRenderer):
+class CsvRenderer(TextRenderer):
     """The rows of a summary, a line each; money as exact decimal text."""
 
     media_type = "text/csv"
     format = "csv"
-    charset = "utf-8"
 
-    def render(
-        self,
-        data: Any,
-        accepted_media_type: str | None = None,
-        renderer_context: Mapping[str, Any] | None = None,
-    ) -> str:
+    def text_of(self, data: Any) -> str:
         return csv_of(data)
 
 
@@ -252,11 +238,9 @@ class SummaryView(ApiView):
         return [JSONRenderer(), *([CsvRenderer()] if self.action == "summary" else [])]
 
     def _lines(self, asked: Mapping[str, Any]) -> QuerySet[CostEntry]:
-        if asked["tenants"] == "own":
-            return lines_of_tenant(self.principal.project_id)
-        if not self.principal.is_operator:
-            raise PermissionDenied("Only an operator of the platform sees all tenants.")
-        return lines_of_all()
+        if self.asks_for_all_tenants(asked):
+            return lines_of_all()
+        return lines_of_tenant(self.principal.project_id)
 
     def _tenant(self, asked: Mapping[str, Any]) -> Tenant | None:
         is_own = asked["tenants"] == "own"

@@ -4,24 +4,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 
 from orchestrator.core.yaml_io import dump_text
+from tenants.api.renderers import TextRenderer
 
 
-class SpecYamlRenderer(BaseRenderer):
+class SpecYamlRenderer(TextRenderer):
     """A workflow's spec alone, as a file that can be posted again."""
 
     media_type = "application/yaml"
     format = "yaml"
-    charset = "utf-8"
 
-    def render(
-        self,
-        data: Any,
-        accepted_media_type: str | None = None,
-        renderer_context: Mapping[str, Any] | None = None,
-    ) -> str:
+    def text_of(self, data: Any) -> str:
         return dump_text(data["spec"])
 
 
@@ -40,33 +35,21 @@ class AnyJsonRenderer(JSONRenderer):
         return rendered
 
 
-class MermaidRenderer(BaseRenderer):
+class MermaidRenderer(TextRenderer):
     media_type = "text/plain"
     format = "mermaid"
-    charset = "utf-8"
 
-    def render(
-        self,
-        data: Any,
-        accepted_media_type: str | None = None,
-        renderer_context: Mapping[str, Any] | None = None,
-    ) -> str:
+    def text_of(self, data: Any) -> str:
         return str(data["mermaid"])
 
 
-class MarkdownRenderer(BaseRenderer):
+class MarkdownRenderer(TextRenderer):
     """A run's output for people: text as it is, an object as one section per key."""
 
     media_type = "text/markdown"
     format = "md"
-    charset = "utf-8"
 
-    def render(
-        self,
-        data: Any,
-        accepted_media_type: str | None = None,
-        renderer_context: Mapping[str, Any] | None = None,
-    ) -> str:
+    def text_of(self, data: Any) -> str:
         return markdown_of(data)
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,21 +12,18 @@ from orchestrator.api.serializers import TokensOut
 from orchestrator.core.values import Duration
 from orchestrator.selectors.status import Status, platform_status, tenant_status
 from tenants.api.base import ApiView
-from tenants.api.serializers import Strict
+from tenants.api.serializers import TenantRef, WhoseQuery
 from tenants.roles import Scope
 
 DEFAULT_WINDOW = "24h"
 
 
-class StatusQuery(Strict):
+class StatusQuery(WhoseQuery):
     since = serializers.CharField(
         required=False,
         default=DEFAULT_WINDOW,
         max_length=32,
         help_text="How far back, such as 10m or 24h.",
-    )
-    tenants = serializers.ChoiceField(
-        ["own", "all"], required=False, default="own", help_text="`all` is for operators."
     )
 
     def validate_since(self, value: str) -> timedelta:
@@ -35,11 +31,6 @@ class StatusQuery(Strict):
             return timedelta(seconds=Duration.parse(value).seconds)
         except ValueError as error:
             raise serializers.ValidationError(str(error), "duration") from error
-
-
-class StatusTenantOut(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    slug = serializers.CharField()
 
 
 class WorkflowCountsOut(serializers.Serializer[Any]):
@@ -63,7 +54,7 @@ class AgentCountsOut(serializers.Serializer[Any]):
 class StatusOut(serializers.Serializer[Any]):
     """`tenant` is null where all tenants are summed up."""
 
-    tenant = StatusTenantOut(allow_null=True)
+    tenant = TenantRef(allow_null=True)
     since = serializers.DateTimeField()
     until = serializers.DateTimeField()
     workflows = WorkflowCountsOut()
@@ -82,13 +73,11 @@ class StatusView(ApiView):
     def retrieve(self, request: Request) -> Response:
         """A tenant's figures, or one project's for a key narrowed to it."""
         asked = self.query(StatusQuery)
-        if asked["tenants"] == "own":
-            return Response(
-                self.shown(StatusOut, _told(tenant_status(self.principal, asked["since"])))
-            )
-        if not self.principal.is_operator:
-            raise PermissionDenied("Only an operator of the platform sees all tenants.")
-        return Response(self.shown(StatusOut, _told(platform_status(asked["since"]))))
+        if self.asks_for_all_tenants(asked):
+            status = platform_status(asked["since"])
+        else:
+            status = tenant_status(self.principal, asked["since"])
+        return Response(self.shown(StatusOut, _told(status)))
 
 
 def _told(status: Status) -> Mapping[str, Any]:

@@ -3,30 +3,22 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orchestrator.api.serializers import WAITING_REASONS
-from orchestrator.api.status import StatusTenantOut
 from orchestrator.core.state import RunWait
 from orchestrator.selectors.cluster import Cluster, cluster
 from orchestrator.selectors.waiting import Standing, platform_standing, tenant_standing
 from tenants.api.base import ApiView
-from tenants.api.serializers import Strict
+from tenants.api.serializers import TenantRef, WhoseQuery
 from tenants.kernel.clock import now
 from tenants.models import Tenant
 from tenants.roles import Scope
 
 
-class WaitingQuery(Strict):
-    tenants = serializers.ChoiceField(
-        ["own", "all"], required=False, default="own", help_text="`all` is for operators."
-    )
-
-
 class HeldOut(serializers.Serializer[Any]):
-    tenant = StatusTenantOut()
+    tenant = TenantRef()
     reason = serializers.ChoiceField([*WAITING_REASONS, *map(str, RunWait)])
     gate = serializers.CharField(help_text="What holds them, such as a limit or a budget by name.")
     agent_runs = serializers.IntegerField(help_text="0 where runs wait as a whole.")
@@ -47,7 +39,7 @@ class WorkerLoadOut(serializers.Serializer[Any]):
 
 
 class TenantDemandOut(serializers.Serializer[Any]):
-    tenant = StatusTenantOut()
+    tenant = TenantRef()
     at_work = serializers.IntegerField()
     queued = serializers.IntegerField()
     lined_up = serializers.IntegerField(help_text="Due, beyond the tenant's share of the workers.")
@@ -70,7 +62,7 @@ class ClusterOut(serializers.Serializer[Any]):
 class WaitingOut(serializers.Serializer[Any]):
     """`tenant` is null where all tenants are shown; only then there is a `cluster`."""
 
-    tenant = StatusTenantOut(allow_null=True)
+    tenant = TenantRef(allow_null=True)
     at = serializers.DateTimeField()
     agent_runs = serializers.IntegerField(help_text="Waiting, whatever for.")
     at_work = serializers.IntegerField()
@@ -83,17 +75,15 @@ class WaitingView(ApiView):
 
     read_scope = Scope.RUNS_READ
 
-    @extend_schema(parameters=[WaitingQuery], responses=WaitingOut)
+    @extend_schema(parameters=[WhoseQuery], responses=WaitingOut)
     def retrieve(self, request: Request) -> Response:
         """Of a tenant, or of one project for a key narrowed to it; for operators of all tenants."""
-        if self.query(WaitingQuery)["tenants"] == "own":
-            tenant = Tenant.objects.get(id=self.principal.tenant_id)
-            standing = tenant_standing(self.principal)
-            return Response(self.shown(WaitingOut, _told(standing, tenant=tenant)))
-        if not self.principal.is_operator:
-            raise PermissionDenied("Only an operator of the platform sees all tenants.")
-        standing = platform_standing()
-        return Response(self.shown(WaitingOut, _told(standing, cluster=cluster(standing))))
+        if self.asks_for_all_tenants(self.query(WhoseQuery)):
+            standing = platform_standing()
+            return Response(self.shown(WaitingOut, _told(standing, cluster=cluster(standing))))
+        tenant = Tenant.objects.get(id=self.principal.tenant_id)
+        standing = tenant_standing(self.principal)
+        return Response(self.shown(WaitingOut, _told(standing, tenant=tenant)))
 
 
 def _told(

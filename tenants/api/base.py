@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from rest_framework import status
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -60,6 +61,12 @@ class ApiView(GenericViewSet[Any]):
 
     def query(self, form: type[Strict]) -> dict[str, Any]:
         return _checked(form(data=self.request.query_params))
+
+    def asks_for_all_tenants(self, asked: Mapping[str, Any]) -> bool:
+        """Whether a `WhoseQuery` does; nobody but an operator may."""
+        if asked["tenants"] == "all" and not self.principal.is_operator:
+            raise PermissionDenied("Only an operator of the platform sees all tenants.")
+        return bool(asked["tenants"] == "all")
 
     def found(self, rows: QuerySet[Any], **lookup: Any) -> Any:
         """The one row that the address names, or 404."""

@@ -62,6 +62,14 @@ class Query(Strict):
         return name in {"cursor", "limit"}
 
 
+class WhoseQuery(Strict):
+    """Read by `ApiView.asks_for_all_tenants`."""
+
+    tenants = serializers.ChoiceField(
+        ["own", "all"], required=False, default="own", help_text="`all` is for operators."
+    )
+
+
 class Text(serializers.CharField):
     """Text as it was written; not a number that could be read as one."""
 
@@ -132,6 +140,11 @@ class ProjectOut(serializers.Serializer[Any]):
 
 
 class ProjectRef(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+
+
+class TenantRef(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     slug = serializers.CharField()
 
