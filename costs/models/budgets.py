@@ -22,6 +22,11 @@ class Interval(models.TextChoices):
     MONTH = "month", "Calendar month"
 
 
+# A budget tells at so many thresholds at most, none of them above so many percent.
+MOST_THRESHOLDS = 10
+MOST_PERCENT = 1000
+
+
 def default_thresholds() -> list[int]:
     return [50, 80, 100]
 

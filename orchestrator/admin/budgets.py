@@ -20,7 +20,7 @@ from unfold.widgets import (
 from agents_app.models import Agent
 from costs.core.money import format_usd
 from costs.core.periods import zone_or_none
-from costs.models import AlertKind, Budget, BudgetScope, CostAlert
+from costs.models import MOST_PERCENT, MOST_THRESHOLDS, AlertKind, Budget, BudgetScope, CostAlert
 from orchestrator.admin.run_forms import UsdField
 from orchestrator.models import Workflow
 from orchestrator.selectors.budgets import alerts_of, budgets_of, shown, without_caps
@@ -33,7 +33,6 @@ from tenants.roles import Scope
 
 PAGE: Final = 25
 _ALERTS: Final = 10
-_MOST_PERCENT: Final = 1000
 _WHOLE: Final = "tenant:"
 _FIELDS: Final = ("name", "interval", "time_zone", "is_hard", "is_enabled", "is_operators")
 
@@ -77,9 +76,12 @@ class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_percentages(self) -> list[int]:
         parts = self.cleaned_data["percentages"].replace("%", "").split(",")
         texts = [part.strip() for part in parts if part.strip()]
-        if not all(t.isdecimal() and 1 <= int(t[:9]) <= _MOST_PERCENT for t in texts):
-            raise ValidationError(f"Write numbers from 1 to {_MOST_PERCENT}, such as 50, 80, 100.")
-        return sorted({int(text) for text in texts})
+        if not all(t.isdecimal() and 1 <= int(t[:9]) <= MOST_PERCENT for t in texts):
+            raise ValidationError(f"Write numbers from 1 to {MOST_PERCENT}, such as 50, 80, 100.")
+        percentages = sorted({int(text) for text in texts})
+        if len(percentages) > MOST_THRESHOLDS:
+            raise ValidationError(f"Write at most {MOST_THRESHOLDS} of them.")
+        return percentages
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

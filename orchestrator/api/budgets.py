@@ -1,6 +1,6 @@
 """Budgets and alerts: what may be spent, what was, and what people were told of it."""
 
-from typing import Any, Final
+from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from costs.api.serializers import Usd, UsdText
 from costs.core.periods import zone_or_none
-from costs.models import AlertKind, Budget, BudgetScope, Interval
+from costs.models import MOST_PERCENT, MOST_THRESHOLDS, AlertKind, Budget, BudgetScope, Interval
 from orchestrator.selectors.budgets import ShownBudget, alerts_of, budgets_of, shown, without_caps
 from orchestrator.services.budgets import change_budget, create_budget, delete_budget, lowered_below
 from tenants.api.base import ApiView, no_content
@@ -17,18 +17,15 @@ from tenants.api.serializers import Query, Strict, Text
 from tenants.permissions import HasScope, WritesOfWholeTenant
 from tenants.roles import Scope
 
-_MOST_THRESHOLDS: Final = 10
-_MOST_PERCENT: Final = 1000
-
 
 class BudgetChange(Strict):
     name = Text(max_length=120, trim_whitespace=True)
     limit_usd = UsdText(source="limit_nano")
     is_hard = serializers.BooleanField(required=False)
     thresholds = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=_MOST_PERCENT),
+        child=serializers.IntegerField(min_value=1, max_value=MOST_PERCENT),
         required=False,
-        max_length=_MOST_THRESHOLDS,
+        max_length=MOST_THRESHOLDS,
         help_text="Percentages of the limit at which people are told.",
     )
     is_enabled = serializers.BooleanField(required=False)

@@ -72,6 +72,7 @@ def test_form_offers_what_the_tenant_has(acme: World, globex: World) -> None:
         ({"limit": ""}, "required"),
         ({"percentages": "0"}, "Write numbers from 1"),
         ({"percentages": "half"}, "Write numbers from 1"),
+        ({"percentages": ",".join(map(str, range(1, 12)))}, "at most 10"),
         ({"time_zone": "Mars/Olympus"}, "no such time zone"),
         ({"target": f"project:{uuid7()}"}, "Select a valid choice"),
         ({"name": ""}, "required"),
