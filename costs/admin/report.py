@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from django import forms
+from django.core.validators import MaxValueValidator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -45,7 +46,12 @@ class ReportForm(forms.Form):
 
     group = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
     first = forms.DateField(label="From", widget=UnfoldAdminSingleDateWidget(_DATE))
-    last = forms.DateField(label="Through", widget=UnfoldAdminSingleDateWidget(_DATE))
+    last = forms.DateField(
+        label="Through",
+        widget=UnfoldAdminSingleDateWidget(_DATE),
+        # A report ends with the beginning of the next day.
+        validators=[MaxValueValidator(date.max - timedelta(days=1))],
+    )
     tz = forms.CharField(label="Time zone", max_length=64, widget=UnfoldAdminTextInputWidget)
     all_tenants = forms.BooleanField(required=False, widget=UnfoldBooleanWidget)
 

@@ -97,6 +97,8 @@ def _span(options: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     last = _day(options["last"], today)
     if last < first:
         raise usage(f"The last day, {last}, lies before the first, {first}.")
+    if last == date.max:
+        raise usage(f"No day comes after the last one, {last}; choose an earlier one.")
     end = last + timedelta(days=1)
     return {"since": day_start(first, zone), "until": day_start(end, zone)}
 

@@ -57,6 +57,7 @@ def test_time_zone_moves_the_days(acme: World) -> None:
         ({"tz": "Mars/Olympus"}, "no such time zone"),
         ({"first": "2026-11-20", "last": "2026-11-10"}, "from the first to the last"),
         ({"first": "2020-01-01"}, "up to 366 days"),
+        ({"first": "9999-12-01", "last": "9999-12-31"}, "less than or equal to"),
         ({"first": "soon"}, "Enter a valid date"),
         ({"group": "tenant"}, "Select a valid choice"),
         ({"group": "colour"}, "Select a valid choice"),

@@ -89,6 +89,7 @@ def test_report_of_all_tenants(acme: World) -> None:
         ("--by", "colour"),
         ("--from", "soon"),
         ("--from", "2026-11-30", "--through", "2026-11-01"),
+        ("--through", "9999-12-31"),
     ],
 )
 def test_bad_question_is_a_usage_error(acme: World, arguments: tuple[str, ...]) -> None:
