@@ -1,10 +1,12 @@
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from costs.core.money import format_usd, nano_from_text
+from costs.core.periods import zone_or_none
 from costs.models import CostKind
 from tenants.api.serializers import Query, Text
 
@@ -27,6 +29,16 @@ class UsdText(Text):
             return nano_from_text(text)
         except ValueError as error:
             raise serializers.ValidationError(f"{error}.", "usd") from None
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """For fields that name a time zone. Raises ValidationError."""
+    zone = zone_or_none(name)
+    if zone is None:
+        raise serializers.ValidationError(
+            f"{name!r} is no time zone; write one such as Europe/Berlin.", "time_zone"
+        )
+    return zone
 
 
 class CostQuery(Query):

@@ -13,8 +13,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from costs.api.serializers import Usd
-from costs.core.periods import day_start, month_start, zone_or_none
+from costs.api.serializers import Usd, zone_of
+from costs.core.periods import day_start, month_start
 from costs.models import CostEntry
 from costs.selectors.outlook import Outlook, outlook
 from costs.selectors.report_table import csv_of, summary_json
@@ -41,12 +41,7 @@ class ZoneQuery(WhoseQuery):
     )
 
     def validate_tz(self, value: str) -> ZoneInfo:
-        zone = zone_or_none(value)
-        if zone is None:
-            raise serializers.ValidationError(
-                f"{value!r} is no time zone; write one such as Europe/Berlin.", "time_zone"
-            )
-        return zone
+        return zone_of(value)
 
 
 @extend_schema_field(OpenApiTypes.STR)

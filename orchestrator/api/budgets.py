@@ -7,8 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from costs.api.serializers import Usd, UsdText
-from costs.core.periods import zone_or_none
+from costs.api.serializers import Usd, UsdText, zone_of
 from costs.models import MOST_PERCENT, MOST_THRESHOLDS, AlertKind, Budget, BudgetScope, Interval
 from orchestrator.selectors.budgets import ShownBudget, alerts_of, budgets_of, shown, without_caps
 from orchestrator.services.budgets import change_budget, create_budget, delete_budget, lowered_below
@@ -46,10 +45,7 @@ class BudgetBody(BudgetChange):
     time_zone = serializers.CharField(required=False, max_length=64, default="UTC")
 
     def validate_time_zone(self, value: str) -> str:
-        if zone_or_none(value) is None:
-            raise serializers.ValidationError(
-                f"{value!r} is no time zone; write one such as Europe/Berlin.", "time_zone"
-            )
+        zone_of(value)
         return value
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_bad_budget_is_refused_at_its_field(
 def test_time_zone_that_only_we_know_is_refused(
     acme: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.api.budgets.zone_or_none", lambda name: name)
+    monkeypatch.setattr("costs.api.serializers.zone_or_none", lambda name: name)
 
     answer = post(acme.client(), "budgets", {**TENANT, "time_zone": "Mars/Olympus"})
 
