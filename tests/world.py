@@ -1,8 +1,10 @@
 """A tenant as tests see it: its people, its project, its keys."""
 
 from dataclasses import dataclass
+from uuid import uuid4
 
 from django.test import Client
+from django.urls import reverse
 
 from tenants.models import Project, Tenant, User
 from tenants.roles import Scope
@@ -32,4 +34,11 @@ class World:
     def browser(self) -> Client:
         client = Client()
         client.force_login(self.owner)
+        return client
+
+    def operator(self) -> Client:
+        """The browser of an operator of the platform who has gone to this tenant."""
+        client = Client()
+        client.force_login(User.objects.create_user(f"op-{uuid4().hex}", is_superuser=True))
+        client.post(reverse("admin:switch_tenant"), {"tenant": self.tenant.id})
         return client

@@ -5,8 +5,6 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tenants.kernel.models import uuid7
-from tenants.models import User
 from tests.factories import make_tenant
 from tests.ledger import at, charge
 from tests.rest import get
@@ -90,8 +88,7 @@ def test_csv_link_leads_to_the_same_figures(acme: World) -> None:
 
 def test_all_tenants_are_for_operators(acme: World, globex: World) -> None:
     charge(globex, held_at=at("2026-11-05 12:00"), model=f"secret-{globex.tenant.slug}")
-    operator = Client()
-    operator.force_login(User.objects.create_user(f"op-{uuid7()}", is_superuser=True))
+    operator = acme.operator()
 
     assert "secret-" not in page(acme.browser(), all_tenants="on")
     assert f"secret-{globex.tenant.slug}" in page(operator, all_tenants="on", group="model")

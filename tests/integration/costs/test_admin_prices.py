@@ -1,4 +1,3 @@
-import uuid
 from datetime import date
 
 import pytest
@@ -6,7 +5,6 @@ from django.test import Client
 from django.urls import reverse
 
 from costs.models import TenantPrice
-from tenants.models import User
 from tests.world import World
 
 FREE = {
@@ -21,11 +19,7 @@ LIST = "admin:costs_tenantprice_changelist"
 
 @pytest.fixture
 def operator(acme: World) -> Client:
-    """An operator who has gone to Acme."""
-    client = Client()
-    client.force_login(User.objects.create_user(f"op-{uuid.uuid4().hex}", is_superuser=True))
-    client.post(reverse("admin:switch_tenant"), {"tenant": acme.tenant.id})
-    return client
+    return acme.operator()
 
 
 def price(world: World) -> TenantPrice:

@@ -20,9 +20,7 @@ USD = 10**9
 
 @pytest.fixture
 def operator(acme: World) -> Client:
-    acme.owner.is_superuser = True
-    acme.owner.save(update_fields=["is_superuser"])
-    return acme.browser()
+    return acme.operator()
 
 
 def new() -> str:

@@ -7,7 +7,6 @@ from django.urls import reverse
 
 from costs.models import Budget, CostAlert
 from tenants.kernel.models import uuid7
-from tenants.models import User
 from tests.factories import make_tenant
 from tests.integration.costs.test_budgets import budget, hold, settle
 from tests.rest import published
@@ -157,11 +156,7 @@ def test_viewer_looks_and_stranger_sees_nothing(acme: World, globex: World) -> N
 
 
 def test_operators_budget_is_the_operators_to_change(acme: World) -> None:
-    operator = Client()
-    operator.force_login(User.objects.create_user(f"op-{uuid7()}", is_superuser=True))
-    operator.post(reverse("admin:switch_tenant"), {"tenant": acme.tenant.id})
-
-    add(operator, is_operators="on")
+    add(acme.operator(), is_operators="on")
     add(acme.browser(), is_operators="on", name="Own", interval="day")
 
     with acme.scope():

@@ -1,6 +1,5 @@
 """Every page of the admin that shows one object, found from the URL configuration."""
 
-import uuid
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -13,7 +12,7 @@ from django.urls import URLPattern, URLResolver, reverse
 from agents_app.models import Agent
 from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
 from orchestrator.models import PlatformRateLimit, RateLimit
-from tenants.models import ApiKey, AuditEntry, Membership, Project, User
+from tenants.models import ApiKey, AuditEntry, Membership, Project
 from tests.filled import asked, batched, credential
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
@@ -102,12 +101,7 @@ def objects(acme: World) -> dict[str, Any]:
 
 @pytest.fixture
 def operator(acme: World) -> Client:
-    """An operator who has gone to Acme."""
-    person = User.objects.create_user(f"op-{uuid.uuid4().hex}", is_superuser=True)
-    client = Client()
-    client.force_login(person)
-    client.post(reverse("admin:switch_tenant"), {"tenant": acme.tenant.id})
-    return client
+    return acme.operator()
 
 
 def visit(client: Client, url: str) -> int:

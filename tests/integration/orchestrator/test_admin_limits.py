@@ -25,13 +25,6 @@ def save(client: Client, row: Any, limit: str, capacity: str = "", page: str = P
     return client.post(page, sent)
 
 
-def operator(acme: World) -> Client:
-    acme.owner.is_superuser = True
-    acme.owner.is_staff = True
-    acme.owner.save(update_fields=["is_superuser", "is_staff"])
-    return acme.browser()
-
-
 def go_to(world: World, client: Client) -> None:
     client.post(reverse("admin:switch_tenant"), {"tenant": world.tenant.id})
 
@@ -96,7 +89,7 @@ def test_new_limit_is_added_with_the_form(acme: World) -> None:
 def test_operators_limits_are_operators_business(acme: World, globex: World) -> None:
     assert acme.browser().get(OPERATORS).status_code == 404
 
-    client = operator(acme)
+    client = acme.operator()
     # Whichever tenant the operator has gone to.
     go_to(globex, client)
     facts = {"unit": "requests", "period": "minute", "limit": "7", "counting": "bucket"}
@@ -129,7 +122,7 @@ def test_operators_nonsense_is_said_too(acme: World, wrong: dict[str, str], said
     given = {**facts, "counting": "bucket", **wrong}
     given["for_tenant"] = str(acme.tenant.pk) if "for_tenant" in wrong else ""
 
-    answer = operator(acme).post(f"{OPERATORS}add/", given)
+    answer = acme.operator().post(f"{OPERATORS}add/", given)
 
     assert answer.status_code == 200
     assert said in answer.content.decode()

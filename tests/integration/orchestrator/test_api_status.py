@@ -32,12 +32,6 @@ def status(world: World, query: str = "", client: Client | None = None) -> dict[
     return made(get(client or world.client(), f"status{query}"))
 
 
-def operator_of(world: World) -> Client:
-    world.owner.is_superuser = True
-    world.owner.save(update_fields=["is_superuser"])
-    return world.browser()
-
-
 def test_status_counts_what_was_done(worked: World) -> None:
     found = status(worked)
 
@@ -98,7 +92,7 @@ def test_key_of_a_project_sees_that_project(worked: World) -> None:
 def test_operator_sees_all_tenants_together(worked: World, globex: World) -> None:
     make_run(globex, published(globex), DONE, status="completed")
 
-    found = status(worked, "?tenants=all", client=operator_of(worked))
+    found = status(worked, "?tenants=all", client=worked.operator())
 
     # Other tests' tenants count too.
     assert found["tenant"] is None
@@ -123,7 +117,7 @@ def test_span_of_time_that_is_none_is_refused(acme: World, since: str) -> None:
 
 def test_first_page_tells_a_tenant_of_itself_and_an_operator_of_all(worked: World) -> None:
     own = worked.browser().get("/admin/").content.decode()
-    all_of_them = operator_of(worked).get("/admin/").content.decode()
+    all_of_them = worked.operator().get("/admin/").content.decode()
 
     assert "The last 24 hours" in own
     assert "All tenants" not in own

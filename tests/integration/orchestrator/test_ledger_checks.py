@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from django.core.management import call_command
 from django.db import connections
-from django.test import Client
 from django.urls import reverse
 
 from costs.models import CostEntry, LedgerCheck, LedgerDifference, TenantPrice
@@ -15,8 +14,6 @@ from orchestrator.execution import engine_db
 from orchestrator.models import LlmCall
 from orchestrator.services import ledger_checks
 from orchestrator.services.workflows import publish_spec
-from tenants.kernel.models import uuid7
-from tenants.models import User
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import drain, drain_all, run_of
 from tests.integration.costs.test_budgets import budget, hold, state
@@ -201,8 +198,7 @@ def test_differences_are_kept_told_and_answered_with_failure(
 def test_operator_sees_where_the_books_differ(differing: World, run_id: UUID) -> None:
     checked = ledger_checks.check_ledger()
     change("UPDATE run SET cost_nano = cost_nano - 10 ^ 15 WHERE id = %s", run_id)
-    operator = Client()
-    operator.force_login(User.objects.create_user(f"op-{uuid7()}", is_superuser=True))
+    operator = differing.operator()
     address = reverse("admin:costs_ledgercheck_change", args=[checked.check["id"]])
 
     shown = operator.get(address).content.decode()

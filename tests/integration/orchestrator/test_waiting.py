@@ -19,7 +19,6 @@ from tenants.kernel.clock import now
 from tenants.models import Project, Tenant
 from tests.e2e.stories import echo, start
 from tests.engine_driver import queued, step_of
-from tests.integration.orchestrator.test_api_status import operator_of
 from tests.integration.orchestrator.test_engine_control import act
 from tests.rest import get, made
 from tests.run_rows import make_run, published
@@ -180,7 +179,7 @@ def test_operator_sees_all_tenants_and_their_workers(acme: World, globex: World)
     claim(acme.tenant.id, queued(acme, run_id)[0].id, worker=worker, lease=timedelta(seconds=30))
     begin(globex, {"a": {**echo(value=1), "priority": 0}})
 
-    found = waiting(acme, "?tenants=all", operator_of(acme))
+    found = waiting(acme, "?tenants=all", acme.operator())
 
     # Other tests' tenants count too.
     ours = {acme.tenant.slug: "acme", globex.tenant.slug: "globex"}
@@ -238,14 +237,14 @@ def test_operators_page_shows_workers_and_leads_to_tenants(acme: World, globex: 
     presence.here("agents@one", slots=4)
     begin(globex, {"a": echo(value=1)})
 
-    page = operator_of(acme).get("/admin/waiting/").content.decode()
+    page = acme.operator().get("/admin/waiting/").content.decode()
 
     assert "agents@one" in page
     assert f'name="tenant" value="{globex.tenant.id}"' in page
 
 
 def test_number_of_queries_does_not_depend_on_what_waits(acme: World) -> None:
-    client = operator_of(acme)
+    client = acme.operator()
     counts = []
     for _ in range(2):
         begin(acme, {name: echo(value=1) for name in "abc"})
