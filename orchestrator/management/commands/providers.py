@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from agents_app.providers.base import ProviderKind, configuration_problem
-from agents_app.providers.check import check
+from agents_app.providers.check import CheckResult, check
 from orchestrator.execution.providers import provider_settings
 from orchestrator.management.support import command_scope
 from orchestrator.selectors.providers import providers
 from orchestrator.services import provider_checks as checks
+from tenants.models import ProviderCheck
 from tenants.services.errors import CheckTooSoonError
 
 
@@ -68,15 +69,7 @@ def _of_platform(names: list[str], deadline: float) -> Iterator[_Line]:
         if problem:
             yield _Line(name=name, state="not configured", detail=problem)
         elif names or settings.kind is not ProviderKind.SIMULATED:
-            found = check(settings, deadline_seconds=deadline)
-            yield _Line(
-                name=name,
-                state="ok" if found.ok else "failing",
-                detail=found.detail,
-                model=found.model,
-                latency_ms=found.latency_ms,
-                limits=_limits(found.limits),
-            )
+            yield _line(name, check(settings, deadline_seconds=deadline))
 
 
 def _of_tenant(slug: str, names: list[str], deadline: float) -> Iterator[_Line]:
@@ -98,15 +91,16 @@ def _of_tenant(slug: str, names: list[str], deadline: float) -> Iterator[_Line]:
         except CheckTooSoonError as error:
             yield _Line(name=facts.name, state="skipped", detail=str(error))
             continue
-        yield _Line(
-            name=facts.name,
-            state="ok" if found.ok else "failing",
-            detail=found.detail,
-            model=found.model,
-            latency_ms=found.latency_ms,
-            limits=_limits(found.limits),
-        )
+        yield _line(facts.name, found)
 
 
-def _limits(stated: Any) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in stated.items() if "remaining" in name)
+def _line(name: str, found: CheckResult | ProviderCheck) -> _Line:
+    left = (f"{what}: {value}" for what, value in found.limits.items() if "remaining" in what)
+    return _Line(
+        name=name,
+        state="ok" if found.ok else "failing",
+        detail=found.detail,
+        model=found.model,
+        latency_ms=found.latency_ms,
+        limits=", ".join(left),
+    )
