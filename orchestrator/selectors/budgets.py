@@ -109,10 +109,14 @@ def without_caps(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
 
 
 def alerts_of(principal: Principal) -> QuerySet[CostAlert]:
+    """The tenant's; for a key narrowed to a project, those of its budgets and of its runs."""
     alerts = CostAlert.objects.all()
-    if principal.project_id is None:
+    project = principal.project_id
+    if project is None:
         return alerts
-    return alerts.filter(budget_id__in=budgets_of(principal).values("id"))
+    budgets = budgets_of(principal).values("id")
+    runs = Run.objects.filter(project_id=project).values("id")
+    return alerts.filter(Q(budget_id__in=budgets) | Q(run_id__in=runs))
 
 
 def shown(budgets: Iterable[Budget]) -> list[ShownBudget]:

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 
 from agents_app.models import Agent
-from costs.models import Budget
+from costs.models import Budget, CostAlert
 from tenants.kernel.models import uuid7
 from tenants.models import Project
 from tests.integration.costs.test_budgets import budget, hold, settle
@@ -180,6 +180,30 @@ def test_key_of_a_project_sees_its_budgets_and_changes_none(acme: World) -> None
 
     assert [b["id"] for b in made(get(client, "budgets"))["results"]] == [row["id"]]
     assert post(client, "budgets", {**TENANT, "interval": "day"}).status_code == 403
+
+
+def test_key_of_a_project_sees_alerts_of_its_budgets_and_runs(acme: World) -> None:
+    published(acme)
+    run = started(acme)
+    with acme.scope():
+        other = Project.objects.create(slug="other", name="Other")
+    whole, own = create(acme), create(acme, scope="project", scope_id=str(acme.project.id))
+    facts = {"period": "2026-11", "spent_nano": 2, "limit_nano": 1}
+    with acme.scope():
+        alerts = [
+            CostAlert.objects.create(kind="threshold", budget_id=own["id"], **facts),
+            CostAlert.objects.create(kind="velocity", run_id=run["id"], **facts),
+        ]
+        CostAlert.objects.create(kind="threshold", budget_id=whole["id"], **facts)
+        CostAlert.objects.create(kind="unusual", **facts)
+
+    def seen(project: Project) -> set[str]:
+        key = acme.key("costs:read", project=project)
+        client = Client(headers={"authorization": f"Bearer {key}"})
+        return {alert["id"] for alert in made(get(client, "costs/alerts"))["results"]}
+
+    assert seen(acme.project) == {str(alert.id) for alert in alerts}
+    assert seen(other) == set()
 
 
 def test_operator_may_change_an_operators_budget(acme: World) -> None:
