@@ -21,6 +21,7 @@ from costs.models import AlertKind
 from costs.selectors.outlook import unusual_today
 from orchestrator.execution import engine_db
 from orchestrator.execution.engine_db import Row, rows
+from orchestrator.services.alone import Work, is_alone
 from orchestrator.services.mail import MailError, addresses_of, send
 from tenants.kernel.clock import now
 
@@ -30,10 +31,7 @@ SECONDS: Final = 3.0
 _COMPARES_EVERY: Final = timedelta(minutes=5)
 _MAILS_AT_ONCE: Final = 20
 _MAIL_TRIES: Final = 8
-# Any number that nothing else in this database locks.
-_LOCK: Final = 0x6D7573B0
 
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
 _FIND = "SELECT * FROM muster_find_alerts(%s)"
 _UNUSUAL = """
 INSERT INTO cost_alert (id, tenant_id, kind, period, spent_nano, limit_nano, mail_due_at)
@@ -71,7 +69,7 @@ class Watcher:
 
     def _find(self) -> list[Row]:
         with engine_db.transaction(alias="system") as connection:
-            if not rows(connection, _TRY_LOCK, [_LOCK])[0]["won"]:
+            if not is_alone(connection, Work.ALERTS):
                 return []
             found = rows(connection, _FIND, [can_mail()])
             if time.monotonic() >= self.compares_at:

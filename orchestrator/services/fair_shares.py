@@ -15,6 +15,7 @@ from orchestrator.core.hints import hints_of
 from orchestrator.dispatch.canvas import publish
 from orchestrator.execution import engine_db
 from orchestrator.execution.engine_db import Row
+from orchestrator.services.alone import Work, is_alone
 
 log = structlog.get_logger(__name__)
 
@@ -23,12 +24,9 @@ SECONDS: Final = 0.5
 AGES_IN_SECONDS: Final = 30
 _AGE_EVERY_SECONDS: Final = 5
 _MEND_EVERY_SECONDS: Final = 60
-# Any number that nothing else in this database locks.
-_LOCK: Final = 0x6D757380
 # More than that beside twice the slots is not counted: nobody can get so many.
 _MOST_WAITING: Final = 500
 
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
 _CLUSTER = "SELECT * FROM muster_cluster()"
 _LOADS = "SELECT * FROM muster_loads(%s)"
 _SHARE_OUT = "SELECT muster_share_out(%s::uuid[], %s::int[], %s)"
@@ -53,7 +51,7 @@ class Dealer:
         """
         now = time.monotonic()
         with engine_db.transaction(alias="system") as connection:
-            if not engine_db.rows(connection, _TRY_LOCK, [_LOCK])[0]["won"]:
+            if not is_alone(connection, Work.FAIR_SHARES):
                 return
             (cluster,) = engine_db.rows(connection, _CLUSTER, [])
             loads = engine_db.rows(connection, _LOADS, [_MOST_WAITING + 2 * cluster["slots"]])

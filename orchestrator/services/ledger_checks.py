@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from orchestrator.execution import engine_db
 from orchestrator.execution.engine_db import Row, rows
+from orchestrator.services.alone import Work, is_alone
 
 log = structlog.get_logger(__name__)
 
@@ -22,10 +23,7 @@ SECONDS: Final = 60.0
 # More of one rule than anybody reads; the count of all is kept beside them.
 MOST_SHOWN: Final = 200
 _KEPT_DAYS: Final = 180
-# Any number that nothing else in this database locks.
-_LOCK: Final = 0x6D7573A0
 
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
 _NIGHT = """
 SELECT x.night, EXISTS (SELECT FROM ledger_check c WHERE c.night = x.night) AS is_done
   FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC' - make_interval(hours => %s))::date AS night) x
@@ -75,7 +73,7 @@ def check_ledger() -> Checked:
 def nightly() -> Checked | None:
     """The check of this night, unless it was made, or somebody else makes it just now."""
     with engine_db.transaction(alias="system") as connection:
-        if not rows(connection, _TRY_LOCK, [_LOCK])[0]["won"]:
+        if not is_alone(connection, Work.LEDGER_CHECK):
             return None
         # After the lock, since whoever had it has just written the night's.
         (night,) = rows(connection, _NIGHT, [settings.MUSTER_LEDGER_CHECK_HOUR])

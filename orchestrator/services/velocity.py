@@ -33,6 +33,7 @@ from orchestrator.core.velocity import (
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import engine_db
 from orchestrator.services.alerts import can_mail
+from orchestrator.services.alone import Work, is_alone
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +45,7 @@ _RUNS: Final = 20
 # What is usual is worked out anew after so long, and a minute kept well within the next.
 _USUAL_FOR_SECONDS: Final = 300.0
 _KEEP_EVERY_SECONDS: Final = 20.0
-# Any number that nothing else in this database locks.
-_LOCK: Final = 0x6D757390
 
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
 _SPENDING = "SELECT * FROM muster_spending(%s, %s, %s)"
 _KEEP = "SELECT muster_keep_minute(%s)"
 _BUSIEST = "SELECT * FROM muster_busiest_minutes(%s, %s, %s)"
@@ -77,7 +75,7 @@ class Guard:
 
     def _look(self, floor: int) -> list[Spending]:
         with engine_db.transaction(alias="system") as connection:
-            if not engine_db.rows(connection, _TRY_LOCK, [_LOCK])[0]["won"]:
+            if not is_alone(connection, Work.VELOCITY):
                 return []
             if time.monotonic() >= self.keeps_at:
                 self.keeps_at = time.monotonic() + _KEEP_EVERY_SECONDS
