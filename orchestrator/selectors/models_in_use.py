@@ -24,9 +24,16 @@ def _configured() -> Iterator[tuple[str, str]]:
 
 
 def _planned(plans: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    for plan in plans:
-        for step in plan["steps"]:
-            provider = step.get("provider")
-            names = [step.get("model"), *(step.get("by_complexity") or {}).values()]
-            yield from ((provider, name) for name in names if provider and name)
-            yield from ((hop["provider"], hop["model"]) for hop in step.get("fallback") or ())
+    for step in (step for plan in plans for step in _steps(plan)):
+        provider = step.get("provider")
+        names = [step.get("model"), *(step.get("by_complexity") or {}).values()]
+        yield from ((provider, name) for name in names if provider and name)
+        yield from ((hop["provider"], hop["model"]) for hop in step.get("fallback") or ())
+
+
+def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those of loops too."""
+    for step in plan["steps"]:
+        yield step
+        if step.get("loop"):
+            yield from _steps(step["loop"]["body"])

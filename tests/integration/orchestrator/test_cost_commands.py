@@ -120,6 +120,9 @@ def configured(live_db: None) -> Any:
         cursor.execute("DELETE FROM platform_price WHERE provider IN ('openai', 'compatible')")
 
 
+ANY = {"type": "prompt", "provider": "simulated"}
+
+
 def shown(*arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
     told, _ = run("prices", "show", "--json", *arguments)
     return {(row["provider"], row["model"]): row for row in json.loads(told)}
@@ -136,11 +139,14 @@ def test_prices_show_what_holds_and_what_is_missing(configured: None) -> None:
 
 def test_prices_show_what_workflows_name_and_fall_back_on(configured: None, acme: World) -> None:
     fallback = [{"provider": "simulated", "model": "spare"}]
-    start(acme, {"a": simulated("hello") | {"fallback": fallback}})
+    judge = {**simulated("judge"), "agent": {**ANY, "model": "in-a-loop"}}
+    rounds = {"steps": {"judge": judge}, "until": "true", "max_rounds": 2, "output": "done"}
+    start(acme, {"a": simulated("hello") | {"fallback": fallback}, "b": {"loop": rounds}})
 
     book = shown("--tenant", acme.tenant.slug)
 
-    assert {("simulated", "sim"), ("simulated", "spare")} <= book.keys()
+    names = {model for provider, model in book if provider == "simulated"}
+    assert {"sim", "spare", "in-a-loop"} <= names
 
 
 def test_prices_show_a_tenants_own(configured: None, acme: World) -> None:
