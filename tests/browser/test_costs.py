@@ -6,6 +6,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import log_in
 from tests.integration.costs.test_budgets import budget, hold, settle
 from tests.ledger import charge
+from tests.run_rows import make_run, published
 from tests.world import World
 
 REPORT = "/admin/costs/costentry/report/"
@@ -40,11 +41,12 @@ def test_figures_are_read_without_scripts(chromium: Browser, site: str, acme: Wo
     context.close()
 
 
-@pytest.mark.parametrize("address", [REPORT, "/admin/costs/budget/"])
+@pytest.mark.parametrize("address", [REPORT, "/admin/costs/budget/", "/admin/"])
 def test_pages_fit_a_telephone(page: Page, acme: World, address: str) -> None:
     spend(acme)
     budget(acme, 10**9, name="A budget with quite a long name for such a narrow page")
     settle(acme, hold(acme, 10**8), spent=10**8)
+    make_run(acme, published(acme), "pending", status="running")
     page.set_viewport_size({"width": 390, "height": 800})
     log_in(page, acme)
 

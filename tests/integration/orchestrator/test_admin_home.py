@@ -64,7 +64,7 @@ def test_budgets_nearest_to_their_limits_are_shown(acme: World, globex: World) -
     shown = page(acme)
 
     assert named(shown) == ["budget closed", "budget narrow", "budget agent"]
-    assert "$3.00 and $2.00 held of $10.00" in shown
+    assert "$3.00 spent, $2.00 held of $10.00" in shown
 
 
 def test_number_of_queries_does_not_depend_on_the_budgets(acme: World) -> None:
