@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -237,12 +239,13 @@ class PlatformRateLimitAdmin(LimitAdmin, OperatorModelAdmin):
 
 def _agent_runs(buckets: Sequence[Bucket]) -> dict[str, AgentRun]:
     """The agent runs among those who wait, by their ids as text."""
-    ids = [w.waiter for bucket in buckets for w in bucket.waiting[:SHOWN_WAITERS]]
-    found = AgentRun.objects.filter(pk__in=[one for one in ids if len(one) == len(_UUID)])
+    ids = set()
+    for waiter in (w for bucket in buckets for w in bucket.waiting[:SHOWN_WAITERS]):
+        # Redis may hold anything.
+        with suppress(ValueError):
+            ids.add(UUID(waiter.waiter))
+    found = AgentRun.objects.filter(pk__in=ids)
     return {str(row.pk): row for row in found.only("id", "run_id", "step")}
-
-
-_UUID = "00000000-0000-0000-0000-000000000000"
 
 
 def _tenant_names(buckets: Any) -> dict[str, str]:
