@@ -192,6 +192,7 @@ def _start(old: Run, replay: _Replay, from_step: str) -> Run:
         priority=old.priority,
         metadata=old.metadata,
         deadline=None if seconds is None else timedelta(seconds=seconds),
+        max_cost_nano=old.max_cost_nano,
     )
     run.replay_of, run.replay_from, run.overrides = old, from_step, replay.overrides or None
     kept = list(replay.kept)

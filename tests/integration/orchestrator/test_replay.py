@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from costs.models import CostEntry, TenantPrice
+from costs.models import Budget, CostEntry, TenantPrice
 from orchestrator.models import AgentRun, Gate, Run, RunEvent
 from orchestrator.services.control import RunStateError, retry_run
 from orchestrator.services.errors import InputInvalidError
@@ -266,6 +266,18 @@ def test_deadline_begins_anew(acme: World) -> None:
 
     assert run.deadline_seconds == 600
     assert run.deadline_at > run.created_at
+
+
+def test_cap_of_the_run_holds_for_its_replay(acme: World) -> None:
+    old = ended(acme, chain(), max_cost_usd="5")
+    with acme.scope():
+        Budget.objects.filter(scope="run", scope_id=old).update(limit_nano=2 * 10**9)
+
+    run = run_of(acme, replayed(acme, old, "c"))
+
+    assert run.max_cost_nano == 2 * 10**9
+    with acme.scope():
+        assert Budget.objects.get(scope="run", scope_id=run.id).limit_nano == 2 * 10**9
 
 
 def test_preview_tells_what_a_replay_does(acme: World) -> None:
