@@ -167,12 +167,17 @@ def _checked(old: Run, from_step: str, input: Any, overrides: Mapping[str, Any])
 
 
 def _needs(plan: Plan, kept: frozenset[str], overrides: Mapping[str, JsonObject]) -> dict[str, str]:
-    """By provider, a step that runs again and needs it."""
-    again = (step for step in plan.steps if step.name not in kept and step.uses_model)
-    named = (
-        (overrides.get(step.name, {}).get("provider") or step.provider, step) for step in again
-    )
-    return {str(provider): step.name for provider, step in named if provider}
+    """By provider, a step that runs again and needs it, those of loops too."""
+    needs: dict[str, str] = {}
+    for step in plan.steps:
+        if step.name in kept:
+            continue
+        if step.loop:
+            needs |= _needs(step.loop.body, frozenset(), {})
+        provider = overrides.get(step.name, {}).get("provider") or step.provider
+        if step.uses_model and provider:
+            needs[str(provider)] = step.name
+    return needs
 
 
 def _resolved(step: PlannedStep, changes: Mapping[str, Any]) -> JsonObject:

@@ -20,6 +20,7 @@ from orchestrator.execution.providers import TenantClient, client_for_tenant, pr
 from orchestrator.models import Run, WorkflowVersion
 from orchestrator.services.batches import Wanted, start_batch
 from orchestrator.services.errors import InputInvalidError
+from orchestrator.services.replay import replay_run
 from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import publish_spec
 from tenants.kernel.clock import now
@@ -372,3 +373,21 @@ def test_run_calls_with_the_tenants_own_key(acme: World) -> None:
 
     assert run.status == "completed", run.status_reason
     assert step_of(acme, run.id, "hello").output == OLD
+
+
+def test_replay_looks_into_loops_too(acme: World) -> None:
+    priced(acme)
+    agent = {"type": "prompt", "provider": "compatible", "model": "m"}
+    say = {"say": spec(agent=agent)["steps"]["hello"]}
+    rounds = {"steps": say, "until": "true", "max_rounds": 1, "output": "${steps.say.output}"}
+    with provider(OLD) as server:
+        row = kept(acme, provider="compatible", base_url=f"{server.url}/v1")
+        version = published(acme, {"muster": 1, "name": "r", "steps": {"again": {"loop": rounds}}})
+        run = drain_all(acme, started(acme, version).id)
+    assert run.status == "completed", run.status_reason
+
+    with acme.scope():
+        delete_credential(row)
+        forget()
+        with pytest.raises(InputInvalidError, match="`say` needs `compatible`"):
+            replay_run(run, from_step="again")
