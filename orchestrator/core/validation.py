@@ -237,7 +237,10 @@ class _Validator:
             message = f"The provider `{provider}` is not configured; add its credential first"
             yield Problem(provider_at, "provider_not_configured", message)
         elif isinstance(model, str) and not self.catalog.knows_model(provider, model):
-            message = f"The provider `{provider}` has no model `{model}`"
+            message = (
+                f"No price is known for the model `{model}` of `{provider}`; "
+                "check its name, or add a price, since it cannot be called without one"
+            )
             yield Problem(model_at, "unknown_model", message)
 
     def _schema(self, schema: Json, at: str) -> Iterator[Problem]:

@@ -27,20 +27,17 @@ from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.finishes import Finish, finish_all
 from orchestrator.execution.versions import planned_step
 from orchestrator.services.agent_runs import next_pause
+from orchestrator.services.alone import Work, is_alone
 from tenants.services.purge import purge_expired
 
 log = structlog.get_logger(__name__)
 
 MAX_LOST = 5
 BATCH = 500
-# Any number that nothing else in this database locks.
-_LOCK = 0x6D757374
-
 _PURGE_EVERY_SECONDS = 3600
 # How often a control worker looks, in its memory, whose wait is over.
 WAKE_SECONDS = 0.02
 
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS won"
 _FIND = "SELECT * FROM muster_sweep_find(%s, %s)"
 _AGAIN = "SELECT * FROM muster_publish_again(%s::uuid[])"
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
@@ -72,7 +69,7 @@ def sweep(*, coming: Callable[[list[Row]], object] | None = None) -> Swept:
     """
     ahead = timedelta(seconds=2 * settings.MUSTER_SWEEP_SECONDS if coming else 0)
     found: dict[str, list[Row]] = {}
-    for row in _find(0, _FIND, ahead):
+    for row in _find(Work.SWEEP_STEPS, _FIND, ahead):
         found.setdefault(row["what"], []).append(row)
     soon = found.pop("soon", [])
     if coming:
@@ -81,10 +78,10 @@ def sweep(*, coming: Callable[[list[Row]], object] | None = None) -> Swept:
         recovered=_part(_recover, [row for what in _GONE for row in found.get(what, [])]),
         republished=_part(_publish_again, found.get("unheard", [])),
         woken=_part(_end_waits, found.get("due", [])),
-        stopped=_part(_stop, _find(1, _ENDS)),
-        nudged=_part(_advance, _find(2, _RUNS)),
-        begun=_part(_take_turns, _find(3, _TURNS)),
-        called_back=len(_find(4, _PAUSED)),
+        stopped=_part(_stop, _find(Work.SWEEP_ENDS, _ENDS)),
+        nudged=_part(_advance, _find(Work.SWEEP_RUNS, _RUNS)),
+        begun=_part(_take_turns, _find(Work.SWEEP_TURNS, _TURNS)),
+        called_back=len(_find(Work.SWEEP_PAUSED, _PAUSED)),
     )
     _tell_listeners([row for rows in found.values() for row in rows])
     _purge_now_and_then()
@@ -125,14 +122,15 @@ def _tell_listeners(rows: Iterable[Row]) -> None:
         nudge(run_id)
 
 
-def _find(number: int, query: str, *more: object) -> list[Row]:
+def _find(work: Work, query: str, *more: object) -> list[Row]:
     """What one query finds, unless somebody else is looking for it just now."""
     try:
         with engine_db.transaction(alias="system") as connection:
-            won = engine_db.rows(connection, _TRY_LOCK, [_LOCK + number])[0]["won"]
-            return engine_db.rows(connection, query, [BATCH, *more]) if won else []
+            if not is_alone(connection, work):
+                return []
+            return engine_db.rows(connection, query, [BATCH, *more])
     except (DataError, IntegrityError):
-        log.exception("sweep_failed", part=number)
+        log.exception("sweep_failed", part=work.name)
         return []
 
 

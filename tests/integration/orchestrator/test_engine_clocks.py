@@ -71,10 +71,15 @@ def test_run_is_as_old_as_the_database_says(acme: World, wrong_by: float) -> Non
 
 
 @pytest.mark.parametrize("days", [-40, 40])
-def test_money_is_booked_in_the_databases_month(acme: World, days: int) -> None:
-    price = {"provider": "simulated", "model": "*", "input_usd": 1, "output_usd": 1}
-    with acme.scope():
-        TenantPrice.objects.create(**price, valid_from="2020-01-01")
+def test_money_is_booked_in_the_databases_month_by_the_price_of_its_day(
+    acme: World, days: int
+) -> None:
+    for output_usd, begins_in in ((1, -100), (2, -20), (3, 20)):
+        price = {"provider": "simulated", "model": "*", "input_usd": 1, "output_usd": output_usd}
+        with acme.scope():
+            TenantPrice.objects.create(
+                **price, valid_from=(now() + timedelta(days=begins_in)).date()
+            )
     budget(acme, 10**9, interval="month")
 
     told = told_by(acme, CALL, wrong_by=days * 86_400.0)
@@ -84,6 +89,7 @@ def test_money_is_booked_in_the_databases_month(acme: World, days: int) -> None:
         line, period = CostEntry.objects.get(tenant=acme.tenant), BudgetPeriod.objects.get()
     assert abs(line.held_at - now()) < timedelta(minutes=1)
     assert (period.key, period.spent_nano) == (f"{line.held_at:%Y-%m}", line.amount_nano)
+    assert line.unit_prices["output"] == "2.000000000"
 
 
 def test_decision_in_time_holds_although_the_clock_here_is_ahead(
