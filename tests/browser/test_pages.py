@@ -177,6 +177,9 @@ PAGES = [
     "/admin/agents_app/agent/add/",
     "/admin/tenants/apikey/add/",
     "/admin/costs/costentry/",
+    "/admin/costs/costalert/",
+    "/admin/providers/",
+    "/admin/tenants/credential/add/",
 ]
 
 
