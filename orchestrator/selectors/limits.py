@@ -44,6 +44,11 @@ class Bucket:
         return min(1.0, (self.usage.used or 0.0) / self.tier.most)
 
     @property
+    def usual_wait(self) -> float:
+        """Seconds that those who were told to wait were told, on average."""
+        return self.usage.waited_seconds / self.usage.denials if self.usage.denials else 0.0
+
+    @property
     def whole_left(self) -> int | None:
         """What is left, without the part of one that is still refilling."""
         return None if self.usage.left is None else floor(self.usage.left)
