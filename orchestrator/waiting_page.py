@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from orchestrator.selectors.cluster import cluster
+from orchestrator.selectors.gates import budget_behind, limit_behind
 from orchestrator.selectors.held_runs import SHOWN, HeldRun, held_runs
 from orchestrator.selectors.waiting import Held, Standing, platform_standing, tenant_standing
 from tenants.admin_base import may, principal_of
@@ -28,7 +29,12 @@ def waiting_page(request: HttpRequest, context: Mapping[str, Any]) -> HttpRespon
     if chosen:
         runs = list(held_runs(principal, reason=chosen.reason, name=chosen.name))
     page = {"title": "Waiting", "standing": standing, "chosen": chosen}
-    shown = {"runs": runs, "more": max(0, chosen.runs - SHOWN) if chosen else 0}
+    shown: dict[str, Any] = {"runs": runs, "more": max(0, chosen.runs - SHOWN) if chosen else 0}
+    shown["is_over"] = chosen is None and "reason" in request.GET
+    if chosen:
+        facts = (chosen.reason, chosen.name)
+        shown["limit_id"] = limit_behind(*facts, tenant_id=principal.tenant_id)
+        shown["budget_id"] = budget_behind(*facts)
     if principal.is_operator:
         everywhere = platform_standing()
         shown |= {"everywhere": everywhere, "cluster": cluster(everywhere)}

@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import redis
 from django.conf import settings
 
-from orchestrator.core.limits import Counting, LimitedScope, Period, Tier, Unit
+from orchestrator.core.limits import CallFacts, Counting, LimitedScope, Period, Tier, Unit
 from orchestrator.core.limits.model import Ask, LimiterModel, Verdict
 from orchestrator.core.limits.tiers import PERIOD_SECONDS
 from orchestrator.limits.scripts import source
 from orchestrator.limits.store import Store
+from tenants.kernel.models import uuid7
+from tests.world import World
 
 _CLOCK = "clock-of-the-tests"
 START = 1_800_000_000_000_000
@@ -143,6 +145,29 @@ def _with_set_clock(name: str) -> str:
     return text.replace("redis.call('TIME')", f"redis.call('HMGET', '{_CLOCK}', 's', 'us')")
 
 
+def call(world: World, waiter: str = "", **facts: Any) -> CallFacts:
+    """A call of the tenant's, for the limiter of this process."""
+    call_id = uuid7()
+    return CallFacts(
+        **{
+            "call_id": call_id,
+            "waiter": waiter or str(call_id),
+            "tenant_id": world.tenant.id,
+            "weight": 1,
+            "project_id": world.project.id,
+            "workflow_id": UUID(int=1),
+            "agent": "",
+            "provider": "simulated",
+            "model": "m",
+            "credential_id": None,
+            "amounts": {Unit.REQUESTS: 1, Unit.TOTAL: 800},
+            "hold_nano": 0,
+            "budgets": (),
+            **facts,
+        }
+    )
+
+
 def model(*, lease_us: int = LEASE_US) -> LimiterModel:
     return LimiterModel(lease_us=lease_us)
 
@@ -165,4 +190,4 @@ def server() -> Iterator[Callable[..., OnServer]]:
         client.close()
 
 
-__all__ = ["LEASE_US", "START", "OnServer", "ask", "model", "scope", "server", "tier"]
+__all__ = ["LEASE_US", "START", "OnServer", "ask", "call", "model", "scope", "server", "tier"]

@@ -1,3 +1,5 @@
+from datetime import datetime
+
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -17,7 +19,7 @@ class CostEntryAdmin(TenantModelAdmin):
 
     view_scope = Scope.COSTS_READ
     list_display = (
-        "held_at",
+        "when",
         "amount",
         "kind",
         "workflow_name",
@@ -50,6 +52,10 @@ class CostEntryAdmin(TenantModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         return report_page(request, self.admin_site.each_context(request))
+
+    @admin.display(description="When (UTC)", ordering="held_at")
+    def when(self, entry: CostEntry) -> datetime:
+        return entry.held_at
 
     @admin.display(description="Amount (USD)", ordering="amount_nano")
     def amount(self, entry: CostEntry) -> str:

@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
@@ -6,7 +8,7 @@ from costs.models import PlatformPrice, TenantPrice
 from tenants.admin_base import OperatorModelAdmin, TenantForm, TenantModelAdmin, is_operator
 from tenants.roles import Scope
 
-_COLUMNS = ("provider", "model", "valid_from", "input_usd", "output_usd")
+_COLUMNS = ("provider", "model", "valid_from", "input", "output")
 _FIELDS = (
     ("provider", "model"),
     "valid_from",
@@ -17,6 +19,11 @@ _FIELDS = (
 )
 
 
+def _plain(usd: Decimal) -> str:
+    """Without the zeros at its end."""
+    return f"{usd.normalize():f}"
+
+
 class _PriceAdmin:
     """Dated prices. A change is a new row, so what was charged stays explicable."""
 
@@ -25,6 +32,14 @@ class _PriceAdmin:
     search_fields = ("provider", "model")
     ordering = ("provider", "model", "-valid_from")
     fields = _FIELDS
+
+    @admin.display(description="Input (USD per million)", ordering="input_usd")
+    def input(self, price: PlatformPrice | TenantPrice) -> str:
+        return _plain(price.input_usd)
+
+    @admin.display(description="Output (USD per million)", ordering="output_usd")
+    def output(self, price: PlatformPrice | TenantPrice) -> str:
+        return _plain(price.output_usd)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

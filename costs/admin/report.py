@@ -82,8 +82,31 @@ def report_page(request: HttpRequest, context: Mapping[str, Any]) -> HttpRespons
     given = {name: request.GET[name] for name in request.GET if name != "p"}
     form = ReportForm({**usual, **given}, is_operator=is_operator(request))
     found = _found(request, form.cleaned_data) if form.is_valid() else {}
-    page = {**context, "title": "Costs", "form": form, **found}
+    spans = _spans(today, given)
+    page = {**context, "title": "Costs", "form": form, "spans": spans, **found}
     return TemplateResponse(request, "admin/costs/report.html", page)
+
+
+def _spans(today: date, given: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The spans that people ask for most, as links that keep the rest of the question."""
+    this_month = month_start(today)
+    last_month = month_start(this_month - timedelta(days=1))
+    spans = {
+        "This month": (this_month, today),
+        "Last month": (last_month, this_month - timedelta(days=1)),
+        "Last 7 days": (today - timedelta(days=6), today),
+        "Last 30 days": (today - timedelta(days=29), today),
+        "Last 90 days": (today - timedelta(days=89), today),
+    }
+    asked = (given.get("first", f"{this_month}"), given.get("last", f"{today}"))
+    return [
+        {
+            "name": name,
+            "query": urlencode({**given, "first": first, "last": last}),
+            "is_shown": asked == (f"{first}", f"{last}"),
+        }
+        for name, (first, last) in spans.items()
+    ]
 
 
 def _found(request: HttpRequest, asked: Mapping[str, Any]) -> dict[str, Any]:

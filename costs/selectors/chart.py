@@ -37,14 +37,15 @@ class Chart:
 
 
 def chart(by_day: Summary, *, group: Group) -> Chart:
-    """The dearest groups first. Every day of the range is there, also those without any cost."""
+    """The dearest groups first, without those that cost nothing; and every day of the range."""
     first = by_day.since.astimezone(by_day.zone).date()
     last = (by_day.until - timedelta(microseconds=1)).astimezone(by_day.zone).date()
     days = days_between(first, last + timedelta(days=1))
     costs: dict[str, dict[date, int]] = defaultdict(lambda: defaultdict(int))
     for row in by_day.rows:
         costs[label_of(row, group)][row.key["day"]] += row.figures.cost
-    by_cost = sorted(costs, key=lambda label: (-sum(costs[label].values()), label))
+    totals = {label: sum(found.values()) for label, found in costs.items()}
+    by_cost = sorted(filter(totals.get, totals), key=lambda label: (-totals[label], label))
     shown, others = by_cost[:SHOWN], by_cost[SHOWN:]
     values = [(label, [costs[label][day] for day in days]) for label in shown]
     if others:

@@ -1,5 +1,6 @@
 """Budgets as bars, their forms, and the alerts that they led to."""
 
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -11,6 +12,8 @@ from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
@@ -25,6 +28,7 @@ from orchestrator.admin.run_forms import UsdField
 from orchestrator.models import Workflow
 from orchestrator.selectors.budgets import alerts_of, budgets_of, shown, without_caps
 from orchestrator.services.budgets import CHANGEABLE, change_budget, create_budget, lowered_below
+from orchestrator.templatetags.muster import usd
 from tenants.admin_base import TenantModelAdmin, is_operator, may, principal_of
 from tenants.badges import state_badge
 from tenants.kernel.errors import PlatformError
@@ -60,6 +64,8 @@ class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name, label in (("is_hard", "Hard"), ("is_enabled", "Enabled")):
+            self.fields[name].label = label
         if self.instance._state.adding:
             self.fields["target"].choices = _targets()  # type: ignore[attr-defined]
             return
@@ -128,6 +134,7 @@ class BudgetAdmin(TenantModelAdmin):
     view_scope = Scope.COSTS_READ
     edit_scope = Scope.ADMIN
     form = BudgetForm
+    change_form_outer_before_template = "admin/costs/budget_state.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Budget]:
         return budgets_of(principal_of(request))
@@ -158,6 +165,15 @@ class BudgetAdmin(TenantModelAdmin):
         if warning := lowered_below(obj, row.period.spent + row.period.held):
             self.message_user(request, warning, messages.WARNING)
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        budget = context.get("original")
+        if budget is not None:
+            (context["row"],) = shown([budget])
+        page: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
+        return page
+
     def changeform_view(
         self,
         request: HttpRequest,
@@ -183,12 +199,16 @@ class BudgetAdmin(TenantModelAdmin):
         principal = principal_of(request)
         rows = without_caps(budgets_of(principal)).order_by("name", "id")
         page = Paginator(rows, PAGE).get_page(request.GET.get("p"))
+        alerts = alerts_of(principal)[:_ALERTS]
+        # An alert outlives its budget.
+        kept = budgets_of(principal).filter(id__in=[alert.budget_id for alert in alerts])
         context = {
             **self.admin_site.each_context(request),
             "title": "Budgets",
             "page": page,
             "budgets": shown(page.object_list),
-            "alerts": alerts_of(principal)[:_ALERTS],
+            "alerts": alerts,
+            "linked": set(kept.values_list("id", flat=True)),
             "may_edit": may(request, Scope.ADMIN),
         }
         return TemplateResponse(request, "admin/costs/budgets.html", context)
@@ -199,10 +219,10 @@ class CostAlertAdmin(TenantModelAdmin):
     """What people were told. Read-only."""
 
     view_scope = Scope.COSTS_READ
-    list_display = ("created_at", "what", "period", "spent", "limit", "mailed")
+    list_display = ("when", "what", "period", "spent", "limit", "mailed")
     list_filter = ("kind",)
     ordering = ("-id",)
-    fields = ("created_at", "what", "period", "spent", "limit", "refuses", "run_id", "mailed")
+    fields = ("created_at", "what", "period", "spent", "limit", "refuses", "run_link", "mailed")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CostAlert]:
         return alerts_of(principal_of(request))
@@ -217,13 +237,24 @@ class CostAlertAdmin(TenantModelAdmin):
             return state_badge("budget_exceeded", "$", f"{alert.budget_name} exhausted")
         return state_badge("waiting", "$", f"{alert.budget_name} {alert.threshold} %")
 
-    @admin.display(description="Spent (USD)", ordering="spent_nano")
-    def spent(self, alert: CostAlert) -> str:
-        return format_usd(alert.spent_nano)
+    @admin.display(description="When (UTC)", ordering="created_at")
+    def when(self, alert: CostAlert) -> datetime:
+        return alert.created_at
 
-    @admin.display(description="Limit (USD)")
+    @admin.display(description="Spent", ordering="spent_nano")
+    def spent(self, alert: CostAlert) -> str:
+        return usd(alert.spent_nano)
+
+    @admin.display(description="Limit")
     def limit(self, alert: CostAlert) -> str:
-        return format_usd(alert.limit_nano)
+        return usd(alert.limit_nano)
+
+    @admin.display(description="Run")
+    def run_link(self, alert: CostAlert) -> str:
+        if alert.run_id is None:
+            return "\N{EN DASH}"
+        url = reverse("admin:orchestrator_run_change", args=[alert.run_id])
+        return format_html('<a class="m-link" href="{}">{}</a>', url, alert.run_id)
 
     @admin.display(description="Mailed")
     def mailed(self, alert: CostAlert) -> str:

@@ -12,7 +12,7 @@ from django.urls import URLPattern
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from orchestrator.provider_pages import tell_of_check
 from orchestrator.services import provider_checks as checks
@@ -106,8 +106,9 @@ class AddForm(ChangeForm):
         super().__init__(*args, **kwargs)
         known = selectors.providers_with_keys()
         self.fields["provider"] = forms.ChoiceField(
-            choices=[(name, name) for name in known], widget=forms.Select({"class": "m-input"})
+            choices=[(name, name) for name in known], widget=UnfoldAdminSelectWidget
         )
+        self.fields["base_url"].label = "Address (base URL)"
         self.fields["base_url"].help_text = (
             f"For the provider {service.ADDRESSED} alone: where it answers, with https. "
             "It cannot be changed later."
@@ -140,7 +141,9 @@ class CredentialAdmin(TenantModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         secret = () if obj else ("new_secret",)
-        return ("name", "provider", *secret, "base_url", "default_model", "role_models", "enabled")
+        # It cannot be given later, and few have one.
+        address = () if obj and not obj.base_url else ("base_url",)
+        return ("name", "provider", *secret, *address, "default_model", "role_models", "enabled")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("provider", "base_url") if obj else ()

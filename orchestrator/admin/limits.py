@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Model, QuerySet
@@ -16,14 +16,16 @@ from django.forms.models import construct_instance
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
+from django.urls import reverse
 
 from agents_app.admin_choices import known_models, provider_choices
 from agents_app.models import Agent
 from orchestrator.core.problems import Problem
 from orchestrator.limits.scopes import forget
 from orchestrator.models import AgentRun, PlatformRateLimit, RateLimit
-from orchestrator.models.limits import PlatformScope
+from orchestrator.models.limits import UNIT_LABELS, PlatformScope
 from orchestrator.selectors.limits import Bucket, buckets_for, buckets_of_rows
+from orchestrator.selectors.waiting import pauses_of, tenant_standing
 from orchestrator.services.limits import platform_limit_problems, rate_limit_problems
 from tenants.admin_base import OperatorModelAdmin, TenantModelAdmin, principal_of
 from tenants.admin_fields import SuggestInput, choice_field
@@ -32,6 +34,8 @@ from tenants.roles import Scope
 
 # Of those who wait for a limit so many are named.
 SHOWN_WAITERS = 3
+# Of a line so many are asked which of its limits holds them.
+LOOKED_AT = 500
 
 
 class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -83,10 +87,11 @@ class Card:
 
     bucket: Bucket
     waiters: Sequence[Any]
-    more_waiters: int
+    waiting: int
     row: Any = None
     form: LimitForm | None = None
     is_of_each: bool = False
+    of_tenant: bool = False  # as one tenant is shown it
 
     @property
     def fill(self) -> str:
@@ -97,6 +102,16 @@ class Card:
     @property
     def width(self) -> float:
         return 100 * self.bucket.share
+
+    @property
+    def change_url(self) -> str:
+        return reverse(
+            f"admin:{self.row._meta.label_lower.replace('.', '_')}_change", args=[self.row.pk]
+        )
+
+    @property
+    def urgency(self) -> tuple[bool, int, float]:
+        return self.bucket.paused_seconds > 0, self.waiting, self.bucket.share
 
 
 class LimitAdmin(TenantModelAdmin):
@@ -112,13 +127,14 @@ class LimitAdmin(TenantModelAdmin):
             sent = self._sent(request)
             if sent.is_valid():
                 self.save_model(request, sent.instance, sent, change=True)
-                self.message_user(request, "Saved; it counts within seconds.", messages.SUCCESS)
-                return HttpResponseRedirect(f"{request.path}#limit-{sent.instance.pk}")
+                pk = sent.instance.pk
+                return HttpResponseRedirect(f"{request.path}?saved={pk}#limit-{pk}")
         context = {
             **self.admin_site.each_context(request),
             "title": self.opts.verbose_name_plural.capitalize(),
-            "opts": self.opts,
+            "saved": request.GET.get("saved"),
             "has_add_permission": self.has_add_permission(request),
+            "add_url": reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_add"),
             **self.cards(request, sent),
         }
         status = 200 if sent is None else 400
@@ -134,9 +150,13 @@ class LimitAdmin(TenantModelAdmin):
             self.model, form=self.form, fields=("limit", "capacity")
         )
         form: LimitForm = kind(data, instance=row, prefix=str(row.pk))
-        for name, label in (("limit", "Limit"), ("capacity", "Capacity")):
+        labels = {"limit": _per(row), "capacity": "Capacity"}
+        for name, label in labels.items():
             form.fields[name].widget = forms.NumberInput({"class": "m-input", "min": 1})
             form.fields[name].label = label
+            form.fields[name].help_text = ""
+        # What it gathers where nothing else is said.
+        form.fields["capacity"].widget.attrs["placeholder"] = f"{row.limit}"
         return form
 
     def _sent(self, request: HttpRequest) -> LimitForm:
@@ -182,22 +202,29 @@ class RateLimitAdmin(LimitAdmin):
 
     def cards(self, request: HttpRequest, sent: LimitForm | None) -> dict[str, Any]:
         rows = {row.pk: row for row in self.get_queryset(request)}
-        buckets = buckets_for(principal_of(request))
+        principal = principal_of(request)
+        buckets = buckets_for(principal)
         runs = _agent_runs(buckets)
-        own: list[Card] = []
-        operators: list[Card] = []
+        cards = []
         for bucket in buckets:
             row = rows.get(bucket.limit.row_id)
-            waiting = [w for w in bucket.waiting if w.waiter in runs]
+            waiting = [w for w in bucket.waiting if _is_held_by(bucket, runs.get(w.waiter))]
+            named = [(runs[w.waiter], w) for w in waiting if w.waiter in runs]
             card = Card(
                 bucket=bucket,
-                waiters=[(runs[w.waiter], w) for w in waiting[:SHOWN_WAITERS]],
-                more_waiters=max(0, len(bucket.waiting) - SHOWN_WAITERS),
+                waiters=named[:SHOWN_WAITERS],
+                waiting=len(waiting),
                 row=row,
                 form=self.form_of(request, row, sent) if row else None,
+                of_tenant=True,
             )
-            (own if row else operators).append(card)
-        return {"own": own, "operators": operators}
+            cards.append(card)
+        cards.sort(key=lambda card: card.urgency, reverse=True)
+        return {
+            "own": [card for card in cards if card.row],
+            "operators": [card for card in cards if not card.row],
+            "pauses": pauses_of(tenant_standing(principal)),
+        }
 
 
 @admin.register(PlatformRateLimit)
@@ -222,30 +249,46 @@ class PlatformRateLimitAdmin(LimitAdmin, OperatorModelAdmin):
         rows = list(PlatformRateLimit.objects.using("system").select_related("for_tenant"))
         buckets = buckets_of_rows(rows, tenant_id=None)
         names = _tenant_names(buckets.values())
-        return {
-            "own": [
-                Card(
-                    bucket=buckets[row.pk],
-                    waiters=_by_tenant(buckets[row.pk], names),
-                    more_waiters=0,
-                    row=row,
-                    form=self.form_of(request, row, sent),
-                    is_of_each=row.scope == PlatformScope.TENANT and row.for_tenant_id is None,
-                )
-                for row in rows
-            ]
-        }
+        cards = [
+            Card(
+                bucket=buckets[row.pk],
+                waiters=_by_tenant(buckets[row.pk], names),
+                waiting=len(buckets[row.pk].waiting),
+                row=row,
+                form=self.form_of(request, row, sent),
+                is_of_each=row.scope == PlatformScope.TENANT and row.for_tenant_id is None,
+            )
+            for row in rows
+        ]
+        return {"own": sorted(cards, key=lambda card: card.urgency, reverse=True)}
+
+
+def _per(row: Any) -> str:
+    unit = UNIT_LABELS[row.unit].capitalize()
+    return f"{unit} per {row.period}" if row.period else f"{unit} requests"
 
 
 def _agent_runs(buckets: Sequence[Bucket]) -> dict[str, AgentRun]:
     """The agent runs among those who wait, by their ids as text."""
     ids = set()
-    for waiter in (w for bucket in buckets for w in bucket.waiting[:SHOWN_WAITERS]):
+    for waiter in (w for bucket in buckets for w in bucket.waiting[:LOOKED_AT]):
         # Redis may hold anything.
         with suppress(ValueError):
             ids.add(UUID(waiter.waiter))
     found = AgentRun.objects.filter(pk__in=ids)
-    return {str(row.pk): row for row in found.only("id", "run_id", "step")}
+    return {
+        str(row.pk): row for row in found.only("id", "run_id", "step", "waits_on", "finished_at")
+    }
+
+
+def _is_held_by(bucket: Bucket, agent_run: AgentRun | None) -> bool:
+    """Limits on the same calls share a line: the agent run knows which of them it was told of.
+
+    One that has ended may still stand in the line.
+    """
+    if agent_run is None:
+        return True
+    return agent_run.finished_at is None and agent_run.waits_on in ("", bucket.gate)
 
 
 def _tenant_names(buckets: Any) -> dict[str, str]:

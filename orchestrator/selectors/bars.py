@@ -9,7 +9,11 @@ from orchestrator.models import AgentRun, Attempt
 
 _Stretch = tuple[str, datetime, datetime]
 # Outcomes of attempts that look like an agent run's state.
-_ENDED = {"added_steps": AgentRunStatus.COMPLETED, "handed_over": "lost"}
+_ENDED = {
+    "added_steps": AgentRunStatus.COMPLETED,
+    "handed_over": "lost",
+    "waited": AgentRunStatus.WAITING,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,9 @@ from orchestrator.models import Run, Workflow
 from tenants.kernel.clock import now
 from tenants.models import Project
 from tenants.principals import Principal
+
+# From this share of a limit on, a threshold that was reached is told in another colour.
+NEAR: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,16 @@ class Period:
         return min(self.share(self.held), 1 - self.spent_share)
 
     @property
+    def used(self) -> float:
+        """Of the limit, above 1 where more was spent."""
+        return self.spent / self.limit if self.limit else float(self.spent > 0)
+
+    @property
+    def ends_above(self) -> bool:
+        """Whether the month is expected to end above the limit."""
+        return self.forecast is not None and self.forecast > self.limit
+
+    @property
     def forecast_share(self) -> float | None:
         return None if self.forecast is None else self.share(self.forecast)
 
@@ -63,6 +77,12 @@ class ShownBudget:
     budget: Budget
     what: str  # what it is for, in people's words
     period: Period
+
+    @property
+    def ends(self) -> datetime | None:
+        """As the clocks of its time zone say; naive, so that pages do not move it to another."""
+        end, zone = self.period.ends_at, ZoneInfo(self.budget.time_zone)
+        return end.astimezone(zone).replace(tzinfo=None) if end else None
 
     @property
     def spent_width(self) -> str:
@@ -77,6 +97,22 @@ class ShownBudget:
         share = self.period.forecast_share
         # The mark itself has to stay on the bar.
         return None if share is None else _percent(min(share, 0.992))
+
+    @property
+    def reached(self) -> int | None:
+        """The highest threshold that what is spent has reached."""
+        spent = 100 * self.period.used
+        return max((one for one in self.budget.thresholds if one <= spent), default=None)
+
+    @property
+    def percent(self) -> str:
+        return f"{int(100 * self.period.used):,} %"
+
+    @property
+    def fill(self) -> str:
+        if self.period.is_refusing or not self.period.left:
+            return "full"
+        return "near" if self.reached is not None and self.period.used >= NEAR else "spent"
 
     @property
     def marks(self) -> list[int]:
@@ -106,6 +142,20 @@ def budgets_of(principal: Principal) -> QuerySet[Budget]:
 def without_caps(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
     """Without those that came with a run, of which there are as many as runs."""
     return budgets.exclude(scope=BudgetScope.RUN)
+
+
+def refusing_budgets(run: Run) -> list[ShownBudget]:
+    """The hard budgets over this run that are exhausted now; none once they have been raised."""
+    agents = run.agent_runs.order_by().values("agent").distinct()
+    over = (
+        Q(scope=BudgetScope.TENANT)
+        | Q(scope=BudgetScope.PROJECT, scope_id=run.project_id)
+        | Q(scope=BudgetScope.WORKFLOW, scope_id=run.workflow_id)
+        | Q(scope=BudgetScope.RUN, scope_id__in=run.cap_runs)
+        | Q(scope=BudgetScope.AGENT, agent__in=agents)
+    )
+    budgets = Budget.objects.filter(over, is_enabled=True, is_hard=True)
+    return [row for row in shown(budgets) if row.period.is_refusing]
 
 
 def alerts_of(principal: Principal) -> QuerySet[CostAlert]:

@@ -12,7 +12,7 @@ from orchestrator.selectors.home import run_rows
 from orchestrator.selectors.runs import with_reasons
 from tenants.principals import Principal
 
-SHOWN: Final = 50
+SHOWN: Final = 20
 _HELD: Final = """
 SELECT s.run_id, count(s.agent_run_id), min(s.since), min(s.until)
   FROM muster_standing(%s, %s) s

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import floor
 from uuid import UUID
 
 import redis
@@ -41,6 +42,20 @@ class Bucket:
     def share(self) -> float:
         """How much of it is used, from 0 to 1."""
         return min(1.0, (self.usage.used or 0.0) / self.tier.most)
+
+    @property
+    def usual_wait(self) -> float:
+        """Seconds that those who were told to wait were told, on average."""
+        return self.usage.waited_seconds / self.usage.denials if self.usage.denials else 0.0
+
+    @property
+    def whole_left(self) -> int | None:
+        """What is left, without the part of one that is still refilling."""
+        return None if self.usage.left is None else floor(self.usage.left)
+
+    @property
+    def whole_used(self) -> int | None:
+        return None if self.whole_left is None else max(self.tier.most - self.whole_left, 0)
 
 
 _NOTHING = TierUsage(used=None, left=None, refills_seconds=None)

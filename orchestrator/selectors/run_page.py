@@ -1,5 +1,6 @@
 """Everything that the page of one run shows, read in a fixed number of queries."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from costs.selectors.ledger import ledger
 from orchestrator.core.mermaid import MAX_DRAWN_STEPS, AddedStep, added_node_id, node_id
 from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
-from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus
+from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus, RunStatus
 from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
 from orchestrator.selectors.bars import Segment, bar_of, claimed_at, seconds_between, tries_of
 from orchestrator.selectors.runs import (
@@ -24,7 +25,7 @@ from orchestrator.selectors.runs import (
     run_graph,
     step_summaries,
 )
-from orchestrator.selectors.waits import Wait, wait_of_run, waits_of
+from orchestrator.selectors.waits import Wait, wait_of_run, waits_of, within
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -123,7 +124,7 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
     graph = run_graph(run.pk, summaries)
     return RunPage(
         run=run,
-        reason=reason_now(run),
+        reason=_reason(run, summaries),
         wait=wait_of_run(run),
         is_live=run.status not in TERMINAL_RUN,
         elapsed_seconds=(span[1] - span[0]).total_seconds() if run.started_at else None,
@@ -134,6 +135,16 @@ def run_page(run: Run, *, step: str | None, page: str | None, status: str | None
         graph=graph.of(spec) if spec else "",
         nodes={**node_names(spec), **_added_nodes(spec, graph.added)},
     )
+
+
+def _reason(run: Run, summaries: Sequence[StepSummary]) -> str:
+    """Why it is as it is; of what its steps wait for, what holds most of them."""
+    reason = reason_now(run)
+    gates = Counter(step.waiting.gate for step in summaries if step.waiting)
+    if run.status != RunStatus.RUNNING or not gates or not reason.endswith(("wait", "waits")):
+        return reason
+    gate, _ = gates.most_common(1)[0]
+    return f"{reason} for {within(gate)}{', among others' if len(gates) > 1 else ''}"
 
 
 def node_names(spec: WorkflowSpec | None) -> dict[str, str]:

@@ -315,7 +315,8 @@ def reason_of(run: Run, steps: Mapping[str, int]) -> str:
 
 
 def _progress(steps: Mapping[str, int]) -> str:
-    total = f"{sum(steps.values())} steps"
+    count = sum(steps.values())
+    total = f"{count} step{'' if count == 1 else 's'}"
     if waiting := steps.get(_A.WAITING):
         return f"{waiting} of {total} wait{'s' if waiting == 1 else ''}"
     return f"{steps.get(_A.COMPLETED, 0)} of {total} completed"

@@ -94,6 +94,15 @@ def tenant_standing(principal: Principal) -> Standing:
     return _standing("default", principal.tenant_id, principal.project_id)
 
 
+def pauses_of(standing: Standing) -> list[Held]:
+    """The models whose provider has asked for a pause, as far as somebody waits for it."""
+    return [
+        each
+        for each in standing.held
+        if each.reason == WaitingReason.RATE_LIMITED and each.name.endswith(" pause")
+    ]
+
+
 def platform_standing() -> Standing:
     """Of all tenants. For operators: the caller has been checked."""
     return _standing("system", None, None)

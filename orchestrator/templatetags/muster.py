@@ -16,11 +16,12 @@ from orchestrator.core.palette import PALETTE
 from orchestrator.core.state import RunWait, WaitingReason
 from orchestrator.markdown import to_html
 from orchestrator.models import RunEvent
-from orchestrator.selectors.waits import WAITS_FOR
+from orchestrator.selectors.waits import WAITS_FOR, within
 from tenants.badges import state_badge
 from tenants.kernel.clock import now
 
 register = template.Library()
+register.filter(within)
 # A page is for reading; the whole value is one click away.
 MAX_SHOWN = 100_000
 MAX_PARTS = 20
@@ -55,6 +56,7 @@ _OUTCOMES = {
     "lost": "cancelled",
     "handed_over": "cancelled",
     "waited": "waiting",
+    "budget_exceeded": "budget_exceeded",
 }
 
 
@@ -182,6 +184,11 @@ def moment(value: datetime | None) -> SafeString | str:
 def about(until: datetime) -> SafeString | str:
     """When a wait ends; those that wake others look every few seconds only."""
     return moment(until) if until > now() else "any moment now"
+
+
+@register.filter
+def is_past(moment: datetime) -> bool:
+    return moment <= now()
 
 
 @register.filter

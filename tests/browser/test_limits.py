@@ -1,46 +1,20 @@
 """The page of limits in a browser: it moves by itself, fits its window, and keeps what is typed."""
 
-from typing import Any
-from uuid import UUID
-
 import pytest
 from playwright.sync_api import Page, expect
 
-from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.limits import limits
 from orchestrator.limits.limiter import RESTORING
 from orchestrator.limits.scopes import forget
 from orchestrator.models import RateLimit
-from tenants.kernel.models import uuid7
 from tests.browser.conftest import log_in
 from tests.browser.test_pages import RUNNING
 from tests.eventually import eventually
+from tests.limiters import call
 from tests.run_rows import make_run, published
 from tests.world import World
 
 PAGE = "/admin/orchestrator/ratelimit/"
-
-
-def call(world: World, waiter: str = "", **facts: Any) -> CallFacts:
-    call_id = uuid7()
-    return CallFacts(
-        **{
-            "call_id": call_id,
-            "waiter": waiter or str(call_id),
-            "tenant_id": world.tenant.id,
-            "weight": 1,
-            "project_id": world.project.id,
-            "workflow_id": UUID(int=1),
-            "agent": "",
-            "provider": "simulated",
-            "model": "m",
-            "credential_id": None,
-            "amounts": {Unit.REQUESTS: 1, Unit.TOTAL: 800},
-            "hold_nano": 0,
-            "budgets": (),
-            **facts,
-        }
-    )
 
 
 def limited(world: World) -> dict[str, RateLimit]:

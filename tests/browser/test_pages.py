@@ -9,6 +9,7 @@ from orchestrator.dispatch.live import nudge
 from orchestrator.models import Run
 from tenants.kernel.clock import now
 from tests.browser.conftest import log_in
+from tests.integration.orchestrator.test_waiting import hold
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
@@ -136,6 +137,21 @@ def test_renamed_step_keeps_the_steps_that_need_it(page: Page, acme: World) -> N
     expect(page.locator("#id_steps-1-needs").get_by_label("outline")).to_have_count(0)
 
 
+def test_page_of_what_waits_follows_it(page: Page, acme: World) -> None:
+    log_in(page, acme)
+    page.goto("/admin/waiting/")
+    expect(page.get_by_text("Nothing waits at the moment")).to_be_visible()
+
+    run = make_run(acme, published(acme), "pending", status="running")
+    hold(acme, run, "facts", reason="rate_limited", gate="openai gpt-4o pause")
+
+    expect(page.get_by_role("link", name="openai gpt-4o pause")).to_be_visible(timeout=15_000)
+    page.get_by_role("link", name="openai gpt-4o pause").click()
+    page.locator("#runs").get_by_role("link", name="report").click()
+    page.get_by_role("link", name="openai gpt-4o pause").click()
+    expect(page.locator("#runs")).to_contain_text("Runs that wait for openai gpt-4o pause")
+
+
 def test_menu_of_tenants_switches(page: Page, acme: World, globex: World) -> None:
     from tenants.models import Membership
 
@@ -161,6 +177,9 @@ PAGES = [
     "/admin/agents_app/agent/add/",
     "/admin/tenants/apikey/add/",
     "/admin/costs/costentry/",
+    "/admin/costs/costalert/",
+    "/admin/providers/",
+    "/admin/tenants/credential/add/",
 ]
 
 

@@ -36,6 +36,11 @@ window.Muster = (() => {
       return;
     }
     target.removeAttribute("aria-hidden");
+    // Mermaid says that it is a picture, which would hide the buttons in it.
+    const drawing = target.querySelector("svg");
+    drawing.setAttribute("role", "group");
+    drawing.removeAttribute("aria-roledescription");
+    drawing.setAttribute("aria-label", "Graph");
     nameNodes(figure);
     figure.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
   }

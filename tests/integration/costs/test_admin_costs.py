@@ -110,3 +110,32 @@ def test_menu_marks_where_we_are_once(acme: World) -> None:
     groups = answer.context["sidebar_navigation"]
     marked = [item["title"] for group in groups for item in group["items"] if item["active"]]
     assert marked == ["Costs"]
+
+
+def test_what_costs_nothing_takes_no_place_in_the_chart(acme: World) -> None:
+    charge(acme, held_at=at("2026-11-05 12:00"), model="dear", amount_nano=10**9)
+    charge(acme, held_at=at("2026-11-05 12:00"), model="free", amount_nano=0)
+
+    html = page(acme.browser())
+
+    assert '"label": "local dear"' in html
+    assert '"label": "local free"' not in html
+    assert '<th scope="row">local free</th>' in html
+
+
+def test_columns_without_any_figure_are_left_out(acme: World) -> None:
+    charge(acme, held_at=at("2026-11-05 12:00"), cached_tokens=4, input_tokens=9)
+
+    html = page(acme.browser())
+
+    assert ">Cached</th>" in html
+    assert ">In doubt</th>" not in html
+
+
+def test_spans_keep_the_rest_of_the_question(acme: World) -> None:
+    html = page(acme.browser(), group="role", tz="Europe/Berlin")
+
+    (link,) = re.findall(r'href="([^"]*)"[^>]*>Last 7 days<', html)
+    assert "group=role" in link
+    assert "tz=Europe%2FBerlin" in link
+    assert acme.browser().get(f"{reverse('admin:costs_costentry_report')}{link}").status_code == 200

@@ -163,3 +163,40 @@ def test_operators_budget_is_the_operators_to_change(acme: World) -> None:
         kept = Budget.objects.get(is_operators=True)
         assert Budget.objects.filter(is_operators=False).count() == 1
     assert edit(acme, kept, limit="100").status_code == 403
+
+
+def test_exhausted_budget_says_so(acme: World) -> None:
+    budget(acme, 10**9, name="Spent")
+    settle(acme, hold(acme, 9 * 10**8), spent=9 * 10**8)
+    assert hold(acme, 2 * 10**8)["verdict"] == "exhausted"
+
+    html = page(acme.browser())
+
+    assert "exhausted" in html
+    assert "m-bar-full" in html
+    assert "90 %" in html
+
+
+def test_form_of_a_budget_shows_what_is_spent(acme: World) -> None:
+    kept = budget(acme, 10**9)
+    settle(acme, hold(acme, 4 * 10**8), spent=4 * 10**8)
+
+    form = acme.browser().get(reverse("admin:costs_budget_change", args=[kept.pk]))
+
+    assert 'aria-label="$0.40 spent and $0 held of $1.00"' in form.content.decode()
+
+
+def test_alert_leads_to_its_budget_while_there_is_one(acme: World) -> None:
+    kept = budget(acme, 10**9, name="Whole")
+    facts = {"kind": "threshold", "budget_id": kept.pk, "budget_name": "Whole"}
+    with acme.scope():
+        CostAlert.objects.create(
+            **facts, period="total", threshold=50, spent_nano=5 * 10**8, limit_nano=10**9
+        )
+    address = reverse("admin:costs_budget_change", args=[kept.pk])
+
+    assert page(acme.browser()).count(address) == 2
+    with acme.scope():
+        kept.delete()
+    assert address not in page(acme.browser())
+    assert "Whole" in page(acme.browser())

@@ -1,13 +1,24 @@
 """The pages of limits: usage, editing in place, and whose they are."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
-from orchestrator.models import PlatformRateLimit, RateLimit
+from orchestrator.core.limits import Admission, CallFacts
+from orchestrator.limits import limits
+from orchestrator.limits.scopes import forget
+from orchestrator.models import AgentRun, PlatformRateLimit, RateLimit
+from tenants.kernel.clock import now
+from tenants.kernel.models import uuid7
+from tests.engine_driver import open_limiter, step_of
+from tests.eventually import eventually
 from tests.factories import make_tenant
+from tests.integration.orchestrator.test_waiting import hold
+from tests.limiters import call
+from tests.run_rows import make_run, published
 from tests.world import World
 
 PAGE = "/admin/orchestrator/ratelimit/"
@@ -126,3 +137,75 @@ def test_operators_nonsense_is_said_too(acme: World, wrong: dict[str, str], said
 
     assert answer.status_code == 200
     assert said in answer.content.decode()
+
+
+def test_saved_limit_says_so_where_the_reader_looks(acme: World) -> None:
+    row, other = limit(acme), limit(acme, unit="concurrent", period="")
+    client = acme.browser()
+
+    shown = client.get(save(client, row, "90").url.partition("#")[0]).content.decode()
+
+    mine = shown.partition(f'id="limit-{row.pk}"')[2]
+    assert "Saved; it counts within seconds." in mine.partition("</li>")[0]
+    assert shown.count("Saved; it counts") == 1
+    assert str(other.pk) in shown
+
+
+def test_who_waits_stands_at_the_limit_that_holds_it(acme: World) -> None:
+    held, other = limit(acme, limit=1), limit(acme, unit="concurrent", period="", limit=50)
+    run = make_run(acme, published(acme), "pending", status="running")
+    forget()
+    open_limiter()
+    verdict = wait_at(acme, step_of(acme, run.pk, "facts"))
+
+    shown = acme.browser().get(PAGE).content.decode()
+
+    assert verdict.gate == "tenant's own requests per minute"
+    assert "?step=facts" in live(shown, held)
+    assert "?step=facts" not in live(shown, other)
+
+
+def test_who_has_ended_waits_no_more(acme: World) -> None:
+    held = limit(acme, limit=1)
+    run = make_run(acme, published(acme), "pending", status="running")
+    forget()
+    open_limiter()
+    wait_at(acme, step_of(acme, run.pk, "facts"))
+    with acme.scope():
+        run.agent_runs.filter(step="facts").update(
+            status="failed", waiting_for="", waits_on="", finished_at=now(), due_at=None
+        )
+
+    shown = acme.browser().get(PAGE).content.decode()
+
+    assert "?step=facts" not in live(shown, held)
+
+
+def test_paused_model_without_a_limit_is_told(acme: World) -> None:
+    run = make_run(acme, published(acme), "pending", status="running")
+    hold(acme, run, "facts", reason="rate_limited", gate="openai gpt-4o pause")
+
+    shown = acme.browser().get(PAGE).content.decode()
+
+    assert "<strong>openai gpt-4o</strong>: its provider wants no calls" in shown
+    assert "1 agent waits" in shown
+
+
+def live(page: str, row: RateLimit) -> str:
+    return page.partition(f'id="live-{row.pk}"')[2].partition("</li>")[0]
+
+
+def wait_at(acme: World, agent_run: AgentRun) -> Admission:
+    """Have an agent run stand in the line of the tenant's limits, told of what holds it."""
+    facts = call(acme, waiter=str(agent_run.pk))
+    verdict = eventually(lambda: denied(facts))
+    with acme.scope():
+        AgentRun.objects.filter(pk=agent_run.pk).update(
+            status="waiting", waiting_for="rate_limited", waits_on=verdict.gate
+        )
+    return verdict
+
+
+def denied(facts: CallFacts) -> Admission | None:
+    verdict = limits().admit(replace(facts, call_id=uuid7()))
+    return None if verdict.granted else verdict

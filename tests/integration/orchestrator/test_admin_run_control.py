@@ -8,8 +8,11 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
+from costs.models import Budget
 from orchestrator.models import AgentRun, Run
+from tenants.kernel.models import uuid7
 from tests.factories import make_tenant
+from tests.integration.costs.test_budgets import budget, hold, settle
 from tests.integration.orchestrator.test_api_run_control import suspend
 from tests.run_rows import make_run, published
 from tests.world import World
@@ -44,7 +47,7 @@ def look(world: World, run: Run) -> Run:
         ("partially_completed", "failed", ["retry"]),
         ("failed", "failed", ["retry"]),
         ("cancelled", "cancelled", ["retry"]),
-        ("budget_exceeded", "budget_exceeded", ["resume", "retry"]),
+        ("budget_exceeded", "budget_exceeded", ["resume"]),
     ],
 )
 def test_buttons_are_those_that_are_possible_now(
@@ -160,3 +163,21 @@ def test_lost_workers_and_further_attempts_are_told(acme: World) -> None:
 
     assert "attempt 2, 1 worker lost" in html
     assert "Worker w1 stopped renewing its lease." in html
+
+
+def test_exhausted_run_leads_to_its_budget_and_is_resumed(acme: World) -> None:
+    run = make_run(acme, published(acme), "budget_exceeded", status="budget_exceeded")
+    kept = budget(acme, 10**9, name="Whole")
+    elsewhere = budget(acme, 0, scope="project", scope_id=uuid7(), name="Elsewhere")
+    settle(acme, hold(acme, 9 * 10**8), spent=9 * 10**8)
+    assert hold(acme, 2 * 10**8)["verdict"] == "exhausted"
+
+    exhausted = page(acme, run)
+    with acme.scope():
+        Budget.objects.filter(pk=kept.pk).update(limit_nano=2 * 10**9)
+    raised = page(acme, run)
+
+    assert reverse("admin:costs_budget_change", args=[kept.pk]) in exhausted
+    assert str(elsewhere.pk) not in exhausted
+    assert "Nothing refuses it any more" in raised
+    assert buttons(raised) == ["resume"]

@@ -7,7 +7,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from orchestrator.markdown import to_html
-from orchestrator.models import LlmCall, Run
+from orchestrator.models import Attempt, LlmCall, Run
+from tests.integration.orchestrator.test_waiting import hold
 from tests.run_rows import make_run, published, wide_spec
 from tests.world import World
 
@@ -198,3 +199,34 @@ def test_hostile_output_is_shown_as_text(acme: World) -> None:
     shown = page(acme, run.pk)
 
     assert "<script>alert(" not in shown
+
+
+def test_bar_of_one_that_gave_its_place_back_shows_that_it_waited(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    with acme.scope():
+        one = run.agent_runs.get(step="facts")
+        times = {"started_at": one.started_at, "finished_at": one.finished_at}
+        Attempt.objects.create(agent_run=one, number=2, worker="w", outcome="waited", **times)
+
+    shown = page(acme, run.pk)
+
+    assert 'class="m-fill-waiting"' in shown
+    assert "m-fill-waited" not in shown
+
+
+def test_reason_of_the_run_is_not_said_again_at_each_step(acme: World) -> None:
+    run = make_run(acme, published(acme), "cancelled", status="cancelled", reason="Why not")
+    with acme.scope():
+        run.agent_runs.update(status_reason="Why not")
+
+    assert page(acme, run.pk).partition('id="timeline"')[2].count("Why not") == 0
+
+
+def test_run_whose_steps_wait_says_for_what(acme: World) -> None:
+    run = make_run(acme, published(acme), "pending", status="running")
+    hold(acme, run, "facts", reason="budget", gate='The budget "November" (tenant)')
+
+    shown = page(acme, run.pk)
+
+    assert "1 of 5 steps waits for the budget &quot;November&quot; (tenant)" in shown
+    assert "/admin/waiting/?reason=budget&amp;name=The%20budget" in shown

@@ -10,9 +10,18 @@ from django.db import connection, connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from costs.models import Budget
 from orchestrator.execution import presence
 from orchestrator.execution.claims import claim
-from orchestrator.models import AgentRun, ClusterLoad, Run, TenantShare, WorkerProcess
+from orchestrator.limits.scopes import forget
+from orchestrator.models import (
+    AgentRun,
+    ClusterLoad,
+    RateLimit,
+    Run,
+    TenantShare,
+    WorkerProcess,
+)
 from orchestrator.services.advance import advance
 from orchestrator.services.control import pause_run
 from tenants.kernel.clock import now
@@ -258,3 +267,29 @@ def test_number_of_queries_does_not_depend_on_what_waits(acme: World) -> None:
         counts.append((len(own), len(all_of_them)))
 
     assert counts[0] == counts[1]
+
+
+def test_gate_leads_to_its_limit_or_its_budget(acme: World) -> None:
+    run = make_run(acme, published(acme), "pending", status="running")
+    with acme.scope():
+        limit = RateLimit.objects.create(scope="tenant", unit="requests", period="hour", limit=9)
+        money = Budget.objects.create(name='So "quoted"', scope="tenant", limit_nano=1)
+    forget()
+    rate = "tenant's own requests per hour"
+    named = f'The budget "So "quoted"" (tenant, month {now():%Y-%m})'
+    hold(acme, run, "facts", reason="rate_limited", gate=rate)
+    hold(acme, run, "quotes", reason="budget", gate=named)
+    client = acme.browser()
+
+    at_limit = client.get("/admin/waiting/", {"reason": "rate_limited", "name": rate})
+    at_budget = client.get("/admin/waiting/", {"reason": "budget", "name": named})
+
+    assert f"/admin/orchestrator/ratelimit/#limit-{limit.pk}" in at_limit.content.decode()
+    assert f"/admin/costs/budget/{money.pk}/change/" in at_budget.content.decode()
+    assert "the budget &quot;So" in at_budget.content.decode()
+
+
+def test_gate_that_has_let_go_says_so(acme: World) -> None:
+    page = acme.browser().get("/admin/waiting/", {"reason": "budget", "name": BUDGET})
+
+    assert "Nothing waits for that any more" in page.content.decode()
