@@ -107,6 +107,10 @@ class OnServer:
         self._set(raw)
         return self.store.release(call_id)
 
+    def leave(self, waiters: Sequence[str], raw: int) -> None:
+        self._set(raw)
+        self.store.leave(waiters)
+
     def renew(self, call_ids: Sequence[str], raw: int) -> None:
         self._set(raw)
         self.store.renew(call_ids)

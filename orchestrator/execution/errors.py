@@ -76,8 +76,9 @@ class BudgetExceededError(OrchestratorError):
         facts = {
             name: _usd(self.refusal[name]) for name in ("needs_nano", "spent_nano", "limit_nano")
         }
+        name = budget_name(self.refusal)
         return (
-            f"{budget_name(self.refusal)} has too little left: {facts['spent_nano']} of "
+            f"{name[0].upper()}{name[1:]} has too little left: {facts['spent_nano']} of "
             f"{facts['limit_nano']} are spent, and the next call may cost {facts['needs_nano']}"
         )
 
@@ -102,13 +103,13 @@ _PERIODS = {"day": "day", "month": "month"}
 
 
 def budget_name(refusal: Mapping[str, Any]) -> str:
-    """A budget as people are told of it, such as `the tenant's budget "November" (month)`."""
+    """A budget as people are told of it: `the budget "November" (tenant, month 2026-11)`."""
     if refusal["scope"] == "run":
-        return "The run's cap"
+        return "the run's cap"
     owner = f"agent `{refusal['agent']}`" if refusal["scope"] == "agent" else refusal["scope"]
     interval = _PERIODS.get(refusal["interval"])
     period = f", {interval} {refusal['period']}" if interval else ""
-    return f'The budget "{refusal["name"]}" ({owner}{period})'
+    return f'the budget "{refusal["name"]}" ({owner}{period})'
 
 
 def _usd(nano: int) -> str:

@@ -216,8 +216,12 @@ class GuardedClient:
             # Known to have been exhausted a moment ago; it may have been raised since.
             self._patience.wait(WaitingReason.BUDGET, "a budget that is exhausted", _BUSY_SECONDS)
         else:
-            seconds = admission.wait_seconds
-            self._patience.wait(WaitingReason.RATE_LIMITED, admission.gate, seconds)
+            try:
+                seconds = admission.wait_seconds
+                self._patience.wait(WaitingReason.RATE_LIMITED, admission.gate, seconds)
+            except RateLimitedError:
+                self._limits.leave([facts.waiter])
+                raise
         return False
 
     def _record(self, new: NewCall, facts: CallFacts) -> _Call | ModelReply | None:

@@ -23,6 +23,9 @@ class Keys:
     def flag(self, budget: str) -> str:
         return f"{self.tag}:{self.epoch}:b:{budget}"
 
+    def line_of(self, waiter: str) -> str:
+        return f"{self.tag}:{self.epoch}:w:{waiter}"
+
     def scope(self, key: str) -> str:
         return f"{self.tag}:{self.epoch}:s:{key}"
 

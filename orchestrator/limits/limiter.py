@@ -86,6 +86,12 @@ class Limits:
             return
         self._tell(self._store.release, str(call_id))
 
+    def leave(self, waiters: Sequence[str]) -> None:
+        """They will not ask again: others need not wait for their turn."""
+        if self._local:
+            self._local.leave(waiters)
+        self._tell(self._store.leave, waiters)
+
     def renew(self, call_ids: Sequence[UUID]) -> None:
         """Keep the places of all open calls of a process, in one round trip."""
         names = [str(call_id) for call_id in call_ids]

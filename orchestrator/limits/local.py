@@ -42,6 +42,10 @@ class LocalLimiter:
         with self._guard:
             return self._model.release(call_id, self._now())
 
+    def leave(self, waiters: Sequence[str]) -> None:
+        with self._guard:
+            self._model.leave(waiters, self._now())
+
     def renew(self, call_ids: Sequence[str]) -> None:
         with self._guard:
             self._model.renew(call_ids, self._now())

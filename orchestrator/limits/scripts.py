@@ -20,6 +20,7 @@ _NAMES = (
     "admit",
     "settle",
     "release",
+    "leave",
     "renew",
     "pause",
     "lower",

@@ -111,6 +111,7 @@ class Store:
         touched = [
             keys.meta,
             keys.record(ask.call_id),
+            keys.line_of(ask.waiter),
             *map(keys.flag, ask.budgets),
             *(keys.scope(scope.key) for scope in ask.scopes),
         ]
@@ -140,6 +141,12 @@ class Store:
 
     def release(self, call_id: str) -> bool:
         return self._of_call("release", call_id)
+
+    def leave(self, waiters: Sequence[str]) -> None:
+        keys = self.keys
+        if keys is not None and waiters:
+            touched = [keys.meta, *map(keys.line_of, waiters)]
+            self._checked("leave", touched, (keys.epoch, *waiters))
 
     def renew(self, call_ids: Sequence[str]) -> None:
         keys = self.keys

@@ -25,7 +25,7 @@ from orchestrator.selectors.runs import (
     run_graph,
     step_summaries,
 )
-from orchestrator.selectors.waits import Wait, wait_of_run, waits_of, within
+from orchestrator.selectors.waits import Wait, wait_of_run, waits_of
 from tenants.kernel.clock import now
 from tenants.scope import current_tenant_id
 
@@ -144,7 +144,7 @@ def _reason(run: Run, summaries: Sequence[StepSummary]) -> str:
     if run.status != RunStatus.RUNNING or not gates or not reason.endswith(("wait", "waits")):
         return reason
     gate, _ = gates.most_common(1)[0]
-    return f"{reason} for {within(gate)}{', among others' if len(gates) > 1 else ''}"
+    return f"{reason} for {gate}{', among others' if len(gates) > 1 else ''}"
 
 
 def node_names(spec: WorkflowSpec | None) -> dict[str, str]:

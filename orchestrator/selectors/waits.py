@@ -40,11 +40,6 @@ DUE: Final = frozenset({_A.READY, _A.QUEUED})
 _HELD: Final = DUE | {_A.WAITING}
 
 
-def within(gate: str) -> str:
-    """The name of a gate inside of a sentence, where some begin one by themselves."""
-    return f"the {gate[4:]}" if gate.startswith("The ") else gate
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
     """`gate` names what holds it; `until` is when it goes on by itself, None if nobody knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.versions import plan_of
+from orchestrator.limits import limits
 from orchestrator.services.children import start_children
 from orchestrator.services.gathering import Gathering
 
@@ -38,6 +40,10 @@ _STOP = "SELECT muster_stop_steps(%s, %s, %s, %s) AS running"
 _TOP_UP = "SELECT * FROM muster_top_up(%s, %s, '{}')"
 _QUEUE_LEVEL = "SELECT * FROM muster_queue_level(%s, %s, %s, %s, %s)"
 _QUEUE_STEPS = "SELECT * FROM muster_queue_steps(%s, %s, %s)"
+_IN_LINE = """
+SELECT id FROM agent_run
+ WHERE run_id = %s AND status = 'waiting' AND waiting_for = 'rate_limited'
+"""
 _STOP_CALLS = "SELECT * FROM muster_stop_calls(%s, %s, %s)"
 _TELL_PARENT = "SELECT * FROM muster_tell_parent(%s, %s)"
 _NEXT_TURNS = "SELECT * FROM muster_next_turns(%s)"
@@ -67,7 +73,9 @@ def advance(tenant_id: UUID, run_id: UUID) -> None:
 
 
 def _reach_out(pass_: _Advance) -> None:
-    """To the runs below and above, and to those that wait for its place."""
+    """To the runs below and above, and to those that wait for its place, or in line with it."""
+    if pass_.waiters:
+        limits().leave(pass_.waiters)
     if pass_.has_calls:
         start_children(pass_.tenant_id, pass_.run_id)
     if pass_.has_ended:
@@ -84,11 +92,13 @@ def _worked(tenant_id: UUID, run_id: UUID) -> _Advance:
     return pass_
 
 
+@dataclass(slots=True)
 class _Advance(Gathering):
     """Decides what may start, and whether the run has ended."""
 
     has_calls: bool = False  # there may be sub-workflows to be started
     has_ended: bool = False
+    waiters: list[str] = field(default_factory=list)  # that no limit need expect any more
 
     def work(self) -> None:
         begun = self._call(_BEGIN)
@@ -170,6 +180,7 @@ class _Advance(Gathering):
     def _call_back(self, pending: AgentRunStatus, reason: str) -> int:
         """Call back what no worker has begun; the number of those that are still at work."""
         self.hints += self._call(_STOP_CALLS, reason)
+        self.waiters += [str(row["id"]) for row in rows(self.connection, _IN_LINE, [self.run_id])]
         return int(self._call(_STOP, pending, reason)[0]["running"])
 
     def _finish(self, plan: Plan) -> None:

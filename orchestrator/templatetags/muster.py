@@ -16,12 +16,11 @@ from orchestrator.core.palette import PALETTE
 from orchestrator.core.state import RunWait, WaitingReason
 from orchestrator.markdown import to_html
 from orchestrator.models import RunEvent
-from orchestrator.selectors.waits import WAITS_FOR, within
+from orchestrator.selectors.waits import WAITS_FOR
 from tenants.badges import state_badge
 from tenants.kernel.clock import now
 
 register = template.Library()
-register.filter(within)
 # A page is for reading; the whole value is one click away.
 MAX_SHOWN = 100_000
 MAX_PARTS = 20

@@ -392,3 +392,51 @@ def test_every_key_lies_in_one_slot_and_runs_out(live_db: None) -> None:
         assert len(found) >= 8
         assert all(key.startswith(limiter.tag) for key in found)
         assert [key for key in found if limiter.time_to_live(key) <= 0] == []
+
+
+def tokens_of(limit: int) -> Any:
+    today = START - START % (86_400 * SECOND)
+    days = tuple(today + day * 86_400 * SECOND for day in range(3))
+    return tier(Unit.TOTAL, limit, per=Period.DAY, counting=Counting.CALENDAR, days=days)
+
+
+def test_large_call_is_reckoned_with_what_those_ahead_ask_for_and_not_with_its_like(
+    fresh: Callable[[], Any],
+) -> None:
+    limiter = fresh()
+    shared = scope(tier(Unit.REQUESTS, 60), tokens_of(200_000))
+    limiter.seed(shared, shared.tiers[1], 0, START)
+    small, large = ({Unit.REQUESTS: 1, Unit.TOTAL: size} for size in (1_000, 40_000))
+    for number in range(110):
+        limiter.admit(ask(shared, waiter=f"small{number}", amounts=small), START)
+
+    told = limiter.admit(ask(shared, waiter="large", amounts=large), START)
+
+    assert told.status is Status.DENIED
+    assert 45 * SECOND < told.wait_us < 60 * SECOND
+
+
+def test_who_leaves_the_line_holds_up_nobody(fresh: Callable[[], Any]) -> None:
+    limiter = fresh()
+    day = scope(tokens_of(100))
+    limiter.seed(day, day.tiers[0], 50, START)
+    large, small = ({Unit.TOTAL: size} for size in (90, 20))
+    assert limiter.admit(ask(day, waiter="large", amounts=large), START).status is Status.DENIED
+    told = limiter.admit(ask(day, waiter="small", amounts=small), START)
+    assert told.status is Status.DENIED
+
+    limiter.leave(["large", "nobody"], START)
+
+    told = limiter.admit(ask(day, waiter="small", amounts=small), START)
+    assert told.status is Status.GRANTED
+
+
+def test_what_a_day_has_used_is_remembered_beyond_its_limit(fresh: Callable[[], Any]) -> None:
+    limiter = fresh()
+    lowered, raised = scope(tokens_of(100)), scope(tokens_of(200))
+    limiter.seed(lowered, lowered.tiers[0], 150, START)
+
+    for size, expected in ((60, Status.DENIED), (50, Status.GRANTED)):
+        one = ask(raised, waiter=f"of {size}", amounts={Unit.TOTAL: size})
+        assert limiter.admit(one, START).status is expected
+        limiter.leave([f"of {size}"], START)

@@ -15,7 +15,9 @@ from tests.limiters import START, OnServer, ask, model, scope, server, tier
 UNITS = (Unit.REQUESTS, Unit.INPUT, Unit.OUTPUT)
 DAY_US = 86_400_000_000
 DAYS = tuple(START - START % DAY_US + day * DAY_US for day in (-1, 0, 1, 2))
-CALLS, WAITERS = 15, 8
+CALLS = 15
+# Few meet each other often; of many not all are looked at by those behind.
+WAITERS = (8, 8, 8, 80)
 FORWARD = (1_000, 55_000, 500_000, 2_000_000, 31_000_000)
 BACK = (-3_600_000_000, -500_000, -10_000)
 
@@ -50,16 +52,10 @@ class Player:
             case "wait", time:
                 self.now += time
                 return None
-            case "settle", call, used:
-                return self.limiter.settle(f"c{call}", used, self.now)
-            case "release", call:
-                return self.limiter.release(f"c{call}", self.now)
-            case "renew", calls:
-                return self.limiter.renew([f"c{call}" for call in calls], self.now)
-            case "pause", at, seconds:
-                return self.limiter.pause(self.scopes[at], seconds, self.now)
-            case "lower", at, unit, left:
-                return self.limiter.lower(self.scopes[at], unit, left, self.now)
+            case "pause" | "lower" as name, at, *given:
+                return getattr(self.limiter, name)(self.scopes[at], *given, self.now)
+            case name, *given:
+                return getattr(self.limiter, name)(*given, self.now)
         raise AssertionError(step)
 
 
@@ -85,19 +81,20 @@ def amounts(chance: Random) -> dict[Unit, int]:
     return {Unit.REQUESTS: 1, **more}
 
 
-def a_step(chance: Random, scopes: int) -> Step:
+def a_step(chance: Random, scopes: int, waiters: int) -> Step:
     call = chance.randint(0, CALLS)
     at = chance.randrange(scopes)
     steps: dict[Callable[[], Step], int] = {
         lambda: (
-            *("admit", call, chance.randint(0, WAITERS), chance.choice("ab")),
+            *("admit", call, chance.randint(0, waiters), chance.choice("ab")),
             *(chance.randint(1, 3), amounts(chance)),
         ): 45,
         lambda: ("wait", chance.choice(FORWARD)): 20,
         lambda: ("wait", chance.choice(BACK)): 5,
-        lambda: ("settle", call, amounts(chance)): 10,
-        lambda: ("release", call): 6,
-        lambda: ("renew", [call, chance.randint(0, CALLS)]): 4,
+        lambda: ("settle", f"c{call}", amounts(chance)): 10,
+        lambda: ("release", f"c{call}"): 6,
+        lambda: ("leave", [f"w{chance.randint(0, waiters)}" for _ in range(2)]): 4,
+        lambda: ("renew", [f"c{call}", f"c{chance.randint(0, CALLS)}"]): 4,
         lambda: ("pause", at, chance.choice([0.5, 3.0])): 4,
         lambda: ("lower", at, chance.choice(UNITS), chance.randint(0, 20)): 6,
     }
@@ -122,7 +119,8 @@ def test_server_decides_as_the_model_does(on_server: Callable[..., OnServer], se
         scopes.append(scope(*{one.key: one for one in own}.values(), key=f"s{number}"))
     both = Player(model(), scopes), Player(on_server(), scopes)
 
-    for number in range(chance.randint(20, 70)):
-        step = a_step(chance, len(scopes))
+    waiters = chance.choice(WAITERS)
+    for number in range(chance.randint(20, 60 + 2 * waiters)):
+        step = a_step(chance, len(scopes), waiters)
         expected, found = (player.play(step) for player in both)
         assert found == expected, (number, step)

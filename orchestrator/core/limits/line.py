@@ -6,6 +6,7 @@ told to; one that is late lets others pass until it is here again.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,8 @@ from orchestrator.core.limits.facts import Unit
 LATE_US: Final = 200_000
 # So long is the place of one that is late remembered.
 KEEP_US: Final = 30_000_000
+# Of so many ahead it is known what they ask for; the others ask as much on average.
+LOOKED: Final = 32
 # Of those that did not come back, so many are looked at in one call.
 TIDIED: Final = 16
 # Those who come at the same virtual time stand in the order in which they came.
@@ -51,10 +54,13 @@ class Line:
             if ticket.is_expected:
                 ticket.is_expected, ticket.due = False, now + KEEP_US
                 continue
-            del self.tickets[waiter]
-            if ticket.tenant in self.finished:
-                # What it will not use is not held against its tenant.
-                self.finished[ticket.tenant] -= ticket.cost
+            self.leave(waiter)
+
+    def leave(self, waiter: str) -> None:
+        ticket = self.tickets.pop(waiter, None)
+        if ticket and ticket.tenant in self.finished:
+            # What it will not use is not held against its tenant.
+            self.finished[ticket.tenant] -= ticket.cost
 
     def place_of(self, waiter: str, tenant: str) -> float:
         """Where the waiter stands, or would stand if it came now."""
@@ -63,12 +69,15 @@ class Line:
         start = math.floor(max(self.virtual, self.finished.get(tenant, 0.0)))
         return start + ((self.comers + 1) % _TIES) / _TIES
 
-    def ahead_of(self, place: float) -> int:
-        return sum(t.is_expected and t.place < place for t in self.tickets.values())
-
-    def head(self) -> Ticket | None:
-        expected = [(t.place, w) for w, t in self.tickets.items() if t.is_expected]
-        return self.tickets[min(expected)[1]] if expected else None
+    def ahead_of(self, place: float) -> tuple[int, dict[Unit, float]]:
+        """How many stand ahead, and how much of each unit they ask for together."""
+        expected = ((t.place, w) for w, t in self.tickets.items() if t.is_expected)
+        ahead = sorted(at for at in expected if at[0] < place)
+        asked: Counter[Unit] = Counter()
+        for _, waiter in ahead[:LOOKED]:
+            asked.update(self.tickets[waiter].amounts)
+        looked = min(len(ahead), LOOKED)
+        return len(ahead), {unit: total * len(ahead) / looked for unit, total in asked.items()}
 
     def join(
         self,

@@ -109,6 +109,7 @@ class LimiterModel:
         self._lease_us = lease_us
         self._scopes: dict[str, _Scope] = {}
         self._grants: dict[str, _Grant] = {}
+        self._waits_at: dict[str, str] = {}  # the scope in whose line a waiter was put last
         self._flags: dict[str, tuple[int, float]] = {}
         self._last = 0.0
         self._skew = 0.0
@@ -142,7 +143,10 @@ class LimiterModel:
         now = self._now(raw)
         start = None if tier.counting is Counting.BUCKET else levels.window_start(tier, raw)
         at = now if start is None else start
-        self._scope(scope.key).levels.setdefault(tier.key, Level(used=min(used, tier.most), at=at))
+        if tier.counting is Counting.BUCKET:
+            # It overflows; what a window granted is remembered, for a limit that is raised.
+            used = min(used, tier.most)
+        self._scope(scope.key).levels.setdefault(tier.key, Level(used=used, at=at))
 
     def put_back(self, call_id: str, places: Sequence[tuple[str, str]], raw: float) -> None:
         """Take places for a call that is under way: (scope, tier)."""
@@ -175,6 +179,13 @@ class LimiterModel:
         self._free(call_id, grant, None)
         del self._grants[call_id]
         return True
+
+    def leave(self, waiters: Sequence[str], raw: float) -> None:
+        """They will not ask again: nobody need wait for their turn."""
+        self._now(raw)
+        for waiter in waiters:
+            if waiter in self._waits_at:
+                self._scope(self._waits_at.pop(waiter)).line.leave(waiter)
 
     def renew(self, call_ids: Sequence[str], raw: float) -> None:
         now = self._now(raw)
@@ -280,11 +291,10 @@ class LimiterModel:
 
     def _look(self, scope: LimitedScope, ask: Ask, *, now: float, raw: float) -> _Look:
         state = self._scope(scope.key)
-        ahead, before = 0, None
+        ahead, asked = 0, dict[Unit, float]()
         if state.line.alive_until > now:
             state.line.tidy(now)
-            ahead = state.line.ahead_of(state.line.place_of(ask.waiter, ask.tenant))
-            before = state.line.head() if ahead else None
+            ahead, asked = state.line.ahead_of(state.line.place_of(ask.waiter, ask.tenant))
         look = _Look()
         if state.paused_until > now:
             look.note(state.paused_until - now + ahead * PAUSE_GAP_US, None)
@@ -298,9 +308,7 @@ class LimiterModel:
             amount = ask.amounts.get(tier.unit, 0)
             if amount <= 0:
                 continue
-            needed = float(amount)
-            if before is not None:
-                needed += before.amounts.get(tier.unit, 0) + (ahead - 1) * amount
+            needed = amount + asked.get(tier.unit, 0.0)
             look.note(_wait_in(tier, level, needed=needed, now=now, raw=raw), index)
         if state.paused_until > now:
             # Its buckets are empty because of the pause, which is what people need to know.
@@ -332,6 +340,7 @@ class LimiterModel:
         for i, other in enumerate(ask.scopes):
             if i != at and self._scope(other.key).line.alive_until > now:
                 self._scope(other.key).line.step_aside(ask.waiter, now)
+        self._waits_at[ask.waiter] = scope.key
         self._scope(scope.key).line.join(
             ask.waiter,
             tenant=ask.tenant,

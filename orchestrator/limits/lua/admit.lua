@@ -1,6 +1,7 @@
 -- Lets a call through all of its limits, or tells which one refuses it and when to ask again.
 --
--- KEYS  meta, record of the grant, a flag for each budget, the key of each scope
+-- KEYS  meta, record of the grant, where the waiter's line is noted, a flag for each budget, the
+--       key of each scope
 -- ARGV  epoch, call, waiter, tenant, weight, lease (us), time to live of the record (ms), hold
 --       (nano-USD), amount of each of 5 units, number of budgets, the scopes as JSON
 -- Gives {status, wait (us), scope, tier}: 1 granted; 0 denied by a scope's tier, by its pause
@@ -22,9 +23,9 @@ end
 
 local hold, budgets = tonumber(ARGV[8]), tonumber(ARGV[14])
 for b = 1, budgets do
-  local left = call('GET', KEYS[2 + b])
+  local left = call('GET', KEYS[3 + b])
   if left and hold > tonumber(left) then
-    return {0, max(1, call('PTTL', KEYS[2 + b])) * 1000, 0, b}
+    return {0, max(1, call('PTTL', KEYS[3 + b])) * 1000, 0, b}
   end
 end
 
@@ -33,7 +34,7 @@ for u = 1, 5 do amounts[u] = tonumber(ARGV[8 + u]) end
 
 local scopes, unseeded = read_scopes(ARGV[15]), {-3}
 for s, scope in ipairs(scopes) do
-  scope.key = KEYS[2 + budgets + s]
+  scope.key = KEYS[3 + budgets + s]
   local fields = {'pause', 'alive', 'virtual', 'comers', 'kept'}
   for _, tier in ipairs(scope.tiers) do fields[#fields + 1] = tier.key end
   local known = call('HMGET', scope.key, unpack(fields))
@@ -56,20 +57,6 @@ if #unseeded > 1 then return unseeded end
 
 -- The line ------------------------------------------------------------------------------------
 
-local function forget(scope, name)
-  local ticket = call('HGET', scope.key .. ':t', name)
-  call('ZREM', scope.key .. ':d', name)
-  if not ticket then return end
-  call('HDEL', scope.key .. ':t', name)
-  local _, cost = struct.unpack('<dd', ticket)
-  local whose = string.sub(ticket, 65)
-  local finished = call('HGET', scope.key .. ':f', whose)
-  if finished then
-    -- What it will not use is not held against its tenant.
-    call('HSET', scope.key .. ':f', whose, text(tonumber(finished) - cost))
-  end
-end
-
 local function tidy(scope)
   local late = call(
     'ZRANGEBYSCORE', scope.key .. ':d', '-inf', '(' .. text(now), 'LIMIT', 0, TIDIED)
@@ -77,7 +64,7 @@ local function tidy(scope)
     if call('ZREM', scope.key .. ':q', name) == 1 then
       call('ZADD', scope.key .. ':d', text(now + KEEP), name)
     else
-      forget(scope, name)
+      forget(scope.key, name)
     end
   end
 end
@@ -88,15 +75,21 @@ local function fresh_place(scope)
   return start + ((scope.comers + 1) % TIES) / TIES
 end
 
--- How many are ahead, and what the first of them asked for.
+-- How many are ahead, and what they have asked for of each unit: of many, as the first of them did.
 local function stand(scope)
   tidy(scope)
   scope.ticket = call('HGET', scope.key .. ':t', waiter)
   scope.place = scope.ticket and struct.unpack('<d', scope.ticket) or fresh_place(scope)
   local ahead = call('ZCOUNT', scope.key .. ':q', '-inf', '(' .. text(scope.place))
   if ahead == 0 then return 0 end
-  local head = call('HGET', scope.key .. ':t', call('ZRANGE', scope.key .. ':q', 0, 0)[1])
-  return ahead, {struct.unpack('<ddddd', head, 25)}
+  local first = call('ZRANGE', scope.key .. ':q', 0, min(ahead, LOOKED) - 1)
+  local asked = {0, 0, 0, 0, 0}
+  for _, ticket in ipairs(call('HMGET', scope.key .. ':t', unpack(first))) do
+    local amounts_of = {struct.unpack('<ddddd', ticket, 25)}
+    for u = 1, 5 do asked[u] = asked[u] + amounts_of[u] end
+  end
+  for u = 1, 5 do asked[u] = asked[u] * ahead / #first end
+  return ahead, asked
 end
 
 local function cost_in(scope)
@@ -136,6 +129,7 @@ local function join(scope, wait)
   call('HSET', scope.key, 'alive', text(alive), 'virtual', text(scope.virtual),
     'comers', text(scope.comers))
   call('PEXPIRE', scope.key, max(scope.ttl, ttl))
+  call('SET', KEYS[3], scope.key, 'PX', ttl)
 end
 
 local function step_aside(scope)
@@ -185,23 +179,23 @@ local function wait_for_place(scope, tier, ahead)
   return min(MOST_WAIT, max(LEAST_WAIT, ceil((missing - 1 + FIRST) * usual / tier.limit)))
 end
 
-local function wait_in(scope, tier, ahead, head)
+local function wait_in(scope, tier, ahead, asked)
   if tier.kind == 'c' then return wait_for_place(scope, tier, ahead) end
   if tier.amount <= 0 then return 0 end
   local needed = tier.amount
-  if head then needed = needed + (head[tier.unit] + (ahead - 1) * tier.amount) end
+  if asked then needed = needed + asked[tier.unit] end
   if tier.kind == 'b' then return wait_in_bucket(tier, needed) end
   return wait_in_window(tier, needed)
 end
 
 local longest, at_scope, at_tier = 0, 0, 0
 for s, scope in ipairs(scopes) do
-  local ahead, head = 0, nil
-  if scope.alive > now then ahead, head = stand(scope) end
+  local ahead, asked = 0, nil
+  if scope.alive > now then ahead, asked = stand(scope) end
   local wait, because = 0, 0
   if scope.pause > now then wait = scope.pause - now + ahead * PAUSE_GAP end
   for t, tier in ipairs(scope.tiers) do
-    local one = wait_in(scope, tier, ahead, head)
+    local one = wait_in(scope, tier, ahead, asked)
     if one > wait then wait, because = one, t end
   end
   -- Its buckets are empty because of the pause, which is what people need to know.

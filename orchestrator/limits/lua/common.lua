@@ -16,7 +16,7 @@ local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
 local CLOSED = -2
 local SLACK, MARKS = 1e-12, 4
-local LATE, KEEP, TIDIED, TIES = 200000, 30000000, 16, 1024
+local LATE, KEEP, TIDIED, TIES, LOOKED = 200000, 30000000, 16, 1024, 32
 local BEAT, PAUSE_GAP = 50000, 20000
 local USUAL_HOLD, LEAST_WAIT, MOST_WAIT = 1000000, 10000, 10000000
 local LATEST, FIRST = 0.2, 0.25
@@ -144,6 +144,24 @@ local function read_scopes(json)
     scopes[s] = {ttl = given[1], tiers = tiers}
   end
   return scopes
+end
+
+-- Tickets: {place, cost, since, amount of each of 5 units}, then the tenant.
+
+-- Takes a waiter out of the line before the scope with this key.
+local function forget(key, name)
+  local ticket = call('HGET', key .. ':t', name)
+  call('ZREM', key .. ':q', name)
+  call('ZREM', key .. ':d', name)
+  if not ticket then return end
+  call('HDEL', key .. ':t', name)
+  local _, cost = struct.unpack('<dd', ticket)
+  local whose = string.sub(ticket, 65)
+  local finished = call('HGET', key .. ':f', whose)
+  if finished then
+    -- What it will not use is not held against its tenant.
+    call('HSET', key .. ':f', whose, text(tonumber(finished) - cost))
+  end
 end
 
 -- What is recorded of a grant: {when, 0 or 1 if it was settled, charges, places}. A charge takes

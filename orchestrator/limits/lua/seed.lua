@@ -11,7 +11,9 @@ for i, tier in ipairs(scope.tiers) do
   local start = now
   if tier.kind ~= 'b' and tier.kind ~= 'c' then start = window_start(tier, raw) end
   if used and start then
-    call('HSETNX', KEYS[2], tier.key, packed({min(used, tier.most), start, 0, 0, 0}))
+    -- A bucket overflows; what a window granted is remembered, for a limit that is raised.
+    if tier.kind == 'b' then used = min(used, tier.most) end
+    call('HSETNX', KEYS[2], tier.key, packed({used, start, 0, 0, 0}))
   end
 end
 call('PEXPIRE', KEYS[2], scope.ttl)

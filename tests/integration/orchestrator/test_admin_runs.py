@@ -224,9 +224,9 @@ def test_reason_of_the_run_is_not_said_again_at_each_step(acme: World) -> None:
 
 def test_run_whose_steps_wait_says_for_what(acme: World) -> None:
     run = make_run(acme, published(acme), "pending", status="running")
-    hold(acme, run, "facts", reason="budget", gate='The budget "November" (tenant)')
+    hold(acme, run, "facts", reason="budget", gate='the budget "November" (tenant)')
 
     shown = page(acme, run.pk)
 
     assert "1 of 5 steps waits for the budget &quot;November&quot; (tenant)" in shown
-    assert "/admin/waiting/?reason=budget&amp;name=The%20budget" in shown
+    assert "/admin/waiting/?reason=budget&amp;name=the%20budget" in shown

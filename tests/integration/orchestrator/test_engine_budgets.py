@@ -207,7 +207,7 @@ def test_call_waits_while_others_hold_what_it_needs(acme: World) -> None:
     assert (a.status, a.waiting_for, a.waits_on) == (
         "waiting",
         "budget",
-        'The budget "small" (tenant)',
+        'the budget "small" (tenant)',
     )
     assert (a.due_at, a.waiting_since, a.spared) != (None, None, 0)
     settle(acme, taken, spent=0)

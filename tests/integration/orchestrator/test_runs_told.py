@@ -65,7 +65,7 @@ def test_waits_are_told_with_their_reason_and_end(acme: World) -> None:
     assert "for its next attempt until" in shown  # among the events
     assert told["waiting"]["reason"] == "retry"
     assert told["waiting"]["until"]
-    assert metrics["status_reason"] == "1 of 1 steps waits"
+    assert metrics["status_reason"] == "1 of 1 step waits"
     assert metrics["tasks"][0]["execution"]["waiting_reasons_ms"].keys() == {"retry"}
 
 
@@ -75,7 +75,7 @@ def test_home_tells_what_is_waited_for(acme: World) -> None:
     shown = acme.browser().get("/admin/").content.decode()
 
     assert "1 agent for its next attempt" in shown
-    assert "1 of 1 steps waits" in shown
+    assert "1 of 1 step waits" in shown
 
 
 def test_recovered_work_is_told(acme: World) -> None:

@@ -276,7 +276,7 @@ def test_gate_leads_to_its_limit_or_its_budget(acme: World) -> None:
         money = Budget.objects.create(name='So "quoted"', scope="tenant", limit_nano=1)
     forget()
     rate = "tenant's own requests per hour"
-    named = f'The budget "So "quoted"" (tenant, month {now():%Y-%m})'
+    named = f'the budget "So "quoted"" (tenant, month {now():%Y-%m})'
     hold(acme, run, "facts", reason="rate_limited", gate=rate)
     hold(acme, run, "quotes", reason="budget", gate=named)
     client = acme.browser()
