@@ -1152,6 +1152,11 @@ BEGIN
     IF v_status IS NULL THEN RETURN; END IF;
     -- Queued by who had not seen the pause: workers have refused their messages.
     PERFORM muster_call_back(p_tenant, p_run);
+    -- How long it stood still is held against no step's `max_wait`.
+    UPDATE agent_run SET waiting_since = clock_timestamp()
+     WHERE id = ANY (ARRAY(SELECT a.id FROM agent_run a
+                            WHERE a.run_id = p_run AND a.status = 'waiting' AND a.waiting_since IS NOT NULL
+                            ORDER BY a.id FOR NO KEY UPDATE));
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed',
         jsonb_build_object('reason', p_reason, 'status', v_status));
     RETURN NEXT p_run;
