@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from psycopg.types.json import Jsonb
 
 from agents_app.core.model import ModelRequest
@@ -21,7 +22,7 @@ from orchestrator.execution.errors import MustWaitError
 
 CAP_USE: Final = "SELECT * FROM muster_cap_use(%s, %s)"
 TELL: Final = "SELECT muster_degrade(%s, %s, %s, %s) AS told"
-ASK: Final = "SELECT muster_ask_to_go_on(%s, %s, %s, %s, %s, %s, %s) AS asks"
+ASK: Final = "SELECT muster_ask_to_go_on(%s, %s, %s, %s, %s, %s, %s, %s) AS asks"
 # When the answer is looked for again; while nobody has given it, the run is paused.
 _ANSWER_SECONDS: Final = 1.0
 _AMOUNTS: Final = ("spent_nano", "held_nano", "limit_nano")
@@ -54,7 +55,8 @@ def question(at: Standing, rung: Rung) -> list[Any]:
     reason = at.question(rung, asked)
     facts = at.facts(rung, reason=reason, roles=[*asked.roles])
     expires = float(asked.expires.seconds) if asked.expires else None
-    return [rung.number, reason, Jsonb(facts), list(asked.roles), expires]
+    can_mail = bool(settings.EMAIL_HOST)
+    return [rung.number, reason, Jsonb(facts), list(asked.roles), expires, can_mail]
 
 
 class Ladder:

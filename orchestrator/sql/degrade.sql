@@ -33,10 +33,10 @@ END $$;
 
 -- Pauses a run until somebody whose role is one of p_roles resumes it: that is the yes, and it is
 -- asked once. Without an answer it ends after p_expires seconds. False: it is asked already, or
--- does not go on.
+-- does not go on. p_mails: as of alerts.
 CREATE FUNCTION muster_ask_to_go_on(
     p_tenant uuid, p_run uuid, p_rung integer, p_reason text, p_facts jsonb, p_roles text[],
-    p_expires double precision)
+    p_expires double precision, p_mails boolean)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_until timestamptz := clock_timestamp() + make_interval(secs => p_expires);
@@ -51,6 +51,10 @@ BEGIN
     PERFORM muster_pause_run(p_tenant, p_run, p_reason);
     UPDATE run SET paused_for = 'ask', asked_roles = p_roles, answer_due_at = v_until WHERE id = p_run;
     PERFORM muster_note('run.paused', 'run', p_run::text, v_facts);
+    INSERT INTO cost_alert (id, tenant_id, kind, run_id, period, spent_nano, limit_nano, mail_due_at)
+    VALUES (uuidv7(), p_tenant, 'ask', p_run, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+            (p_facts ->> 'used_nano')::bigint, (p_facts ->> 'limit_nano')::bigint,
+            CASE WHEN p_mails THEN clock_timestamp() END);
     RETURN true;
 END $$;
 

@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core import mail
 
 from agents_app.core.errors import ProviderErrorKind
 from agents_app.core.model import Message, ModelRequest
-from costs.models import Budget, TenantPrice
+from costs.models import Budget, CostAlert, TenantPrice
 from orchestrator.core.builder import Workflow as Built
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.parsing import spec_to_mapping
@@ -26,11 +27,12 @@ from orchestrator.models import AgentRun, LlmCall, RunEvent, Workflow
 from orchestrator.selectors.models_in_use import models_in_use
 from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
+from orchestrator.services.alerts import deliver
 from orchestrator.services.control import NotAskedError, pause_run, resume_run, retry_run
 from orchestrator.services.drafts import draft_spec, save_draft
 from orchestrator.services.runs import start_run
 from orchestrator.services.sweep import sweep
-from tenants.models import AuditEntry
+from tenants.models import AuditEntry, User
 from tenants.principals import Principal
 from tests.e2e.stories import echo, simulated, start, statuses
 from tests.engine_driver import drain, drain_all, open_limiter, queued, run_of, step_of
@@ -348,12 +350,29 @@ def test_run_asks_before_more_begins_and_goes_on_with_a_yes(acme: World) -> None
     assert (only["does"], only["roles"], only["reason"]) == ("ask", ["owner"], run.status_reason)
     with acme.scope():
         audited = AuditEntry.objects.get(action="run.paused", object_id=str(run_id))
+        alert = CostAlert.objects.get()
     assert audited.actor_kind == "system"
+    assert (alert.kind, alert.run_id, alert.mail_due_at) == ("ask", run_id, None)
+    assert (alert.spent_nano, alert.limit_nano) == (DEAR, 10 * DEAR)
 
     act(acme, run_id, lambda run: resume_run(run, by=_person(acme, "owner")))
 
     assert drain(acme, run_id).status == "completed"
     assert len(told(acme, run_id)) == 1
+
+
+def test_people_are_told_of_the_question_by_mail(acme: World, settings: Any) -> None:
+    User.objects.using("system").filter(pk=acme.owner.pk).update(email="ada@acme.example")
+    settings.EMAIL_HOST = "mail.example"
+    run_id = asking(acme)
+
+    deliver()
+
+    (sent,) = (m for m in mail.outbox if m.bcc == ["ada@acme.example"])
+    assert sent.subject == "A run asks whether it may go on"
+    assert f"0.001 USD of the 0.01 USD that run {run_id} may cost are spent or held" in sent.body
+    page = acme.browser().get("/admin/costs/costalert/").content.decode()
+    assert "run asks before it spends more" in page
 
 
 def test_step_that_counting_alone_has_begun_waits_for_the_yes(acme: World) -> None:
@@ -603,9 +622,8 @@ def test_ladder_of_one_tenant_is_nothing_to_another(acme: World, globex: World) 
     drain(acme, run_id)
 
     seen = engine_db.many("SELECT * FROM muster_cap_use(%s, %s)", globex.tenant.id, run_id)
-    engine_db.one(
-        "SELECT muster_ask_to_go_on(%s, %s, 2, 'x', '{}', '{}', NULL)", globex.tenant.id, run_id
-    )
+    asks = "SELECT muster_ask_to_go_on(%s, %s, 2, 'x', '{}', '{}', NULL, false)"
+    engine_db.one(asks, globex.tenant.id, run_id)
 
     assert seen == []
     assert run_of(acme, run_id).status == "completed"
