@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now, editable=False)),
                 ('updated_at', models.DateTimeField(auto_now=True, db_default=django.db.models.functions.datetime.Now())),
-                ('kind', models.CharField(choices=[('threshold', 'Budget threshold'), ('unusual', 'Unusual spend'), ('velocity', 'Run paused for its spend')], max_length=16)),
+                ('kind', models.CharField(choices=[('threshold', 'Budget threshold'), ('unusual', 'Unusual spend'), ('velocity', 'Run paused for its spend'), ('ask', 'Run asks before it spends more')], max_length=16)),
                 ('budget_id', models.UUIDField(null=True)),
                 ('run_id', models.UUIDField(null=True)),
                 ('budget_name', models.CharField(blank=True, db_default='', default='', max_length=120)),
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='costalert',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['threshold', 'unusual', 'velocity'])), name='cost_alert_kind_known'),
+            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['threshold', 'unusual', 'velocity', 'ask'])), name='cost_alert_kind_known'),
         ),
         IsolateTenant("CostAlert", audited=False, leaf=True),
         run_sql_file(

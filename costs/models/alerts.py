@@ -10,6 +10,7 @@ class AlertKind(models.TextChoices):
     THRESHOLD = "threshold", "Budget threshold"
     UNUSUAL = "unusual", "Unusual spend"
     VELOCITY = "velocity", "Run paused for its spend"
+    ASK = "ask", "Run asks before it spends more"
 
 
 class CostAlert(TenantOwned):
@@ -18,7 +19,8 @@ class CostAlert(TenantOwned):
     The budget is a plain fact, so that the alert outlives it. `period` is that of the budget, or
     the day, UTC, on which spend was unusual; `limit_nano` is the budget's, or from where on spend
     was unusual. A run that was paused for what it spends is told of each time: both amounts are
-    those of a minute. While `mail_due_at` is set, mail has still to be sent.
+    those of a minute. So is one that asks whether it may go on, with what it has used of its cap.
+    While `mail_due_at` is set, mail has still to be sent.
     """
 
     kind = models.CharField(max_length=16, choices=AlertKind.choices)

@@ -231,6 +231,8 @@ class CostAlertAdmin(TenantModelAdmin):
     def what(self, alert: CostAlert) -> SafeString:
         if alert.kind == AlertKind.VELOCITY:
             return state_badge("paused", "⏸", "run paused for its spend")
+        if alert.kind == AlertKind.ASK:
+            return state_badge("paused", "⏸", "run asks before it spends more")
         if alert.kind == AlertKind.UNUSUAL:
             return state_badge("waiting", "!", "unusual spend")
         if alert.refuses:

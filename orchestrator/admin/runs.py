@@ -1,6 +1,7 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,7 @@ from orchestrator.services.control import (
     cancel_run,
     pause_run,
     possible_actions,
+    refusal_to_resume,
     resume_run,
     retry_run,
 )
@@ -136,7 +138,10 @@ class RunAdmin(ReplayPages, StartedAdmin):
 
     def resume(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         run = self._steered_run_or_404(request, object_id)
-        return self._change(request, run, resume_run, "The run goes on.")
+        by = principal_of(request)
+        if refusal_to_resume(run, by=by):
+            raise PermissionDenied
+        return self._change(request, run, partial(resume_run, by=by), "The run goes on.")
 
     def retry(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         run = self._steered_run_or_404(request, object_id)
@@ -202,6 +207,15 @@ class RunAdmin(ReplayPages, StartedAdmin):
             raise Http404
         return run
 
+    def _actions(self, request: HttpRequest, run: Run) -> Sequence[str]:
+        """What this person may do with the run now."""
+        if not may(request, Scope.RUNS_WRITE):
+            return ()
+        actions = possible_actions(run)
+        if "resume" in actions and refusal_to_resume(run, by=principal_of(request)):
+            return [each for each in actions if each != "resume"]
+        return actions
+
     def _context(self, request: HttpRequest, run: Run) -> dict[str, Any]:
         page = run_page(
             run,
@@ -212,7 +226,7 @@ class RunAdmin(ReplayPages, StartedAdmin):
         return {
             "run": run,
             "page": page,
-            "actions": possible_actions(run) if may(request, Scope.RUNS_WRITE) else (),
+            "actions": self._actions(request, run),
             "may_replay": run.status in TERMINAL_RUN and may(request, Scope.RUNS_WRITE),
             "approvals": open_approvals_of(run)[:APPROVALS_SHOWN],
             "refusing": refusing_budgets(run) if run.status == RunStatus.BUDGET_EXCEEDED else (),

@@ -114,7 +114,9 @@ class AlertOut(serializers.Serializer[Any]):
     run_id = serializers.UUIDField(allow_null=True, help_text="The run that was paused.")
     period = serializers.CharField()
     threshold = serializers.IntegerField(help_text="Percent; 0 if it is not of a budget.")
-    spent_usd = Usd(source="spent_nano", help_text="As it was found. Of a paused run: in a minute.")
+    spent_usd = Usd(
+        source="spent_nano", help_text="As it was found. Of a run that spends fast: in a minute."
+    )
     limit_usd = Usd(source="limit_nano", help_text="Of the budget; or from here on it is told of.")
     refuses = serializers.BooleanField()
     mailed_at = serializers.DateTimeField(allow_null=True)

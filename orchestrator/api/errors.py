@@ -31,7 +31,7 @@ from orchestrator.services.budgets import (
     RunBudgetError,
     TimeZoneUnknownError,
 )
-from orchestrator.services.control import RunStateError
+from orchestrator.services.control import NotAskedError, RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from orchestrator.services.limits import RateLimitInvalidError
@@ -65,6 +65,7 @@ STATUS: Mapping[type[BaseException], int] = {
     CapTooSmallError: 402,
     TenantSuspendedError: 403,
     NotApproverError: 403,
+    NotAskedError: 403,
     OperatorsBudgetError: 403,
     services.ScopeExceededError: 403,
     services.NarrowedKeyError: 403,

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.http import HttpResponseBase
@@ -87,8 +88,8 @@ class RunView(ReplayAction, ApiView):
     @extend_schema(request=None, responses={202: forms.RunOut})
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, **_: Any) -> Response:
-        """Let a paused run go on."""
-        return self._changed(resume_run)
+        """Let a paused run go on. One that asks people whether it may, only those can resume."""
+        return self._changed(partial(resume_run, by=self.principal))
 
     @extend_schema(request=None, responses={202: forms.RunOut})
     @action(detail=True, methods=["post"])

@@ -20,6 +20,7 @@ from orchestrator.core.problems import pointer
 from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
     ApprovalSpec,
+    DegradeRule,
     FailurePolicy,
     LoopSpec,
     MapSpec,
@@ -65,6 +66,7 @@ class PlannedStep:
     kind: StepKind = "agent"
     join: Literal["all", "any"] = "all"
     when: str | None = None
+    optional: bool = False  # the ladder of its workflow may skip it, or cut its map down
     when_reads: tuple[str, ...] = ()  # steps whose outputs the condition uses
     retry: RetrySpec | None = None  # None: as the platform is set
     delay_seconds: int = 0
@@ -87,7 +89,7 @@ class PlannedStep:
     @property
     def is_plain(self) -> bool:
         """Whether it starts once all its needs have completed, and nothing else is to be asked."""
-        return self.is_single and self.join == "all" and self.when is None
+        return self.is_single and self.join == "all" and self.when is None and not self.optional
 
     @property
     def is_single(self) -> bool:
@@ -138,6 +140,7 @@ class Plan:
     deadline_seconds: int | None = None
     max_runs: int | None = None  # of the workflow, under way at a time
     max_cost_nano: int | None = None  # of a run
+    degrade: tuple[DegradeRule, ...] = ()  # what its runs give up at shares of that
     gates: tuple[Gate, ...] = ()
 
     def step(self, name: str) -> PlannedStep:
@@ -240,6 +243,7 @@ def _compiled(spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> Plan:
         deadline_seconds=spec.deadline.seconds if spec.deadline else None,
         max_runs=spec.max_runs,
         max_cost_nano=_nano(spec.max_cost_usd),
+        degrade=tuple(spec.degrade or ()),
     )
     return _counted(plan) if spec.strategy == "adaptive" else plan
 
@@ -279,6 +283,7 @@ def _planned(
         kind=step.kind,
         join=step.join,
         when=step.when,
+        optional=step.optional,
         when_reads=tuple(sorted(compile_condition(step.when).steps)) if step.when else (),
         retry=step.retry or spec.defaults.retry,
         delay_seconds=step.delay.seconds if step.delay else 0,

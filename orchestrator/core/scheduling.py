@@ -23,12 +23,13 @@ class Progress:
     `statuses` those that settled without completing, and in a level with pending steps also those
     that have begun. For `adaptive`, `statuses` has every step that is no longer pending.
     `judged` has the conditions that were evaluated: what they gave, or the sentence why they gave
-    nothing.
+    nothing. `skips` says why optional steps are skipped, where they are.
     """
 
     statuses: Mapping[str, AgentRunStatus] = field(default_factory=dict)
     unsettled: Mapping[int, Mapping[AgentRunStatus, int]] = field(default_factory=dict)
     judged: Mapping[str, bool | str] = field(default_factory=dict)
+    skips: str = ""
 
     @classmethod
     def of(
@@ -36,6 +37,7 @@ class Progress:
         statuses: Mapping[str, str] | None,
         unsettled: Mapping[str, Mapping[str, int]] | None,
         judged: Mapping[str, bool | str],
+        skips: str = "",
     ) -> Progress:
         """From the rows' JSON."""
         return cls(
@@ -45,11 +47,16 @@ class Progress:
                 for level, counts in (unsettled or {}).items()
             },
             judged=judged,
+            skips=skips,
         )
 
     @classmethod
     def within(
-        cls, plan: Plan, statuses: Mapping[str, str], judged: Mapping[str, bool | str]
+        cls,
+        plan: Plan,
+        statuses: Mapping[str, str],
+        judged: Mapping[str, bool | str],
+        skips: str = "",
     ) -> Progress:
         """From how every step stands that is no longer pending: in a loop, or of added steps."""
         begun = {name: _S(status) for name, status in statuses.items()}
@@ -58,7 +65,7 @@ class Progress:
             status = begun.get(step.name, _S.PENDING)
             if status not in TERMINAL_AGENT_RUN:
                 unsettled.setdefault(step.level, Counter())[status] += 1
-        return cls(statuses=begun, unsettled=unsettled, judged=judged)
+        return cls(statuses=begun, unsettled=unsettled, judged=judged, skips=skips)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,10 @@ class Decision:
     fail: Mapping[str, str] = field(default_factory=dict)
     stop: str = ""  # why nothing more may start, and what has not begun is called back
     is_settled: bool = False  # once the skips are written, nothing is left to do
+
+    @property
+    def begins(self) -> bool:
+        return bool(self.dispatch or self.wait)
 
 
 def ready(plan: Plan, progress: Progress) -> Decision:
@@ -125,6 +136,7 @@ class _Pass:
         self._statuses = dict(progress.statuses)
         self._unnamed = unnamed  # how a step stands that `statuses` does not name
         self._judged = progress.judged
+        self._skips = progress.skips
         self._broken = _broken(plan, progress.statuses)
         self._judge: list[str] = []
         self._start: list[PlannedStep] = []
@@ -155,6 +167,9 @@ class _Pass:
             self._statuses[step.name] = _S.PENDING
 
     def _ask(self, step: PlannedStep) -> None:
+        if step.optional and self._skips:
+            self._skip(step, self._skips)
+            return
         answer = True if step.when is None else self._judged.get(step.name)
         if answer is None:
             self._judge.append(step.name)

@@ -30,9 +30,13 @@ def workflow_shape(listed: Mapping[str, Json]) -> Iterator[Problem]:
     yield from _steps_shape(listed.get("steps"), at="/steps")
     rules = listed.get("degrade")
     for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-        if isinstance(rule, dict) and sum(action in rule for action in _DEGRADE_ACTIONS) != 1:
+        if isinstance(rule, dict) and _actions(rule) != 1:
             message = f"Write exactly one of {', '.join(_DEGRADE_ACTIONS)}"
             yield Problem(pointer("degrade", index), "exactly_one", message)
+
+
+def _actions(rule: Mapping[str, Json]) -> int:
+    return sum(rule.get(action) is not None for action in _DEGRADE_ACTIONS)
 
 
 def _steps_shape(steps: Json, *, at: str) -> Iterator[Problem]:

@@ -25,6 +25,8 @@ from orchestrator.core.values import (
 FORMAT_VERSION: Final = 1
 MAX_STEPS = 20_000
 DEFAULT_PRIORITY = 5
+# A model's name that leaves the choice to how complex the prompt is.
+BY_COMPLEXITY: Final = "auto"
 
 AgentType = Literal[
     "prompt", "tool", "aggregator", "react", "planner", "evaluator", "router", "custom"

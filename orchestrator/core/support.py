@@ -14,12 +14,9 @@ _ANY: Final = object()
 # The field and the value that is refused; `_ANY` refuses whatever is set. A line goes once the
 # engine honours it.
 NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
-    "workflow": (("degrade", _ANY),),
+    "workflow": (),
     "defaults": (),
-    "step": (
-        ("optional", True),
-        ("tools", _ANY),
-    ),
+    "step": (("tools", _ANY),),
     "agent": (
         ("type", "react"),
         ("type", "planner"),

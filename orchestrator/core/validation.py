@@ -9,6 +9,7 @@ from agents_app.core.json_schema import schema_fault
 from orchestrator.core import parsing
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.config import OVERRIDES, AgentConfig
+from orchestrator.core.degrade import ladder_problems
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.order import order_problems
 from orchestrator.core.problems import Problem, did_you_mean, limited, pointer
@@ -97,6 +98,7 @@ class _Validator:
     def problems(self) -> Iterator[Problem]:
         yield from self._schema(self.spec.inputs, "/inputs")
         yield from self._models()
+        yield from ladder_problems(self.spec, broken=self.broken)
         scope = Scope(
             steps={step.name: step for step in self.spec.steps},
             agents=self.catalog.agents,

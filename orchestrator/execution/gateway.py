@@ -9,7 +9,7 @@ connection is held while the provider works.
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +37,7 @@ from orchestrator.execution.errors import (
     StepCapError,
     budget_name,
 )
+from orchestrator.execution.ladder import Ladder, with_model
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import TenantClient, client_for_tenant
@@ -85,12 +86,14 @@ class GuardedClient:
         cap_nano: int | None = None,
         max_wait: float = math.inf,
         fallback: Sequence[ModelChoice] = (),
+        ladder: Ladder | None = None,
         is_last_try: bool = True,
     ) -> None:
         """`cap_nano` is what the agent run may cost in all, `max_wait` how long it may wait.
 
         The models of `fallback` are asked in turn once the one that is asked for is given up: by a
-        limit, or by a failure that the step has no other attempt for (`is_last_try`).
+        limit, or by a failure that the step has no other attempt for (`is_last_try`). What `ladder`
+        says comes before all of them, call by call.
         """
         self._claim = claim
         self._lease = lease
@@ -99,6 +102,8 @@ class GuardedClient:
         self._patience = _Patience(lease, waited=claim.waited, most=max_wait)
         self._limits = limits()
         self._fallback = fallback
+        self._ladder = ladder
+        self._eased: ModelChoice | None = None  # what the ladder has put in the model's place
         self._hop = 0  # how many models were given up; later turns do not ask them again
         self._is_last_try = is_last_try
         self._turn = 0
@@ -114,8 +119,13 @@ class GuardedClient:
         if remembered is not None:
             return reply_from_json(remembered)
         while True:
+            asked = self._on_hop(self._on_rung(request))
             try:
-                return self._ask(self._on_hop(request))
+                return self._ask(asked)
+            except BudgetExceededError:
+                # Others may have spent meanwhile what it needs, and left enough for a cheaper one.
+                if self._on_hop(self._on_rung(request)) == asked:
+                    raise
             except (ProviderError, RateLimitedError) as error:
                 if self._hop >= len(self._fallback) or not self._gives_up(error):
                     raise
@@ -128,11 +138,23 @@ class GuardedClient:
                     model=chosen.model,
                 )
 
+    def _on_rung(self, request: ModelRequest) -> ModelRequest:
+        if self._ladder is None:
+            return request
+        choice = self._ladder.model_for(request, bound=self._bound)
+        if choice != self._eased:
+            # What was given up was another model; the chain begins behind this one.
+            self._eased, self._hop = choice, 0
+        return with_model(request, choice)
+
     def _on_hop(self, request: ModelRequest) -> ModelRequest:
         if not self._hop:
             return request
-        choice = self._fallback[self._hop - 1]
-        return replace(request, provider=choice.provider, model=choice.model)
+        return with_model(request, self._fallback[self._hop - 1])
+
+    def _bound(self, request: ModelRequest) -> int:
+        price = price_for(self._claim.tenant_id, request.provider, request.model)
+        return _worst(request, price).bound
 
     def _gives_up(self, error: ProviderError | RateLimitedError) -> bool:
         if isinstance(error, RateLimitedError) or error.kind is ProviderErrorKind.QUOTA_EXHAUSTED:

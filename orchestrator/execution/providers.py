@@ -20,12 +20,11 @@ from agents_app.providers.base import (
 )
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import PlannedStep
+from orchestrator.core.spec import BY_COMPLEXITY
 from orchestrator.execution.credentials import Own, credentials_of, own_client
 from tenants.errors import SecretUnreadableError
 from tenants.selectors.credentials import ServingCredential, providers_with_keys
 
-# A model's name that leaves the choice to how complex the prompt is.
-BY_COMPLEXITY = "auto"
 _USES: tuple[str, ...] = (*Role, *Complexity)
 
 

@@ -9,6 +9,7 @@ from psycopg import Connection
 from pydantic import ValidationError
 
 from orchestrator.core.plan import Plan, PlannedStep, plan_from_json
+from orchestrator.core.spec import DegradeRule
 from orchestrator.execution import engine_db
 from orchestrator.execution.errors import PlanUnreadableError
 from orchestrator.execution.loading import SingleFlight
@@ -20,6 +21,8 @@ _ADDED = "SELECT step, added FROM muster_added_steps(%s, %s)"
 _plans: LRUCache[tuple[UUID, UUID], Plan] = LRUCache(
     maxsize=30_000, getsizeof=lambda plan: len(plan.steps) + 10
 )
+# Of all of them, large ones too.
+_ladders: LRUCache[tuple[UUID, UUID], tuple[DegradeRule, ...]] = LRUCache(maxsize=5_000)
 _guard = threading.Lock()
 
 
@@ -47,6 +50,7 @@ def _kept(key: tuple[UUID, UUID], found: list[engine_db.Row]) -> Plan:
     except ValidationError as error:
         raise PlanUnreadableError from error
     with _guard:
+        _ladders[key] = plan.degrade
         # A plan larger than the whole cache is simply not kept.
         if len(plan.steps) < _plans.maxsize // 2:
             _plans[key] = plan
@@ -57,6 +61,13 @@ def _kept(key: tuple[UUID, UUID], found: list[engine_db.Row]) -> Plan:
 _load: SingleFlight[tuple[UUID, UUID], Plan] = SingleFlight(
     lambda key: _kept(key, engine_db.many(_PLAN, *key))
 )
+
+
+def ladder_of(tenant_id: UUID, version_id: UUID) -> tuple[DegradeRule, ...]:
+    """What runs of a version give up as they use up their cap. Raises PlanUnreadableError."""
+    with _guard:
+        known = _ladders.get((tenant_id, version_id))
+    return plan_of(tenant_id, version_id).degrade if known is None else known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

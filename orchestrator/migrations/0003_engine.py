@@ -26,6 +26,7 @@ _VELOCITY = """
 muster_spending, muster_busiest_minutes, muster_keep_minute, muster_median_minute,
 muster_pause_for_spend
 """
+_DEGRADE = "muster_cap_use, muster_degrade, muster_ask_to_go_on, muster_give_up_asking"
 
 
 class Migration(migrations.Migration):
@@ -57,4 +58,5 @@ class Migration(migrations.Migration):
             reverse=f"DROP FUNCTION {_SWEEPS}",
         ),
         run_sql_file(__file__, "velocity.sql", reverse=f"DROP FUNCTION {_VELOCITY}"),
+        run_sql_file(__file__, "degrade.sql", reverse=f"DROP FUNCTION {_DEGRADE}"),
     ]

@@ -69,10 +69,15 @@ class Run(TenantOwned):
     # How the run is to end once nothing is at work any more, and the sentence why.
     stop_wanted = models.CharField(max_length=24, blank=True, default="", db_default="")
     stop_reason = models.TextField(blank=True, default="", db_default="")
-    # What paused it and asks a person, other than a person: `spend`; and when one last agreed to
-    # how fast it spends, by resuming it.
+    # What paused it and asks a person, other than a person: `spend`, or `ask` for its workflow's
+    # ladder; and when one last agreed to how fast it spends, by resuming it.
     paused_for = models.CharField(max_length=16, blank=True, default="", db_default="")
     spend_agreed_at = models.DateTimeField(null=True)
+    # Which rules of the ladder have taken effect, by number; and while it asks: who may resume it,
+    # and until when.
+    rungs = ArrayField(models.SmallIntegerField(), default=list, db_default=[])
+    asked_roles = ArrayField(models.CharField(max_length=16), default=list, db_default=[])
+    answer_due_at = models.DateTimeField(null=True)
     cost_nano = models.BigIntegerField(default=0, db_default=0)
     # What it may cost, which a budget of its own sees to; and the runs, this one and those above
     # it, whose caps hold for its calls.

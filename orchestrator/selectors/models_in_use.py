@@ -24,11 +24,14 @@ def _configured() -> Iterator[tuple[str, str]]:
 
 
 def _planned(plans: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    for step in (step for plan in plans for step in _steps(plan)):
-        provider = step.get("provider")
-        names = [step.get("model"), *(step.get("by_complexity") or {}).values()]
-        yield from ((provider, name) for name in names if provider and name)
-        yield from ((hop["provider"], hop["model"]) for hop in step.get("fallback") or ())
+    for plan in plans:
+        uses = (rule["use"] for rule in plan.get("degrade") or ())
+        yield from ((use["provider"], use["model"]) for use in uses if use)
+        for step in _steps(plan):
+            provider = step.get("provider")
+            names = [step.get("model"), *(step.get("by_complexity") or {}).values()]
+            yield from ((provider, name) for name in names if provider and name)
+            yield from ((hop["provider"], hop["model"]) for hop in step.get("fallback") or ())
 
 
 def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

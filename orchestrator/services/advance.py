@@ -21,7 +21,7 @@ from orchestrator.core.scheduling import Decision, Progress, ready
 from orchestrator.core.state import AgentRunStatus, RunStatus
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
-from orchestrator.execution import engine_db
+from orchestrator.execution import engine_db, ladder
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.errors import PlanUnreadableError
@@ -122,7 +122,9 @@ class _Advance(Gathering):
         self.has_calls = plan.has_calls
         if plan.gathers and self._end_calls():
             return True
-        decision = ready(plan, Progress.of(begun["statuses"], begun["unsettled"], self.judged))
+        self._stand_on(plan)
+        known = (begun["statuses"], begun["unsettled"], self.judged, self.standing.skips)
+        decision = ready(plan, Progress.of(*known))
         # What is to stop goes no further.
         if not decision.stop and plan.gathers:
             # Both, whatever comes of the first.
@@ -140,12 +142,14 @@ class _Advance(Gathering):
             if not self._call_back(AgentRunStatus.SKIPPED, decision.stop):
                 self._finish(plan)
             return False
-        self._settle(AgentRunStatus.SKIPPED, decision.skip)
+        self._skip(decision.skip)
         self._settle(AgentRunStatus.FAILED, decision.fail)
         if decision.fail:
             return True
         if decision.is_settled:
             self._finish(plan)
+            return False
+        if decision.begins and self._asks():
             return False
         # All of them, whatever comes of the first.
         goes_on = [self._begin(scope, plan.step(name)) for name in decision.wait]
@@ -153,6 +157,18 @@ class _Advance(Gathering):
             return True
         self._dispatch(plan, decision)
         return False
+
+    def _stand_on(self, plan: Plan) -> None:
+        """Find out how far down its ladder the run is, if it has one that concerns steps."""
+        if any(rule.use is None for rule in plan.degrade):
+            self.standing = ladder.standing(plan.degrade, self._call(ladder.CAP_USE))
+
+    def _asks(self) -> bool:
+        """Whether the run is paused now, since more would begin and its ladder asks a person."""
+        rung = self.standing.rung("ask")
+        if rung is None or rung.number in self.standing.told:
+            return False
+        return bool(self._call(ladder.ASK, *ladder.question(self.standing, rung))[0]["asks"])
 
     def _dispatch(self, plan: Plan, decision: Decision) -> None:
         if not decision.dispatch:

@@ -43,8 +43,9 @@ from orchestrator.execution.errors import (
 )
 from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
+from orchestrator.execution.ladder import Ladder
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
-from orchestrator.execution.versions import planned_step
+from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
 from orchestrator.services import additions
 from tenants.kernel.errors import PlatformError
@@ -159,6 +160,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     cap_nano=step.max_cost_nano,
                     max_wait=step.max_wait_seconds or settings.MUSTER_MAX_WAIT_SECONDS,
                     fallback=step.fallback,
+                    ladder=_ladder(step, claimed, lease),
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
                 tools=BUILTIN_TOOLS,
@@ -177,6 +179,16 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _ladder(step: PlannedStep, claimed: Claim, lease: Lease) -> Ladder | None:
+    """What is to be asked before each call, where the run's workflow has rules for calls."""
+    if not step.uses_model:
+        return None
+    rules = ladder_of(claimed.tenant_id, claimed.version_id)
+    if not any(rule.use or rule.ask for rule in rules):
+        return None
+    return Ladder(rules, claimed, give_up=lease.lost.is_set)
 
 
 def _ended_by(error: PlatformError, step: PlannedStep | None, claimed: Claim) -> _Result:

@@ -96,6 +96,8 @@ def deliver() -> int:
 def subject_of(alert: Row) -> str:
     if alert["kind"] == AlertKind.VELOCITY:
         return "A run was paused for what it spends"
+    if alert["kind"] == AlertKind.ASK:
+        return "A run asks whether it may go on"
     if alert["kind"] == AlertKind.UNUSUAL:
         return f"Unusual spend on {alert['period']}"
     if alert["refuses"]:
@@ -110,6 +112,12 @@ def text_of(alert: Row) -> str:
             f"{spent} USD were spent in a minute, and more than {limit} USD asks for a person's "
             f"yes. Run {alert['run_id']} is paused, and says more: resume it if that is right, or "
             "cancel it."
+        )
+    if alert["kind"] == AlertKind.ASK:
+        return (
+            f"{spent} USD of the {limit} USD that run {alert['run_id']} may cost are spent or "
+            "held, and its workflow asks a person. It is paused, and says who may resume it; if "
+            "that is not right, cancel it."
         )
     if alert["kind"] == AlertKind.UNUSUAL:
         return (

@@ -1,6 +1,6 @@
 """What people do with a run while it goes, and after it has ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -13,7 +13,9 @@ from orchestrator.dispatch.canvas import publish_advances
 from orchestrator.execution.call_limits import flags_of
 from orchestrator.limits import limits
 from orchestrator.models import Run
+from orchestrator.services.approvals import role_of
 from orchestrator.services.runs import refuse_suspended
+from tenants.principals import Principal
 from tenants.scope import current_actor, current_tenant_id, tenant_scope
 from tenants.services.notes import note
 
@@ -49,6 +51,19 @@ class RunStateError(OrchestratorError):
         return f"A run that is {self.state} cannot be {_PAST[self.action]}."
 
 
+class NotAskedError(OrchestratorError):
+    """The run asks people whether it may go on, and somebody else is asked."""
+
+    code: ClassVar[str] = "not_asked"
+
+    def __init__(self, roles: Sequence[str]) -> None:
+        super().__init__(roles)
+        self.roles = tuple(roles)
+
+    def __str__(self) -> str:
+        return f"Only a member whose role is {' or '.join(self.roles)} may resume this run."
+
+
 def possible_actions(run: Run) -> tuple[str, ...]:
     """What its state lets one do with the run: of cancel, pause, resume and retry."""
     if run.stop_wanted:
@@ -69,12 +84,15 @@ def pause_run(run: Run) -> None:
     _change(run, "pause", _PAUSE, f"Paused by {current_actor().name}")
 
 
-def resume_run(run: Run) -> None:
+def resume_run(run: Run, *, by: Principal | None = None) -> None:
     """Let a run go on that was paused, or had run out of budget, as far as there is money now.
 
-    Raises TenantSuspendedError too.
+    `by` is who wants it; None resumes no run that asks people. Raises TenantSuspendedError and
+    NotAskedError too.
     """
     refuse_suspended()
+    if refused := refusal_to_resume(run, by=by):
+        raise refused
     reason = f"Resumed by {current_actor().name}"
     if run.status == RunStatus.BUDGET_EXCEEDED:
         tenant_id = current_tenant_id()
@@ -82,6 +100,16 @@ def resume_run(run: Run) -> None:
         transaction.on_commit(lambda: _forget_exhaustion(run, tenant_id))
     else:
         _change(run, "resume", _RESUME, reason)
+
+
+def refusal_to_resume(run: Run, *, by: Principal | None) -> NotAskedError | None:
+    """Why the run waits for somebody else's yes, its own or that of a run above it."""
+    if by is not None and by.is_operator:
+        return None
+    asking = Run.objects.filter(id__in={run.id, *run.cap_runs}, paused_for="ask")
+    of_paused = asking.filter(status=RunStatus.PAUSED).values_list("asked_roles", flat=True)
+    refusing = (roles for roles in of_paused if by is None or role_of(by) not in roles)
+    return next(map(NotAskedError, refusing), None)
 
 
 def _forget_exhaustion(run: Run, tenant_id: UUID) -> None:

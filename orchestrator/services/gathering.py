@@ -70,7 +70,12 @@ class Gathering(Rounds):
         ]
         outcome: dict[str, Any]
         try:
-            outcome = {"status": AgentRunStatus.COMPLETED, "output": gathered(spec, items)}
+            output = gathered(spec, items)
+            outcome = {
+                "status": AgentRunStatus.COMPLETED,
+                "output": output,
+                "reason": row["reason"],
+            }
         except MapError as error:
             outcome = failed(error.code, str(error))
         self._end(row, **outcome)

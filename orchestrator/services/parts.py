@@ -20,14 +20,15 @@ SELECT step, status, status_reason FROM agent_run
 class Parts(Beginning):
     def _progress(self, scope: Scope, row: Row) -> Progress:
         statuses = scope.named(row["statuses"] or {})
-        return Progress.within(scope.plan, statuses, scope.named(self.judged))
+        judged = scope.named(self.judged)
+        return Progress.within(scope.plan, statuses, judged, self.standing.skips)
 
     def _act_in(self, scope: Scope, decision: Decision, due: list[str]) -> bool:
         """Act on what may start in a scope; what is for workers goes into `due`."""
         if decision.judge:
             self._judge(scope, decision.judge)
             return True
-        self._settle(AgentRunStatus.SKIPPED, scope.placed(decision.skip))
+        self._skip(scope.placed(decision.skip))
         self._settle(AgentRunStatus.FAILED, scope.placed(decision.fail))
         goes_on = [self._begin(scope, scope.plan.step(name)) for name in decision.wait]
         due += [scope.place(name) for name in decision.dispatch]

@@ -48,8 +48,11 @@ def check_cap(
 
     A call is only made if its worst case can be set aside, so the cap has to hold the dearest call
     of the cheapest way too. Where that is not known, since a model has no price, nothing is
-    refused. `rows` are the prices to go by, else those of the open tenant.
+    refused, nor where a ladder makes the way cheaper as it goes. `rows` are the prices to go by,
+    else those of the open tenant.
     """
+    if plan.degrade:
+        return
     least = plan_price(Priceable(plan=plan), terms(rows), input=input).least_cap
     if least is not None and least > max_cost_nano:
         raise CapTooSmallError(least, max_cost_nano)

@@ -10,11 +10,14 @@ from uuid import UUID
 from psycopg import Connection
 
 from orchestrator.core.conditions import compile_condition
+from orchestrator.core.degrade import Rung, Standing
 from orchestrator.core.errors import ConditionError
+from orchestrator.core.jsonvalue import Json
 from orchestrator.core.output import Output, assemble
 from orchestrator.core.places import Scope
 from orchestrator.core.plan import Plan
 from orchestrator.core.state import AgentRunStatus
+from orchestrator.execution import ladder
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.finishes import Finish, finish_within
 from orchestrator.execution.versions import addition_of
@@ -40,6 +43,7 @@ class RunPass:
     judged: dict[str, bool | str] = field(default_factory=dict)  # conditions, by place
     hints: list[Row] = field(default_factory=list)
     is_stopping: bool = False
+    standing: Standing = field(default_factory=Standing)
     added: dict[str, Plan] = field(default_factory=dict)  # steps that were added, by who did
 
     def _scope(self, plan: Plan, place: str) -> Scope:
@@ -63,6 +67,18 @@ class RunPass:
         if reasons:
             why = list(reasons.values())
             self.hints += self._call(_SETTLE, status, list(reasons), why, code)
+
+    def _skip(self, reasons: Mapping[str, str]) -> None:
+        """Skip steps, some of them perhaps as the ladder has it."""
+        rung = self.standing.rung("skip")
+        if rung and self.standing.skips in reasons.values():
+            self._tell(rung, self.standing.skips)
+        self._settle(AgentRunStatus.SKIPPED, reasons)
+
+    def _tell(self, rung: Rung, reason: str, **more: Json) -> None:
+        """Have the run's history tell, once, that a rule of the ladder has taken effect."""
+        if rung.number not in self.standing.told:
+            self._call(ladder.TELL, *ladder.told(self.standing, rung, reason, **more))
 
     def _judge(self, scope: Scope, names: Sequence[str]) -> None:
         """Evaluate the conditions of steps, once: this transaction acts on what they give."""

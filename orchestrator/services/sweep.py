@@ -43,6 +43,7 @@ _AGAIN = "SELECT * FROM muster_publish_again(%s::uuid[])"
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _ENDS = "SELECT * FROM muster_sweep_ends(%s)"
 _STOP = "SELECT muster_stop_run(%s, %s, %s, %s)"
+_GIVE_UP_ASKING = "SELECT muster_give_up_asking(%s, %s, %s)"
 _TURNS = "SELECT * FROM muster_sweep_turns(%s)"
 _PAUSED = "SELECT * FROM muster_sweep_paused(%s)"
 _NEXT_TURNS = "SELECT * FROM muster_next_turns(%s)"
@@ -276,11 +277,15 @@ _WHY = {
     "deadline": (RunStatus.FAILED, "It did not end before its deadline"),
     "suspended": (RunStatus.CANCELLED, "The tenant was suspended"),
 }
+_UNANSWERED = "Nobody answered in time whether it may use more of what it may cost"
 
 
 def _stop(ending: list[Row]) -> int:
     for row in ending:
-        engine_db.one(_STOP, row["tenant_id"], row["run_id"], *_WHY[row["why"]])
+        if row["why"] == "unanswered":
+            engine_db.one(_GIVE_UP_ASKING, row["tenant_id"], row["run_id"], _UNANSWERED)
+        else:
+            engine_db.one(_STOP, row["tenant_id"], row["run_id"], *_WHY[row["why"]])
     return _advance(ending)
 
 

@@ -867,8 +867,9 @@ $$;
 
 -- Begins a map: an agent run for each item, p_parallel of them at a time. Taken up again, it has
 -- those run that did not complete. Items that no worker takes are left to `advance` to begin.
+-- p_reason says why it goes over fewer items than there are, and how many p_left_out.
 CREATE FUNCTION muster_begin_map(
-    p_tenant uuid, p_run uuid, p_step text, p_items json, p_parallel bigint)
+    p_tenant uuid, p_run uuid, p_step text, p_items json, p_parallel bigint, p_reason text, p_left_out integer)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
 DECLARE
     v_map record;
@@ -876,13 +877,16 @@ DECLARE
     v_due uuid[];
 BEGIN
     UPDATE agent_run a
-       SET status = 'running', kind = 'map', attempt = a.attempt + 1, updated_at = clock_timestamp(),
+       SET status = 'running', kind = 'map', status_reason = p_reason, attempt = a.attempt + 1,
+           updated_at = clock_timestamp(),
            attempt_started_at = clock_timestamp(), started_at = COALESCE(a.started_at, clock_timestamp())
      WHERE a.run_id = p_run AND a.step = p_step AND a.status = 'pending'
     RETURNING a.*, old.kind AS item_kind INTO v_map;
     IF v_map.id IS NULL THEN RETURN; END IF;
     PERFORM muster_event(p_tenant, p_run, v_map.id, 'agent.running',
-        jsonb_build_object('step', p_step, 'attempt', v_map.attempt, 'items', json_array_length(p_items)));
+        jsonb_strip_nulls(jsonb_build_object('step', p_step, 'attempt', v_map.attempt,
+            'items', json_array_length(p_items), 'left_out', NULLIF(p_left_out, 0),
+            'reason', NULLIF(p_reason, ''))));
     IF NOT EXISTS (SELECT FROM agent_run a WHERE a.run_id = p_run AND a.parent_id = v_map.id) THEN
         IF v_map.item_kind = 'agent' THEN
             SELECT COALESCE(LEAST(min(g.number), 0), 0) - 1 INTO v_gate FROM gate g WHERE g.run_id = p_run;
@@ -913,15 +917,16 @@ END $$;
 
 -- The maps of a run that are at work, and how their items stand.
 CREATE FUNCTION muster_open_maps(p_run uuid)
-RETURNS TABLE (agent_run_id uuid, step text, attempt integer, unsettled bigint, pending bigint, at_work bigint)
+RETURNS TABLE (agent_run_id uuid, step text, attempt integer, reason text, unsettled bigint, pending bigint,
+               at_work bigint)
 LANGUAGE sql AS $$
-    SELECT m.id, m.step, m.attempt,
+    SELECT m.id, m.step, m.attempt, m.status_reason,
            count(*) FILTER (WHERE i.status IN ('pending', 'ready', 'queued', 'running', 'waiting')),
            count(*) FILTER (WHERE i.status = 'pending'),
            count(*) FILTER (WHERE i.status IN ('queued', 'running', 'waiting'))
       FROM agent_run m LEFT JOIN agent_run i ON i.run_id = m.run_id AND i.parent_id = m.id
      WHERE m.run_id = p_run AND m.status = 'running' AND m.kind = 'map'
-     GROUP BY m.id, m.step, m.attempt, m.position, m.item_index ORDER BY m.position, m.item_index
+     GROUP BY m.id, m.step, m.attempt, m.status_reason, m.position, m.item_index ORDER BY m.position, m.item_index
 $$;
 
 -- Begins a loop, which no worker claims either.
@@ -1145,18 +1150,25 @@ BEGIN
     UPDATE run SET status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END,
            status_reason = '', waits_for_turn = false, updated_at = clock_timestamp(),
            -- A person's yes to what it was paused for.
-           paused_for = '',
+           paused_for = '', asked_roles = '{}', answer_due_at = NULL,
            spend_agreed_at = CASE paused_for WHEN 'spend' THEN clock_timestamp() ELSE spend_agreed_at END,
            advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status = 'paused' RETURNING status INTO v_status;
     IF v_status IS NULL THEN RETURN; END IF;
     -- Queued by who had not seen the pause: workers have refused their messages.
     PERFORM muster_call_back(p_tenant, p_run);
+    -- How long it stood still is held against no step's `max_wait`.
+    UPDATE agent_run SET waiting_since = clock_timestamp()
+     WHERE id = ANY (ARRAY(SELECT a.id FROM agent_run a
+                            WHERE a.run_id = p_run AND a.status = 'waiting' AND a.waiting_since IS NOT NULL
+                            ORDER BY a.id FOR NO KEY UPDATE));
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.resumed',
         jsonb_build_object('reason', p_reason, 'status', v_status));
     RETURN NEXT p_run;
-    RETURN QUERY SELECT x.id FROM muster_called_runs(p_run) AS c (id),
-                        muster_resume_run(p_tenant, c.id, p_reason) AS x (id);
+    -- One that asks for itself waits for those whom it asks.
+    RETURN QUERY SELECT x.id FROM muster_called_runs(p_run) AS c (id)
+      JOIN run r ON r.id = c.id AND r.paused_for <> 'ask'
+     CROSS JOIN LATERAL muster_resume_run(p_tenant, c.id, p_reason) AS x (id);
 END $$;
 
 -- Takes an ended run up again: what did not complete is pending once more, and what did is kept,
@@ -1166,7 +1178,7 @@ RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     UPDATE run SET status = 'running', status_reason = '', output = NULL, finished_at = NULL,
-           waits_for_turn = false, paused_for = '',
+           waits_for_turn = false, paused_for = '', rungs = '{}', asked_roles = '{}', answer_due_at = NULL,
            deadline_at = clock_timestamp() + make_interval(secs => p_deadline_seconds),
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');

@@ -85,13 +85,17 @@ RETURNS TABLE (tenant_id uuid, run_id uuid) LANGUAGE sql AS $$
     RETURNING r.tenant_id, r.id
 $$;
 
--- Live runs that have to end: past their deadline, or of a suspended tenant.
+-- Live runs that have to end: past their deadline, of a suspended tenant, or asking people who have
+-- not answered in time.
 CREATE FUNCTION muster_sweep_ends(p_batch integer)
 RETURNS TABLE (tenant_id uuid, run_id uuid, why text) LANGUAGE sql AS $$
-    SELECT x.tenant_id, x.id, CASE WHEN t.status = 'suspended' THEN 'suspended' ELSE 'deadline' END
+    SELECT x.tenant_id, x.id,
+           CASE WHEN t.status = 'suspended' THEN 'suspended'
+                WHEN x.deadline_at < clock_timestamp() THEN 'deadline' ELSE 'unanswered' END
       FROM run x JOIN tenant t ON t.id = x.tenant_id
      WHERE x.status IN ('pending', 'running', 'paused') AND x.stop_wanted = ''
-       AND (t.status = 'suspended' OR x.deadline_at < clock_timestamp())
+       AND (t.status = 'suspended' OR x.deadline_at < clock_timestamp()
+            OR (x.status = 'paused' AND x.answer_due_at < clock_timestamp()))
      LIMIT p_batch
 $$;
 -- The tenants with runs that wait for their turn. Here and below the list of states is the condition

@@ -6,15 +6,17 @@ from uuid import UUID
 import pytest
 
 from costs.models import TenantPrice
-from orchestrator.execution import gateway
+from orchestrator.execution import engine_db, gateway
 from orchestrator.limits import limits
 from orchestrator.limits.scopes import forget
 from orchestrator.models import Attempt, RateLimit
+from orchestrator.services.control import pause_run, resume_run
 from orchestrator.services.sweep import sweep
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import drain, open_limiter, step_of
 from tests.integration.costs.test_budgets import budget
 from tests.integration.orchestrator.test_engine_budgets import make_due
+from tests.integration.orchestrator.test_engine_control import act
 from tests.world import World
 
 
@@ -72,6 +74,27 @@ def test_step_that_would_wait_too_long_fails_as_rate_limited(acme: World) -> Non
     b = step_of(acme, run_id, "b")
     assert (run.status, b.status, b.error["code"]) == ("failed", "failed", "rate_limited")
     assert "requests per hour: it may wait for at most 5 s" in b.status_reason
+
+
+def test_time_that_a_run_stood_still_is_not_held_against_its_waits(acme: World) -> None:
+    limited(acme)
+    steps = {"a": thought(), "b": {**thought(), "needs": ["a"], "max_wait": "2m"}}
+    run_id = start(acme, steps)
+    drain(acme, run_id)
+    act(acme, run_id, pause_run)
+    engine_db.one(
+        "UPDATE agent_run SET waiting_since = now() - interval '1 day' WHERE run_id = %s"
+        " AND step = 'b' RETURNING id",
+        run_id,
+        alias="system",
+    )
+
+    act(acme, run_id, resume_run)
+    make_due(step_of(acme, run_id, "b").id)
+    sweep()
+    drain(acme, run_id)
+
+    assert step_of(acme, run_id, "b").status == "waiting"
 
 
 def test_call_that_no_limit_will_ever_let_through_fails_at_once(acme: World) -> None:

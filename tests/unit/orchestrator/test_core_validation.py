@@ -383,8 +383,6 @@ def test_fallback_models_are_checked() -> None:
 @pytest.mark.parametrize(
     ("fields", "step", "loc"),
     [
-        ({"degrade": [{"at": 0.9, "skip": "optional"}]}, {}, "/degrade"),
-        ({}, {"optional": True}, "/steps/a/optional"),
         ({}, {"agent": {"type": "react", "prompt": "x"}}, "/steps/a/agent/type"),
         ({}, {"agent": {**PROMPT, "tools": ["add"]}}, "/steps/a/agent/tools"),
     ],
