@@ -14,9 +14,9 @@ from pydantic import JsonValue
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest
 from costs.core.pricing import Price
 from costs.core.usage import Usage
-from orchestrator.core.coalescing import Coalescer
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import MOST, Claim
+from orchestrator.execution.coalescing import Coalescer
 from orchestrator.execution.engine_db import Row
 
 _OPEN = "SELECT * FROM muster_open_calls(%s, %s)"

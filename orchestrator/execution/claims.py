@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from orchestrator.core.coalescing import Coalescer
 from orchestrator.execution import engine_db
+from orchestrator.execution.coalescing import Coalescer
 
 # More at once would keep the first waiting for the last.
 MOST = 16

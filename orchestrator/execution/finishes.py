@@ -9,11 +9,11 @@ from psycopg import Connection
 from psycopg.types.json import Json, Jsonb
 from pydantic import JsonValue
 
-from orchestrator.core.coalescing import Coalescer
 from orchestrator.core.hints import RunHints, hints_of
 from orchestrator.core.state import AgentRunStatus, WaitingReason
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import MOST
+from orchestrator.execution.coalescing import Coalescer
 from orchestrator.execution.engine_db import Row
 
 _FINISH = """

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeAlias
 import redis
 from redis.exceptions import NoScriptError
 
-from orchestrator.core.coalescing import Coalescer
 from orchestrator.core.limits import COUNTED, Counting, LimitedScope, Tier, Unit
 
 _FOLDER = Path(__file__).parent / "lua"
@@ -36,10 +35,6 @@ UNIT_NUMBERS: Final[Mapping[Unit, int]] = {unit: i + 1 for i, unit in enumerate(
 DAY_MS: Final = 86_400_000
 
 Argument: TypeAlias = str | int | float | bytes
-# A script's digest, how many of the rest are keys, and the rest.
-_Told: TypeAlias = tuple[str, int, Sequence[Argument]]
-_MOST_TOGETHER: Final = 64
-_AWAY: Final = (redis.ConnectionError, redis.TimeoutError)
 
 
 def source(name: str) -> str:
@@ -64,15 +59,6 @@ class Scripts:
     ) -> None:
         self._client = client
         self._before_loading = before_loading
-        # Threads that ask at the same time share a round trip. All scripts may be run twice.
-        self._together = Coalescer(
-            self._run_all,
-            key=lambda _: None,
-            most=_MOST_TOGETHER,
-            concerns_all=lambda error: isinstance(
-                error, redis.ConnectionError | redis.TimeoutError
-            ),
-        )
         self._sources = {name: sources(name) for name in _NAMES}
         self._digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -80,23 +66,13 @@ class Scripts:
         }
 
     def run(self, name: str, keys: Sequence[str], arguments: Iterable[Argument]) -> Any:
-        told = (self._digests[name], len(keys), (*keys, *arguments))
+        digest, given = self._digests[name], (*keys, *arguments)
         try:
-            return self._together(told)
+            return self._client.evalsha(digest, len(keys), *given)
         except NoScriptError:
             self._before_loading()
             self._load()
-            return self._together(told)
-
-    def _run_all(self, told: Sequence[_Told]) -> list[Any]:
-        """One round trip. What a script refuses is raised, and tells nothing of the others."""
-        if len(told) == 1:
-            digest, keys, given = told[0]
-            return [self._client.evalsha(digest, keys, *given)]
-        pipeline = self._client.pipeline(transaction=False)
-        for digest, keys, given in told:
-            pipeline.evalsha(digest, keys, *given)
-        return pipeline.execute()
+            return self._client.evalsha(digest, len(keys), *given)
 
     def run_unloaded(self, name: str, keys: Sequence[str], arguments: Iterable[Argument]) -> Any:
         """Without leaving the script behind for others."""

@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from orchestrator.core.coalescing import Coalescer
+from orchestrator.execution.coalescing import Coalescer
 
 
 class Work:
