@@ -38,7 +38,7 @@ IN_PLACE = "="  # no slug can be that
 STRATEGIES = {
     "levels": "Level by level: parallel inside a level",
     "sequential": "Sequential: one step after another",
-    "adaptive": "Adaptive: each step as soon as its inputs are ready (not supported yet)",
+    "adaptive": "Adaptive: each step as soon as its inputs are ready",
 }
 _PLACE = "such as ${input.topic} or ${steps.outline.output}"
 

@@ -12,7 +12,6 @@ from costs.core.money import format_usd
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.problems import Problem, pointer
 from orchestrator.core.spec import (
-    BY_COMPLEXITY,
     Ask,
     DegradeRule,
     ModelChoice,
@@ -219,9 +218,6 @@ def _repetition_problems(
 
 
 def _action_problems(rule: DegradeRule, *, at: str) -> Iterator[Problem]:
-    if rule.use is not None and rule.use.model == BY_COMPLEXITY:
-        message = f"Name the model; `{BY_COMPLEXITY}` stands for several"
-        yield Problem(at + "/model", "not_applicable", message)
     if rule.map_items is not None and not 0 < rule.map_items < 1:
         message = "Write the share of the items that is kept, between 0 and 1, such as 0.5"
         yield Problem(at, "out_of_range", message)

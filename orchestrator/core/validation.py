@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agents_app.core.json_schema import schema_fault
@@ -17,6 +17,7 @@ from orchestrator.core.reading import Reader
 from orchestrator.core.schema import Schema
 from orchestrator.core.scope import Scope
 from orchestrator.core.spec import (
+    BY_COMPLEXITY,
     FIELDS_OF_AGENT,
     AgentSpec,
     Defaults,
@@ -113,12 +114,15 @@ class _Validator:
         spec = self.spec
         choices: list[tuple[str, Defaults | ModelChoice]] = [("/defaults", spec.defaults)]
         choices += _fallbacks(spec.defaults, at="/defaults")
-        for step in spec.steps:
-            choices += _fallbacks(step, at=pointer("steps", step.name))
+        choices += _fallbacks_of_steps(spec.steps, at="/steps")
         for index, rule in enumerate(spec.degrade or []):
             if rule.use:
                 choices.append((pointer("degrade", index, "use"), rule.use))
         for at, choice in choices:
+            if isinstance(choice, ModelChoice) and choice.model == BY_COMPLEXITY:
+                message = f"Name the model; `{BY_COMPLEXITY}` stands for several"
+                yield Problem(at + "/model", "not_applicable", message)
+                continue
             yield from self._model(
                 choice.provider,
                 choice.model,
@@ -312,6 +316,16 @@ class _Places:
 
 def _fallbacks(part: Defaults | StepSpec, *, at: str) -> list[tuple[str, Defaults | ModelChoice]]:
     return [(f"{at}/fallback/{index}", choice) for index, choice in enumerate(part.fallback or [])]
+
+
+def _fallbacks_of_steps(
+    steps: Sequence[StepSpec], *, at: str
+) -> Iterator[tuple[str, Defaults | ModelChoice]]:
+    for step in steps:
+        here = at + pointer(step.name)
+        yield from _fallbacks(step, at=here)
+        if step.loop is not None:
+            yield from _fallbacks_of_steps(step.loop.steps, at=here + "/loop/steps")
 
 
 def _parameter_problems(parameters: Json, at: str) -> Iterator[Problem]:

@@ -372,6 +372,21 @@ def test_sub_workflow_must_be_published() -> None:
     }
 
 
+def test_fallback_of_steps_in_loops_names_a_model_that_there_is() -> None:
+    fallback = [{"provider": "local", "model": "auto"}, {"provider": "openai", "model": "x"}]
+    loop = {
+        "steps": {"b": {"agent": PROMPT, "fallback": fallback}},
+        "until": "steps.b.output != null",
+        "max_rounds": 2,
+        "output": "${steps.b.output}",
+    }
+
+    assert found({"a": {"loop": loop}}) == {
+        "/steps/a/loop/steps/b/fallback/0/model": "not_applicable",
+        "/steps/a/loop/steps/b/fallback/1/provider": "provider_not_configured",
+    }
+
+
 def test_fallback_models_are_checked() -> None:
     fallback = [{"provider": "local", "model": "smollm2"}, {"provider": "openai", "model": "x"}]
 
