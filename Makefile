@@ -78,8 +78,9 @@ load: setup ## Prints figures
 bench: setup ## All benchmarks (BENCH=name: one)
 	@$(PY) -m benchmarks $(BENCH)
 
-chaos: setup ## A storm of faults over everything, and a verdict (ARGS="--short --seed 7")
-	@$(PY) manage.py chaos $(ARGS)
+chaos: setup ## A storm over money, one over everything, a verdict each (ARGS="--short --seed 7")
+	@$(PY) manage.py chaos $(filter-out --money,$(ARGS)) --money
+	@$(if $(filter --money,$(ARGS)),:,$(PY) manage.py chaos $(ARGS))
 
 # --- check ---
 
