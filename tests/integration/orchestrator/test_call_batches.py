@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from orchestrator.execution import call_rows
@@ -20,31 +19,33 @@ from tests.world import World
 COUNT = 6
 
 
-def facts(world: World, agent_run: Any, call: Any, **other: Any) -> tuple[Any, ...]:
+def facts(world: World, agent_run: Any, call: Any, **other: Any) -> tuple[Any, dict[str, Any]]:
     given = {
-        "agent_run": agent_run,
+        "agent_run": str(agent_run),
         "attempt": 1,
-        "call": call,
+        "call": str(call),
         "turn": 1,
         "provider": "simulated",
         "model": "sim",
         "role": "executor",
         "credential": None,
-        "request": Jsonb({}),
-        "prices": Jsonb({}),
+        "request": {},
+        "prices": {},
         "estimate": 5,
         "bound": 10,
         "cap": None,
-        "project": world.project.id,
-        "workflow": uuid7(),
+        "project": str(world.project.id),
+        "workflow": str(uuid7()),
         "runs": "{}",
         "agent": "prompt",
     }
-    return (world.tenant.id, tuple({**given, **other}.values()))
+    return world.tenant.id, {**given, **other}
 
 
-def ending(world: World, call: Any, *, cost: int = 3) -> tuple[Any, ...]:
-    return (world.tenant.id, (call, "closed", cost, None, None, "sim", 1, 1, 0, 0, 0, False))
+def ending(world: World, call: Any, *, cost: int = 3) -> tuple[Any, dict[str, Any]]:
+    usage = {"input": 1, "output": 1, "cached": 0, "cache_write": 0, "reasoning": 0}
+    told = {"reply": None, "error": None, "model": "sim", "estimated": False, **usage}
+    return world.tenant.id, {"call": str(call), "status": "closed", "cost": cost, **told}
 
 
 @pytest.fixture
@@ -74,9 +75,11 @@ def test_each_call_of_a_batch_has_its_own_answer(acme: World, agent_runs: list[A
     capped = facts(acme, agent_runs[1], uuid7(), cap=9)
     good = facts(acme, agent_runs[2], uuid7())
 
-    rows = call_rows._open_all([stale, good, capped, good])
+    rows = call_rows._open_all([stale, good, capped])
+    again = call_rows._open_all([good, stale])
 
-    assert [row["opened"] for row in rows] == ["lost", "opened", "capped", "opened"]
+    assert [row["opened"] for row in rows] == ["lost", "opened", "capped"]
+    assert [row["opened"] for row in again] == ["opened", "lost"]
     with acme.scope():
         assert LlmCall.objects.count() == 1
 
@@ -113,7 +116,7 @@ def test_batches_over_many_budgets_never_wait_for_each_other_for_good(
             order = agent_runs[number:] + agent_runs[:number]
             rows = call_rows._open_all(
                 [
-                    facts(acme, run, call, workflow=workflows[(turn + n) % 3], turn=turn)
+                    facts(acme, run, call, workflow=str(workflows[(turn + n) % 3]), turn=turn)
                     for n, (run, call) in enumerate(zip(order, calls, strict=True))
                 ]
             )
