@@ -3,7 +3,8 @@
 -- Times are the database's: workers' clocks differ.
 --
 -- Where a function forces generic plans, planning its statements anew for each batch of calls took
--- PostgreSQL as long as running them; all of them look rows up by key, however many these are.
+-- PostgreSQL as long as running them. All of them look rows up by key, and may not be planned otherwise
+-- either: such a plan outlives the time when a table was so small that reading all of it was cheaper.
 
 CREATE FUNCTION muster_event(p_tenant uuid, p_run uuid, p_agent_run uuid, p_type text, p_data jsonb)
 RETURNS void LANGUAGE sql AS $$
@@ -109,7 +110,7 @@ END $$;
 -- muster_hold), or its step is `capped`.
 CREATE FUNCTION muster_open_calls(p_tenant uuid, p_calls jsonb)
 RETURNS TABLE (number bigint, opened text, reply jsonb, hold bigint, refusal jsonb)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     v_agent_runs uuid[] := ARRAY(SELECT (c ->> 'agent_run')::uuid FROM jsonb_array_elements(p_calls) c);
 BEGIN
@@ -152,7 +153,7 @@ END $$;
 -- Tells how calls have ended, in the ledger and in their runs' events. Amounts are what each adds to
 -- the ledger, as a line of its kind.
 CREATE FUNCTION muster_charge(p_calls uuid[], p_kinds text[], p_amounts bigint[])
-RETURNS void LANGUAGE sql SET plan_cache_mode = force_generic_plan AS $$
+RETURNS void LANGUAGE sql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
     INSERT INTO cost_entry (id, tenant_id, at, held_at, kind, amount_nano, estimated, call_id, project_id,
         workflow_id, workflow_name, run_id, agent_run_id, attempt, step, agent, role, provider,
         model, input_tokens, output_tokens, cached_tokens, cache_write_tokens,
@@ -202,7 +203,7 @@ END $$;
 -- for one that was open no more, or is not there.
 CREATE FUNCTION muster_end_calls(p_tenant uuid, p_calls jsonb)
 RETURNS TABLE (number bigint, ended boolean)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     v_all uuid[] := ARRAY(SELECT (c ->> 'call')::uuid FROM jsonb_array_elements(p_calls) c);
     v_open uuid[];
@@ -228,7 +229,7 @@ END $$;
 
 -- Writes how calls have ended into those of p_which.
 CREATE FUNCTION muster_write_ends(p_which uuid[], p_calls jsonb) RETURNS SETOF llm_call
-LANGUAGE sql SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE sql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
     UPDATE llm_call c
        SET status = f.status, cost_nano = f.cost, reply = f.reply, error = f.error,
            answered_model = f.model, input_tokens = f.input, output_tokens = f.output,
@@ -267,7 +268,7 @@ END $$;
 
 -- Has calls give back what they hold, and charges their budgets for what they have cost.
 CREATE FUNCTION muster_settle_calls(p_calls uuid[], p_held bigint[], p_spent bigint[]) RETURNS void
-LANGUAGE sql SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE sql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
     SELECT muster_settle_holds(array_agg(p.id), array_agg(x.held), array_agg(x.spent))
       FROM unnest(p_calls, p_held, p_spent) AS x (id, held, spent)
       JOIN llm_call c ON c.id = x.id AND c.id = ANY (p_calls)
