@@ -16,6 +16,25 @@ from agents_app.core.model import (
 from agents_app.core.structured import parse_output
 from agents_app.core.tools import Toolbox
 
+_UNUSABLE: Mapping[FinishReason, tuple[ProviderErrorKind, str]] = {
+    FinishReason.REFUSED: (
+        ProviderErrorKind.CONTENT_REFUSED,
+        "the model declined to answer",
+    ),
+    FinishReason.TOOL_CALLS: (
+        ProviderErrorKind.PROTOCOL,
+        "the model called a tool it was not given",
+    ),
+    FinishReason.PAUSED: (
+        ProviderErrorKind.PROTOCOL,
+        "the provider paused an answer that needs no tools",
+    ),
+    FinishReason.UNKNOWN: (
+        ProviderErrorKind.PROTOCOL,
+        "the answer ended without a known reason",
+    ),
+}
+
 
 class PromptAgent:
     """Asks the model once. With an output schema the answer is JSON, else it is text."""
@@ -73,20 +92,20 @@ def _refuse_unfinished(reply: ModelReply, request: ModelRequest) -> None:
     match reply.finish_reason:
         case FinishReason.STOP:
             return
-        case FinishReason.LENGTH if request.output_schema is None and reply.text:
+        case FinishReason.LENGTH | FinishReason.CONTEXT_FULL if (
+            request.output_schema is None and reply.text
+        ):
             return
         case FinishReason.LENGTH:
             raise OutputInvalidError(
                 f"the answer was cut after {reply.usage.output_tokens} tokens of "
                 f"{request.max_output_tokens} allowed; raise max_output_tokens or ask for less"
             )
-        case FinishReason.REFUSED:
-            kind, told = ProviderErrorKind.CONTENT_REFUSED, "the model declined to answer"
-        case FinishReason.TOOL_CALLS:
-            kind, told = ProviderErrorKind.PROTOCOL, "the model called a tool it was not given"
-        case FinishReason.UNKNOWN:
-            kind, told = ProviderErrorKind.PROTOCOL, "the answer ended without a known reason"
-    raise ProviderError(kind, told, reply.provider)
+        case FinishReason.CONTEXT_FULL:
+            raise OutputInvalidError(
+                "the answer was cut where the model's context was full; shorten the prompt"
+            )
+    raise ProviderError(*_UNUSABLE[reply.finish_reason], reply.provider)
 
 
 def _is_count(value: object) -> bool:
