@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import FinishReason, Message, ModelReply, ToolCall, ToolResult
 from tests.mock_vendors import MockVendor
 
@@ -111,6 +112,55 @@ def test_anthropic_can_tell_all_that_users_brought(messages: list[Message]) -> N
         for each in messages
         if each.role == "user"
     ]
+
+
+def mostly(sound: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.integers(0, 7).flatmap(lambda fate: sound if fate else values)
+
+
+def object_of(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries({name: mostly(part) for name, part in parts.items()})
+
+
+ids = st.sampled_from(["call_1", "call_1_2", "x" * 65, ""])
+kinds = st.sampled_from(["tool_use", "tool_use", "text", "thinking"])
+blocks = object_of(type=kinds, id=ids, name=texts, input=values, text=texts, signature=texts)
+called = object_of(name=texts, arguments=texts | garbled | values)
+calls = object_of(id=ids, function=called, extra_content=values)
+turns = object_of(
+    content=texts, tool_calls=st.lists(mostly(calls), max_size=4), reasoning_content=texts
+)
+ends = st.sampled_from(["tool_use", "tool_calls", "stop", "end_turn", "pause_turn", "length"])
+CHOICES = st.lists(mostly(object_of(message=turns, finish_reason=ends)), min_size=1, max_size=2)
+ODD_ANSWERS = {
+    "anthropic": object_of(
+        content=st.lists(mostly(blocks), max_size=4), stop_reason=ends, usage=values
+    ),
+    "compatible": object_of(choices=CHOICES, usage=values),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ANSWERS)
+@given(data=st.data())
+def test_whatever_a_server_says_can_be_told_again(kind: str, data: st.DataObject) -> None:
+    vendor = ECHOES[kind].vendor
+    vendor.answer = data.draw(ODD_ANSWERS[kind])
+    ask = Message("user", "Hello.")
+
+    try:
+        reply = vendor.complete(ask)
+        results = tuple(
+            ToolResult(call_id=call.id, name=call.name, content="") for call in reply.tool_calls
+        )
+        again = vendor.complete(ask, reply.message, Message("user", "", (), results))
+    except ProviderError as error:
+        if error.kind is not ProviderErrorKind.PROTOCOL:
+            raise
+        return
+
+    own = [call.id for each in (reply, again) for call in each.tool_calls]
+    assert len(set(own)) == len(own) == 2 * len(reply.tool_calls)
+    assert not (reply.tool_calls and reply.finish_reason is FinishReason.STOP)
 
 
 def _user_from_anthropic(content: Any) -> tuple[str, list[tuple[str, str, bool]]]:
