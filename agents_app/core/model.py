@@ -12,6 +12,7 @@ from costs.core.usage import Usage
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
 DEFAULT_DEADLINE_SECONDS = 30.0
+DEFAULT_TURNS = 20  # of an agent that asks its model again and again
 
 JsonSchema = Mapping[str, Any]
 
