@@ -40,6 +40,7 @@ class AgentForm(TenantForm):
     settings = JsonField(
         help_text='What the type needs beyond the fields above. Type tool: {"tool": "calculator",'
         ' "arguments": {"expression": "1 + 1"}}. Type aggregator: {"mode": "concat"}.'
+        ' Type react: {"max_turns": 10}.'
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,10 +1,11 @@
-from typing import Any, ClassVar
+from typing import Any
 
 from rest_framework import serializers
 
 from agents_app.core.roles import Role
 from agents_app.core.types import AGENT_TYPES
 from agents_app.core.types.aggregator import MODES
+from agents_app.core.types.react import MAX_TURNS
 from agents_app.providers.base import ProviderKind
 from tenants.api.serializers import Slug, Strict, Text
 
@@ -17,12 +18,22 @@ class AgentSettings(Strict):
     tool = Text(max_length=100, required=False, help_text="Type tool: the tool's name.")
     arguments = serializers.DictField(required=False, help_text="Type tool: may hold variables.")
     mode = serializers.ChoiceField(list(MODES), required=False, help_text="Type aggregator.")
+    max_turns = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MAX_TURNS,
+        help_text="Type react: calls of its model.",
+    )
+    max_total_tokens = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=1_000_000_000,
+        help_text="Type react: those that its model reads and writes, in all turns together.",
+    )
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 
 
 class AgentBody(Strict):
-    not_yet: ClassVar = ("tools",)
-
     slug = Slug()
     name = Text(max_length=200, required=False)
     description = Text(max_length=20_000, required=False, allow_blank=True)
@@ -32,6 +43,9 @@ class AgentBody(Strict):
     model = Text(max_length=200, required=False, allow_blank=True)
     system = Text(max_length=_LONG, required=False, allow_blank=True)
     prompt = Text(max_length=_LONG, required=False, allow_blank=True)
+    tools = serializers.ListField(
+        child=Text(max_length=100), required=False, max_length=100, help_text="Type react."
+    )
     parameters = serializers.DictField(required=False)
     output_schema = serializers.DictField(required=False, allow_null=True)
     settings = AgentSettings(required=False)
@@ -48,6 +62,7 @@ class AgentOut(serializers.Serializer[Any]):
     model = serializers.CharField()
     system = serializers.CharField()
     prompt = serializers.CharField()
+    tools = serializers.ListField(child=serializers.CharField())
     parameters = serializers.DictField()
     output_schema = serializers.DictField(allow_null=True)
     settings = serializers.DictField()

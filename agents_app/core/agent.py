@@ -1,14 +1,16 @@
 """What an agent is: a configuration, a type that knows how to run it, and the ports it may use."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import JsonValue
 
 from agents_app.core.errors import AgentInvalidError, OutputInvalidError
+from agents_app.core.hands import ONE_BY_ONE, ToolHands
+from agents_app.core.journal import NO_JOURNAL, ToolJournal
 from agents_app.core.json_schema import schema_fault
-from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, JsonSchema, ModelClient
+from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, DEFAULT_TURNS, JsonSchema, ModelClient
 from agents_app.core.roles import Role
 from agents_app.core.tools import Toolbox
 
@@ -18,8 +20,8 @@ class AgentConfig:
     """One agent, ready to run: templates rendered, defaults filled in.
 
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
-    mode and separator. `parameters` go to the model, except `max_output_tokens`, which bounds
-    its answer.
+    mode and separator, `react` the model's and those of its loop. `parameters` go to the model,
+    except `max_output_tokens`, which bounds its answer.
     """
 
     type: str
@@ -30,6 +32,9 @@ class AgentConfig:
     prompt: str = ""
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     output_schema: JsonSchema | None = None
+    tools: Sequence[str] = ()
+    max_turns: int = DEFAULT_TURNS
+    max_total_tokens: int | None = None
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     mode: str = ""
@@ -45,6 +50,8 @@ class Ports:
 
     model: ModelClient
     tools: Toolbox
+    journal: ToolJournal = NO_JOURNAL
+    hands: ToolHands = ONE_BY_ONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +97,12 @@ class Problem:
 def schema_problems(config: AgentConfig) -> list[Problem]:
     wrong = None if config.output_schema is None else schema_fault(config.output_schema)
     return [Problem("output_schema", wrong)] if wrong else []
+
+
+def tool_problems(config: AgentConfig) -> list[Problem]:
+    """Tools that are given to an agent whose type calls none."""
+    told = f"a {config.type} agent calls no tools of its own; use the type react"
+    return [Problem("tools", told)] if config.tools else []
 
 
 class AgentType(Protocol):

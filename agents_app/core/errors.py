@@ -99,6 +99,34 @@ class ToolNotAllowedError(AgentsError):
         return f"no tool {self.tool!r} here; available: {', '.join(self.allowed) or 'none'}"
 
 
+class AgentLimit(StrEnum):
+    TURNS = "turn_limit"  # it has called its model as often as it may
+    TOKENS = "token_limit"  # it has used the tokens that it may
+    TIME = "time_limit"  # its step's time is over
+    REPEATS = "repeated_calls"  # it calls the same tools with the same arguments over and over
+    FAILURES = "tool_failures"  # in too many turns in a row all its calls failed
+
+
+class AgentLimitError(AgentsError):
+    """An agent that works in turns has come to one of its limits; `code` says which."""
+
+    def __init__(self, limit: AgentLimit, detail: str) -> None:
+        super().__init__(limit, detail)
+        self.limit = limit
+        self.detail = detail
+
+    @property
+    def code(self) -> str:  # type: ignore[override]  # one error, a code for each limit
+        return self.limit.value
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]  # only more time may help
+        return self.limit is AgentLimit.TIME
+
+    def __str__(self) -> str:
+        return self.detail
+
+
 class AgentInvalidError(AgentsError):
     """An agent's configuration or its inputs do not fit its type."""
 

@@ -13,6 +13,7 @@ from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
 from agents_app.core.model import JsonSchema
 
 MAX_RESULT_BYTES = 64 * 1024
+TIMEOUT_SECONDS = 60.0
 _SHOWN = 300
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
@@ -26,6 +27,8 @@ class Tool:
     description: str
     parameters: JsonSchema
     max_result_bytes: int
+    timeout_seconds: float
+    is_repeatable: bool
     _arguments: type[BaseModel]
     _function: Callable[..., Any]
 
@@ -63,12 +66,18 @@ class Tool:
 
 
 def tool(
-    *, name: str | None = None, max_result_bytes: int = MAX_RESULT_BYTES
+    *,
+    name: str | None = None,
+    max_result_bytes: int = MAX_RESULT_BYTES,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    is_repeatable: bool = True,
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, docstring and type hints are what a model gets to see.
 
     The function takes named, annotated arguments and returns JSON. It must be an ordinary
-    function: async ones are not yet supported.
+    function: async ones are not yet supported. After `timeout_seconds` an agent goes on without its
+    result. One whose worker died is called again, unless it is not `is_repeatable`: then the
+    agent is told that nobody knows whether it has done its work.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -82,6 +91,8 @@ def tool(
             description=description,
             parameters=_without_titles(arguments.model_json_schema()),
             max_result_bytes=max_result_bytes,
+            timeout_seconds=timeout_seconds,
+            is_repeatable=is_repeatable,
             _arguments=arguments,
             _function=function,
         )

@@ -4,7 +4,7 @@ The SDKs' own models are built without validation, so their types promise what a
 keep. From here on every field is looked at before it is used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx2
@@ -14,6 +14,8 @@ from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.providers.errors import redacted
 
 _LONGEST_NAME = 200
+# What no sound answer comes near, and every walk through an answer can stand.
+_DEEPEST = 100
 _LIMIT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 _MOST_LIMITS = 30
 
@@ -26,6 +28,8 @@ def body_of(response: httpx2.Response, *, provider: str) -> dict[str, Any]:
         body = None
     if not isinstance(body, dict):
         raise unreadable("the answer is not a JSON object; is the address right?", provider)
+    if is_deep(body):
+        raise unreadable("the answer is nested too deeply", provider)
     error = body.get("error")
     if isinstance(error, dict):
         raise unreadable(redacted(str(error.get("message", "an error"))), provider)
@@ -34,6 +38,15 @@ def body_of(response: httpx2.Response, *, provider: str) -> dict[str, Any]:
 
 def unreadable(detail: str, provider: str) -> ProviderError:
     return ProviderError(ProviderErrorKind.PROTOCOL, detail, provider, 200, None, True)
+
+
+def is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for each in level for inner in _within(each)]
+        if not level:
+            return False
+    return True
 
 
 def first(items: object) -> dict[str, Any]:
@@ -73,3 +86,9 @@ def limits_of(headers: Mapping[str, str]) -> dict[str, str]:
     found = ((name.lower(), value) for name, value in headers.items())
     stated = [(name, value) for name, value in found if name.startswith(_LIMIT_PREFIXES)]
     return {name: value[:_LONGEST_NAME] for name, value in stated[:_MOST_LIMITS]}
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -8,19 +8,22 @@ from typing import Any
 import anthropic
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest
+from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest, Opaque
+from agents_app.providers import anthropic_wire as wire
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import limits_of, listed_models, name_of, text_of, unreadable
 from agents_app.providers.base import ProviderKind, ProviderSettings
 from agents_app.providers.calls import Answer, call, http_client_for
 from agents_app.providers.models import model_info
+from agents_app.providers.tool_calls import finish_of, written
 
 _FINISH = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
     "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.CONTEXT_FULL,
     "tool_use": FinishReason.TOOL_CALLS,
+    "pause_turn": FinishReason.PAUSED,
     "refusal": FinishReason.REFUSED,
 }
 
@@ -58,8 +61,9 @@ class AnthropicClient:
         taken = info.fit(request.parameters, provider=self._name)
         arguments: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": each.role, "content": each.content} for each in request.messages],
+            "messages": wire.messages_on_wire(request),
             "max_tokens": request.max_output_tokens,
+            **wire.tool_arguments(request),
         }
         if request.system:
             arguments["system"] = request.system
@@ -84,13 +88,21 @@ class AnthropicClient:
 
     def _reply(self, answer: Answer, *, request: ModelRequest) -> ModelReply:
         body = answer.body
-        if not isinstance(body.get("content"), list):
+        content = body.get("content")
+        if not isinstance(content, list):
             raise unreadable("the answer has no content", self._name)
-        text = text_of(body["content"])
+        text, calls = text_of(content), wire.calls_from_wire(content, request=request)
+        finish = _FINISH.get(str(body.get("stop_reason")), FinishReason.UNKNOWN)
+        is_paused = finish is FinishReason.PAUSED
+        opaque = wire.opaque_from_wire(content, calls, is_paused=is_paused)
         return ModelReply(
             text=text,
-            finish_reason=_FINISH.get(str(body.get("stop_reason")), FinishReason.UNKNOWN),
-            usage=usages.from_anthropic(body.get("usage"), request=request, text=text),
+            tool_calls=calls,
+            opaque=Opaque.of(request, opaque),
+            finish_reason=finish_of(finish, calls),
+            usage=usages.from_anthropic(
+                body.get("usage"), request=request, text=written(text, calls)
+            ),
             provider=self._name,
             model=name_of(body.get("model"), request.model),
             request_id=name_of(answer.headers.get("request-id"), body.get("id")),

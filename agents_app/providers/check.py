@@ -22,6 +22,7 @@ _UNREACHED = frozenset(
         ProviderErrorKind.INVALID_REQUEST,
     }
 )
+_ENDED_WELL = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.CONTEXT_FULL})
 # Enough for a model that thinks before it says a word; an answer cut there is still an answer.
 _MAX_OUTPUT_TOKENS = 16
 
@@ -87,7 +88,7 @@ def _question(settings: ProviderSettings, deadline_seconds: float) -> ModelReque
 
 
 def _of_reply(reply: ModelReply) -> CheckResult:
-    ended_well = reply.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+    ended_well = reply.finish_reason in _ENDED_WELL
     return CheckResult(
         reachable=True,
         ok=ended_well,

@@ -7,7 +7,8 @@ from typing import Any
 
 import openai
 
-from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest
+from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest, Opaque
+from agents_app.providers import openai_wire as wire
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import (
     first,
@@ -20,11 +21,13 @@ from agents_app.providers.answers import (
 from agents_app.providers.base import ProviderKind, ProviderSettings
 from agents_app.providers.calls import Answer, call, http_client_for
 from agents_app.providers.models import model_info
+from agents_app.providers.tool_calls import finish_of, written
 from costs.core.usage import Usage
 
 _FINISH = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
+    "model_length": FinishReason.CONTEXT_FULL,  # Mistral's
     "tool_calls": FinishReason.TOOL_CALLS,
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.REFUSED,
@@ -76,15 +79,14 @@ class OpenAIClient:
 
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
         taken = model_info(self._kind, request.model).fit(request.parameters, provider=self._name)
-        messages = [{"role": each.role, "content": each.content} for each in request.messages]
-        if request.system:
-            messages.insert(0, {"role": "system", "content": request.system})
         arguments: dict[str, Any] = {
             "model": request.model,
-            "messages": messages,
+            "messages": wire.messages_on_wire(request),
             _TOKEN_LIMIT.get(self._kind, "max_tokens"): request.max_output_tokens,
             **{name: value for name, value in taken.items() if name not in _EXTRA},
         }
+        if request.tools:
+            arguments["tools"] = wire.tools_on_wire(request.tools)
         if request.output_schema is not None:
             arguments["response_format"] = _response_format(request.output_schema)
         extra = {name: value for name, value in taken.items() if name in _EXTRA}
@@ -97,11 +99,14 @@ class OpenAIClient:
         choice = first(body["choices"])
         message = first([choice.get("message")])
         text = text_of(message.get("content"))
+        calls = wire.calls_from_wire(message, request=request)
         normalise = _USAGE.get(self._kind, usages.from_openai)
         return ModelReply(
             text=text,
-            finish_reason=_finish_reason(choice, message),
-            usage=normalise(body.get("usage"), request=request, text=text),
+            tool_calls=calls,
+            opaque=Opaque.of(request, wire.opaque_from_wire(message)),
+            finish_reason=finish_of(_finish_reason(choice, message), calls),
+            usage=normalise(body.get("usage"), request=request, text=written(text, calls)),
             provider=self._name,
             model=name_of(body.get("model"), request.model),
             request_id=name_of(answer.headers.get("x-request-id"), body.get("id")),

@@ -5,19 +5,23 @@ the same calls are alike whatever their order, and a retry gets a draw of its ow
 """
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any
 
 from pydantic import ValidationError
 
 from agents_app.core import values
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest
+from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
 from agents_app.providers import transport
 from agents_app.providers.base import ProviderKind, ProviderSettings
 from agents_app.providers.models import model_info
 from agents_app.providers.sampling import WORDS, sample_of
-from agents_app.providers.simulation import SimulatedOptions
+from agents_app.providers.simulation import ScriptedTurn, SimulatedOptions
+from agents_app.providers.tool_calls import arguments_text, calls_of, finish_of
 from costs.core.pricing import estimate_tokens
 from costs.core.usage import Usage
 
@@ -73,17 +77,16 @@ class SimulatedClient:
     ) -> ModelReply:
         # As with real models, thinking counts against the bound.
         reasoning_tokens = min(options.reasoning_tokens, request.max_output_tokens)
-        room = request.max_output_tokens - reasoning_tokens
-        words = _words(request, options, rng, most=room + 1)
-        cut = words[:room]
+        answer = _answer(request, options, rng, most=request.max_output_tokens - reasoning_tokens)
         asked = options.input_tokens
         input_tokens = estimate_tokens(request.prompt_text) if asked is None else asked
         return ModelReply(
-            text="".join(cut),
-            finish_reason=FinishReason.LENGTH if len(cut) < len(words) else FinishReason.STOP,
+            text=answer.text,
+            tool_calls=answer.tool_calls,
+            finish_reason=answer.finish_reason,
             usage=Usage(
                 input_tokens=input_tokens,
-                output_tokens=len(cut) + reasoning_tokens,
+                output_tokens=answer.tokens + reasoning_tokens,
                 cached_tokens=min(options.cached_tokens, input_tokens),
                 reasoning_tokens=reasoning_tokens,
             ),
@@ -94,12 +97,20 @@ class SimulatedClient:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    text: str
+    finish_reason: FinishReason
+    tokens: int
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
 def _random_for(request: ModelRequest, *, seed: int) -> random.Random:
     content: dict[str, Any] = {
         "seed": seed,
         "model": request.model,
         "system": request.system,
-        "messages": [[message.role, message.content] for message in request.messages],
+        "messages": [[message.role, message.text] for message in request.messages],
         "attempt": request.attempt,
     }
     digest = sha256(values.dump(content).encode("utf-8", errors="surrogatepass")).digest()
@@ -125,6 +136,43 @@ def _failure(
     return None
 
 
+def _answer(
+    request: ModelRequest, options: SimulatedOptions, rng: random.Random, *, most: int
+) -> _Answer:
+    """What is said with at most so many tokens."""
+    if options.script is not None:
+        return _scripted(options.script, request, most=most)
+    words = _words(request, options, rng, most=most + 1)
+    cut = words[:most]
+    return _Answer(
+        text="".join(cut),
+        finish_reason=FinishReason.LENGTH if len(cut) < len(words) else FinishReason.STOP,
+        tokens=len(cut),
+    )
+
+
+def _scripted(script: Sequence[ScriptedTurn], request: ModelRequest, *, most: int) -> _Answer:
+    answered = sum(message.role == "assistant" for message in request.messages)
+    turn = script[min(answered, len(script) - 1)]
+    calls = calls_of(
+        ((None, call.name, call.arguments) for call in turn.tool_calls), request=request
+    )
+    words = _pieces(turn.text)
+    # Of calls, the first that does not fit is lost with all behind it.
+    tokens = [len(words), *(len(_pieces(call.name + arguments_text(call))) for call in calls)]
+    ends = list(accumulate(tokens))
+    fitting = sum(end <= most for end in ends)
+    if fitting == len(ends):
+        ending = turn.finish_reason or finish_of(FinishReason.STOP, calls)
+        return _Answer(text=turn.text, tool_calls=calls, finish_reason=ending, tokens=ends[-1])
+    return _Answer(
+        text="".join(words[:most]),
+        tool_calls=calls[: max(0, fitting - 1)],
+        finish_reason=FinishReason.LENGTH,
+        tokens=most,
+    )
+
+
 def _words(
     request: ModelRequest, options: SimulatedOptions, rng: random.Random, *, most: int
 ) -> list[str]:
@@ -135,7 +183,11 @@ def _words(
     if fixed is None and request.output_schema is not None:
         fixed = values.dump(sample_of(request.output_schema, rng))
     if fixed is not None:
-        return [fixed[start : start + 4] for start in range(0, len(fixed), 4)]
+        return _pieces(fixed)
     count = options.output_tokens
     total = min(most, count if isinstance(count, int) else rng.randint(*count))
     return [rng.choice(WORDS) if place == 0 else f" {rng.choice(WORDS)}" for place in range(total)]
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + 4] for start in range(0, len(text), 4)]

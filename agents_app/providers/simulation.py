@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from agents_app.core.errors import ProviderErrorKind
+from agents_app.core.model import FinishReason
 
 _CLOSED = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _Seconds = Annotated[float, Field(ge=0)]
@@ -46,12 +47,29 @@ class LogNormal(BaseModel):
 Latency = Annotated[Fixed | Uniform | LogNormal, Field(discriminator="distribution")]
 
 
+class ScriptedCall(BaseModel):
+    model_config = _CLOSED
+    name: str
+    arguments: JsonValue = Field(default_factory=dict)
+
+
+class ScriptedTurn(BaseModel):
+    """A turn ends as `finish_reason` says, else as it looks: with calls, the model waits."""
+
+    model_config = _CLOSED
+    text: str = ""
+    tool_calls: tuple[ScriptedCall, ...] = ()
+    finish_reason: FinishReason | None = None
+
+
 class SimulatedOptions(BaseModel):
     """How the simulated provider behaves, set for the provider or in a step's parameters.
 
     `failures` gives the share of calls that fail in each way. `fail_attempts` says how the
     first attempts of every call end, one entry for each; it comes before `failures`.
-    `output_tokens` is a number or a range; `text` or `output` fix the answer instead.
+    `output_tokens` is a number or a range; `text` or `output` fix the answer instead, and `script`
+    the answers of a whole conversation, turn by turn; the last one stands for all further ones.
+    Which is due follows from the answers that a request holds.
     """
 
     model_config = _CLOSED
@@ -68,6 +86,7 @@ class SimulatedOptions(BaseModel):
     reasoning_tokens: _Tokens = 0
     text: str | None = None
     output: JsonValue = None
+    script: Annotated[tuple[ScriptedTurn, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _shares_fit(self) -> "SimulatedOptions":

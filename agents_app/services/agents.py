@@ -11,7 +11,7 @@ from agents_app.tools.builtin import BUILTIN_TOOLS
 from tenants.services.errors import AlreadyExistsError
 
 _FILLED_IN_LATER = frozenset({"prompt", "model", "arguments"})
-_SETTINGS = frozenset({"tool", "arguments", "mode"})
+_SETTINGS = frozenset({"tool", "arguments", "mode", "max_turns", "max_total_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ def check_agent(agent: Agent) -> None:
         type=agent.type,
         parameters=agent.parameters,
         output_schema=agent.output_schema,
+        tools=agent.tools,
         **{name: value for name, value in agent.settings.items() if name in _SETTINGS},
     )
     problems = tuple(

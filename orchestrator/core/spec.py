@@ -39,8 +39,8 @@ STEP_KINDS: tuple[StepKind, ...] = ("agent", "workflow", "loop", "approval", "de
 _OF_EVERY_AGENT = frozenset({"type", "role", "output_schema"})
 _OF_THINKING = _OF_EVERY_AGENT | {"provider", "model", "system", "prompt", "tools", "parameters"}
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
-    "prompt": _OF_THINKING,
-    "react": _OF_THINKING | {"max_turns"},
+    "prompt": _OF_THINKING - {"tools"},
+    "react": _OF_THINKING | {"max_turns", "max_total_tokens"},
     "planner": _OF_THINKING | {"max_turns"},
     "evaluator": _OF_THINKING,
     "router": _OF_THINKING | {"routes"},
@@ -89,6 +89,7 @@ class AgentSpec(Part):
     separator: Annotated[str, Field(max_length=1_000)] | None = None  # mode concat
     routes: Annotated[list[Name], Field(min_length=1)] | None = None  # type router
     max_turns: Annotated[int, Field(ge=1, le=1_000)] | None = None  # types that loop
+    max_total_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # type react
     implementation: Label | None = None  # type custom: its registered name
 
 

@@ -9,21 +9,16 @@ from orchestrator.core.config import AgentConfig
 from orchestrator.core.problems import Problem, pointer
 from orchestrator.core.spec import AgentSpec, Part, StepSpec, WorkflowSpec
 
-_ANY: Final = object()
-
-# The field and the value that is refused; `_ANY` refuses whatever is set. A line goes once the
-# engine honours it.
+# The field and the value that is refused. A line goes once the engine honours it.
 NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "workflow": (),
     "defaults": (),
-    "step": (("tools", _ANY),),
+    "step": (),
     "agent": (
-        ("type", "react"),
         ("type", "planner"),
         ("type", "evaluator"),
         ("type", "router"),
         ("type", "custom"),
-        ("tools", _ANY),
     ),
 }
 
@@ -57,22 +52,18 @@ def _in_steps(
 def _refused(part: str, values: Part, *, at: str) -> Iterator[Problem]:
     for name, refused in NOT_YET[part]:
         value = getattr(values, name)
-        if _is_refused(value, refused):
+        if value == refused:
             message = f"{_shown(name, refused)} is not supported yet; remove it"
             yield Problem(at + pointer(name), "not_supported_yet", message)
 
 
 def _saved(slug: str, agent: AgentConfig, *, at: str) -> Iterator[Problem]:
     for name, refused in NOT_YET["agent"]:
-        if _is_refused(agent.get(name), refused):
+        if agent.get(name) == refused:
             shown = _shown(name, refused)
             message = f"The agent `{slug}` sets {shown}, which is not supported yet"
             yield Problem(at, "not_supported_yet", message)
 
 
-def _is_refused(value: object, refused: object) -> bool:
-    return value not in (None, []) if refused is _ANY else value == refused
-
-
 def _shown(name: str, refused: object) -> str:
-    return f"`{name}`" if refused is _ANY else f"`{name}: {str(refused).lower()}`"
+    return f"`{name}: {str(refused).lower()}`"

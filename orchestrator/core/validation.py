@@ -34,6 +34,7 @@ MAX_OUTPUT_TOKENS = 10_000_000
 MAX_NESTING = 4
 _OVERRIDES = frozenset(OVERRIDES)
 _SCHEMA = "output_schema"
+_ANSWERING = frozenset({"prompt", "react"})  # a prompt, with an answer in words or JSON
 
 
 def _knows_every_model(_provider: str, _model: str) -> bool:
@@ -185,11 +186,7 @@ class _Validator:
         for name, check in checks.items():
             if config.get(name) is not None:
                 yield from check(config[name], place.of(name))
-        if config.get("type") == "prompt" and not config.get("prompt"):
-            yield Problem(place.of("prompt"), "required", "An agent of type prompt needs a prompt")
-        if config.get("type") == "prompt" and place.step.adds_steps and not config.get(_SCHEMA):
-            message = "An agent of type prompt that adds steps needs an output_schema"
-            yield Problem(place.of(_SCHEMA), "required", message)
+        yield from _unprompted(config, place)
         if config.get("type") == "tool":
             yield from self._tool_call(config, reader=reader, place=place)
         elif "arguments" in config:
@@ -290,6 +287,17 @@ class _Validator:
         yield from reader.templates(step.approval.question, at + "/question")
         yield from reader.templates(step.approval.show, at + "/show")
         yield from self._schema(step.approval.form, at + "/form")
+
+
+def _unprompted(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]:
+    kind = config.get("type")
+    if kind not in _ANSWERING:
+        return
+    if not config.get("prompt"):
+        yield Problem(place.of("prompt"), "required", f"An agent of type {kind} needs a prompt")
+    if place.step.adds_steps and not config.get(_SCHEMA):
+        message = f"An agent of type {kind} that adds steps needs an output_schema"
+        yield Problem(place.of(_SCHEMA), "required", message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,16 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest
+from agents_app.core.model import (
+    FinishReason,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Opaque,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+)
 from costs.core.pricing import Price
 from costs.core.usage import Usage
 from orchestrator.execution import engine_db
@@ -138,26 +147,64 @@ _ends = Coalescer(_end_all, key=_tenant_of, most=MOST, concerns_all=engine_db.is
 
 
 def reply_from_json(stored: Mapping[str, Any]) -> ModelReply:
+    opaque = stored.get("opaque")
     return ModelReply(
         **{
             **stored,
             "usage": Usage(**stored["usage"]),
             "finish_reason": FinishReason(stored["finish_reason"]),
+            "tool_calls": tuple(ToolCall(**call) for call in stored.get("tool_calls", ())),
+            "opaque": Opaque(**opaque) if opaque else None,
         }
     )
 
 
 def _reply_to_json(reply: ModelReply) -> dict[str, Any]:
-    return asdict(replace(reply, limits={}))
+    return {
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "usage": asdict(reply.usage),
+        "provider": reply.provider,
+        "model": reply.model,
+        "request_id": reply.request_id,
+        "latency_ms": reply.latency_ms,
+        **_without_empty(
+            tool_calls=[_fields(call) for call in reply.tool_calls],
+            opaque=reply.opaque and _fields(reply.opaque),
+        ),
+    }
 
 
 def _request_to_json(request: ModelRequest) -> dict[str, Any]:
     return {
         "system": request.system,
-        "messages": [asdict(message) for message in request.messages],
+        "messages": [_message_to_json(message) for message in request.messages],
         "parameters": dict(request.parameters),
         "max_output_tokens": request.max_output_tokens,
+        **_without_empty(tools=[_fields(tool) for tool in request.tools]),
     }
+
+
+def _message_to_json(message: Message) -> dict[str, Any]:
+    return {
+        "role": message.role,
+        "content": message.content,
+        **_without_empty(
+            tool_calls=[_fields(call) for call in message.tool_calls],
+            tool_results=[_fields(result) for result in message.tool_results],
+            opaque=message.opaque and _fields(message.opaque),
+        ),
+    }
+
+
+def _fields(part: ToolSpec | ToolCall | ToolResult | Opaque) -> dict[str, Any]:
+    """Shallow, since `asdict` would copy JSON, which can be large and deep."""
+    return {each.name: getattr(part, each.name) for each in fields(part)}
+
+
+def _without_empty(**parts: object) -> dict[str, object]:
+    """Most calls have to do with no tools, and millions of rows should not say so."""
+    return {name: part for name, part in parts.items() if part}
 
 
 def _prices_to_json(price: Price) -> dict[str, Any]:

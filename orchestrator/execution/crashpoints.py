@@ -9,7 +9,14 @@ from typing import Final
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-AGENT_POINTS: Final = ("after_claim", "before_send", "after_answer", "before_publish")
+AGENT_POINTS: Final = (
+    "after_claim",
+    "before_send",
+    "after_answer",
+    "before_tools",
+    "after_tool",
+    "before_publish",
+)
 CONTROL_POINTS: Final = ("in_advance", "in_sweep")
 _SEED: Final = "seed"
 

@@ -20,12 +20,12 @@ from uuid_utils.compat import uuid7
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import ModelClient, ModelReply, ModelRequest
 from agents_app.providers.transport import cut_short_when
-from costs.core.pricing import Price, cost, estimate_tokens, token_upper_bound, worst_case
+from costs.core.pricing import Price, cost
 from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.core.spec import ModelChoice
 from orchestrator.core.state import WaitingReason
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
-from orchestrator.execution.call_rows import NewCall, Worst, end_call, open_call, reply_from_json
+from orchestrator.execution.call_rows import NewCall, end_call, open_call, reply_from_json
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import (
@@ -41,6 +41,7 @@ from orchestrator.execution.ladder import Ladder, with_model
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.prices import price_for
 from orchestrator.execution.providers import TenantClient, client_for_tenant
+from orchestrator.execution.worst import worst_of
 from orchestrator.limits import Limits, limits
 
 log = structlog.get_logger(__name__)
@@ -50,9 +51,6 @@ SHORT_WAIT_SECONDS = 2.0
 # When a budget may have room again that calls under way have taken up.
 _BUSY_SECONDS = 1.0
 _GLANCE_SECONDS = 0.25
-# What chat formats and the frames around tools and schemas add to the text of a request.
-_TOKENS_PER_MESSAGE = 16
-_TOKENS_PER_REQUEST = 512
 # What a provider that wants to be left alone for a while says; a rate limit is no failure.
 _PAUSING = frozenset({ProviderErrorKind.RATE_LIMITED, ProviderErrorKind.OVERLOADED})
 
@@ -154,7 +152,7 @@ class GuardedClient:
 
     def _bound(self, request: ModelRequest) -> int:
         price = price_for(self._claim.tenant_id, request.provider, request.model)
-        return _worst(request, price).bound
+        return worst_of(request, price).bound
 
     def _gives_up(self, error: ProviderError | RateLimitedError) -> bool:
         if isinstance(error, RateLimitedError) or error.kind is ProviderErrorKind.QUOTA_EXHAUSTED:
@@ -206,7 +204,7 @@ class GuardedClient:
             role=self._role,
             request=request,
             price=price,
-            worst=_worst(request, price),
+            worst=worst_of(request, price),
             credential_id=credential_id,
             cap_nano=self._cap_nano,
         )
@@ -346,14 +344,3 @@ class _Patience:
         while seconds > 0 and not self._lease.is_over:
             threading.Event().wait(min(seconds, _GLANCE_SECONDS))
             seconds -= _GLANCE_SECONDS
-
-
-def _worst(request: ModelRequest, price: Price) -> Worst:
-    text, most = request.prompt_text, request.max_output_tokens
-    around = _TOKENS_PER_REQUEST + _TOKENS_PER_MESSAGE * len(request.messages)
-    return Worst(
-        estimate=worst_case(input_bound=estimate_tokens(text), max_output=most, price=price),
-        bound=worst_case(
-            input_bound=token_upper_bound(text) + around, max_output=most, price=price
-        ),
-    )

@@ -365,6 +365,31 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='ToolCall',
+            fields=[
+                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now, editable=False)),
+                ('updated_at', models.DateTimeField(auto_now=True, db_default=django.db.models.functions.datetime.Now())),
+                ('attempt', models.PositiveIntegerField()),
+                ('turn', models.PositiveIntegerField()),
+                ('call', models.CharField(max_length=200)),
+                ('tool', models.CharField(max_length=100)),
+                ('arguments', tenants.kernel.fields.OrderedJSONField()),
+                ('status', models.CharField(choices=[('running', 'Running'), ('finished', 'Finished'), ('failed', 'Failed'), ('in_doubt', 'In doubt')], max_length=16)),
+                ('output', tenants.kernel.fields.OrderedJSONField(null=True)),
+                ('error', models.TextField(null=True)),
+                ('ended_at', models.DateTimeField(null=True)),
+                ('agent_run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='tool_calls', to='orchestrator.agentrun')),
+                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='orchestrator.run')),
+            ],
+            options={
+                'db_table': 'tool_call',
+                'ordering': ['created_at'],
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['running', 'finished', 'failed', 'in_doubt'])), name='tool_call_status_known'), models.UniqueConstraint(fields=('agent_run', 'turn', 'call', 'attempt'), name='tool_call_once_per_attempt')],
+            },
+        ),
+        migrations.CreateModel(
             name='Gate',
             fields=[
                 ('pk', models.CompositePrimaryKey('run_id', 'number', blank=True, editable=False, primary_key=True, serialize=False)),

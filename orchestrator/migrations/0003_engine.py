@@ -26,6 +26,7 @@ _VELOCITY = """
 muster_spending, muster_busiest_minutes, muster_keep_minute, muster_median_minute,
 muster_pause_for_spend
 """
+_TOOLS = "muster_begin_tools, muster_end_tool"
 _DEGRADE = "muster_cap_use, muster_degrade, muster_ask_to_go_on, muster_give_up_asking"
 
 
@@ -59,4 +60,5 @@ class Migration(migrations.Migration):
         ),
         run_sql_file(__file__, "velocity.sql", reverse=f"DROP FUNCTION {_VELOCITY}"),
         run_sql_file(__file__, "degrade.sql", reverse=f"DROP FUNCTION {_DEGRADE}"),
+        run_sql_file(__file__, "tools.sql", reverse=f"DROP FUNCTION {_TOOLS}"),
     ]

@@ -17,6 +17,8 @@ from orchestrator.models.run import (
     Run,
     RunBatch,
     RunEvent,
+    ToolCall,
+    ToolCallStatus,
 )
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
@@ -39,6 +41,8 @@ __all__ = [
     "Step",
     "TenantLoad",
     "TenantShare",
+    "ToolCall",
+    "ToolCallStatus",
     "WorkerProcess",
     "Workflow",
     "WorkflowVersion",

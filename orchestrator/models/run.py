@@ -385,6 +385,49 @@ class LlmCall(TenantOwned):
         return f"{self.model} turn {self.turn} ({self.status})"
 
 
+class ToolCallStatus(models.TextChoices):
+    RUNNING = "running", "Running"
+    FINISHED = "finished", "Finished"
+    FAILED = "failed", "Failed"  # refused or broken, as its agent was told
+    IN_DOUBT = "in_doubt", "In doubt"  # cut off: nobody knows whether it has done its work
+
+
+class ToolCall(TenantOwned):
+    """One call of a tool by an agent that works in turns, kept so that it is not made twice.
+
+    `call` is the id that its model knows it by; its own turn, and attempt, are this one's.
+    """
+
+    agent_run = TenantForeignKey(
+        AgentRun, on_delete=models.CASCADE, related_name="tool_calls", db_index=False
+    )
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+")
+    attempt = models.PositiveIntegerField()
+    turn = models.PositiveIntegerField()
+    call = models.CharField(max_length=200)
+    tool = models.CharField(max_length=100)
+    arguments = OrderedJSONField()
+    status = models.CharField(max_length=16, choices=ToolCallStatus.choices)
+    output = OrderedJSONField(null=True)
+    error = models.TextField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "tool_call"
+        ordering: ClassVar = ["created_at"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=ToolCallStatus.values), name="tool_call_status_known"
+            ),
+            models.UniqueConstraint(
+                fields=["agent_run", "turn", "call", "attempt"], name="tool_call_once_per_attempt"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tool} turn {self.turn} ({self.status})"
+
+
 class RunEvent(PartOfRun):
     """One line of a run's history, appended in the transaction of what it tells.
 

@@ -17,7 +17,7 @@ from orchestrator.core.mermaid import MAX_DRAWN_STEPS, AddedStep, added_node_id,
 from orchestrator.core.parsing import parse
 from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.state import TERMINAL_RUN, AgentRunStatus, RunStatus
-from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent
+from orchestrator.models import AgentRun, Attempt, LlmCall, Run, RunEvent, ToolCall
 from orchestrator.selectors.bars import Segment, bar_of, claimed_at, seconds_between, tries_of
 from orchestrator.selectors.runs import (
     StepSummary,
@@ -77,6 +77,7 @@ class Selected:
     wait: Wait | None
     attempts: Sequence[Attempt]
     calls: Sequence[LlmCall]
+    tool_calls: Sequence[ToolCall]
     bar: Sequence[Segment]
     queued_seconds: float | None
     running_seconds: float | None
@@ -242,6 +243,7 @@ def _in_full(
         wait=waits_of([agent_run]).get(agent_run.id),
         attempts=attempts,
         calls=list(LlmCall.objects.filter(agent_run=agent_run).order_by("created_at")),
+        tool_calls=list(agent_run.tool_calls.order_by("turn", "created_at")),
         bar=bar,
         queued_seconds=seconds_between(agent_run.queued_at, claimed_at(agent_run) or until),
         running_seconds=sum(span.total_seconds() for span in worked) if worked else None,

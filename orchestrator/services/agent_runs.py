@@ -20,6 +20,7 @@ from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
+from agents_app.tool_threads import ToolThreads
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
 from orchestrator.core.errors import AddedStepsError
@@ -45,6 +46,7 @@ from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.ladder import Ladder
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
+from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
 from orchestrator.services import additions
@@ -55,6 +57,7 @@ log = structlog.get_logger(__name__)
 MAX_OUTPUT_BYTES = 10_000_000
 # A pause up to this long is slept through; longer ones give the worker's thread back.
 SHORT_PAUSE_SECONDS = 2.0
+_HANDS = ToolThreads()
 
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _spread = Random()  # noqa: S311 - spreads retries, guards nothing
@@ -164,6 +167,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
                 tools=BUILTIN_TOOLS,
+                journal=ToolRows(claimed, lease),
+                hands=_HANDS,
             ),
         )
         _check_size(outcome.output)
@@ -278,6 +283,9 @@ _PLAIN = (
     "system",
     "parameters",
     "output_schema",
+    "tools",
+    "max_turns",
+    "max_total_tokens",
     "tool",
     "mode",
     "separator",

@@ -48,7 +48,8 @@ BEGIN
                                                     ELSE o.output END) FROM agent_run o
                  WHERE o.run_id = k.run_id AND o.step = ANY (k.reads)) END,
            CASE WHEN k.attempt > 1 THEN
-               (SELECT jsonb_object_agg(c.turn, c.reply) FROM llm_call c
+               -- Of two answers to a turn, one came late: who was the last to ask has gone on with its own.
+               (SELECT jsonb_object_agg(c.turn, c.reply ORDER BY c.attempt) FROM llm_call c
                  WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
            t.uses_environment_credentials,
            -- In a loop of a map, the item that it is at (see `core.places`).
@@ -89,7 +90,7 @@ BEGIN
     IF p_attempt > 1 THEN
         SELECT c.reply INTO reply FROM llm_call c
          WHERE c.agent_run_id = p_agent_run AND c.turn = p_turn AND c.status = 'closed'
-           AND c.attempt > a.forgiven LIMIT 1;
+           AND c.attempt > a.forgiven ORDER BY c.attempt DESC LIMIT 1;
         IF FOUND THEN opened := 'answered'; RETURN; END IF;
     END IF;
     IF p_cap IS NOT NULL THEN

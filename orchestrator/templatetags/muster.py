@@ -47,8 +47,16 @@ _WAITS_ITS_TURN = {
     RunWait.TURN,
     RunWait.CONTROL_WORKER,
 }
-_CALLS = {"open": "running", "closed": "completed", "failed": "failed", "in_doubt": "waiting"}
-_CALL_WORDS = {"open": "under way", "closed": "answered"}
+# Of models, and of tools.
+_CALLS = {
+    "open": "running",
+    "closed": "completed",
+    "running": "running",
+    "finished": "completed",
+    "failed": "failed",
+    "in_doubt": "waiting",
+}
+_CALL_WORDS = {"open": "under way", "running": "under way", "closed": "answered"}
 _OUTCOMES = {
     "completed": "completed",
     "failed": "failed",

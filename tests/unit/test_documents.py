@@ -112,7 +112,7 @@ def test_guide_lists_every_agent_type_with_its_fields() -> None:
     of_config = set(AgentConfig.__dataclass_fields__)
     for name, row in rows.items():
         fields = FIELDS_OF_AGENT[name] - {"type", "role", "output_schema"}
-        assert set(names(row[2])) & of_config == fields - {"tools"}
+        assert set(names(row[2])) & of_config == fields
 
 
 def test_guide_lists_every_tool() -> None:

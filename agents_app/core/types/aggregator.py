@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 from pydantic import JsonValue
 
 from agents_app.core import values
-from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem, schema_problems
+from agents_app.core.agent import (
+    AgentConfig,
+    Outcome,
+    Ports,
+    Problem,
+    schema_problems,
+    tool_problems,
+)
 from agents_app.core.errors import AgentInvalidError, OutputTooLargeError
 from agents_app.core.structured import check_output
 from agents_app.core.tools import Toolbox
@@ -73,7 +80,7 @@ class AggregatorAgent:
         found = []
         if config.mode and config.mode not in MODES:
             found.append(Problem("mode", f"{config.mode!r} is none of {', '.join(MODES)}"))
-        return found + schema_problems(config)
+        return found + schema_problems(config) + tool_problems(config)
 
     def run(self, config: AgentConfig, *, inputs: Inputs, ports: Ports) -> Outcome:
         mode = config.mode or DEFAULT_MODE

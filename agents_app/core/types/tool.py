@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from agents_app.core import values
-from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem, schema_problems
+from agents_app.core.agent import (
+    AgentConfig,
+    Outcome,
+    Ports,
+    Problem,
+    schema_problems,
+    tool_problems,
+)
 from agents_app.core.structured import check_output
 from agents_app.core.tools import Toolbox
 
@@ -23,7 +30,7 @@ class ToolAgent:
             found.append(Problem("tool", f"there is no tool {config.tool!r}"))
         else:
             found += _argument_problems(config, tools)
-        return found + schema_problems(config)
+        return found + schema_problems(config) + tool_problems(config)
 
     def run(
         self,

@@ -40,10 +40,12 @@ def test_slug_is_taken_once(acme: World) -> None:
 @pytest.mark.parametrize(
     ("fields", "found"),
     [
-        ({"type": "react"}, ("/type", "invalid_choice")),
+        ({"type": "planner"}, ("/type", "invalid_choice")),
         ({"role": "poet"}, ("/role", "invalid_choice")),
         ({"provider": "unheard"}, ("/provider", "invalid_choice")),
-        ({"tools": ["echo"]}, ("/tools", "not_supported_yet")),
+        ({"tools": ["echo"]}, ("/tools", "invalid")),
+        ({"type": "react", "tools": ["ech"]}, ("/tools", "invalid")),
+        ({"type": "react", "settings": {"max_turns": 0}}, ("/settings/max_turns", "min_value")),
         ({"parameters": []}, ("/parameters", "not_a_dict")),
         ({"parameters": {"max_output_tokens": 0}}, ("/parameters/max_output_tokens", "invalid")),
         ({"output_schema": {"type": 7}}, ("/output_schema", "invalid")),

@@ -57,6 +57,27 @@ def test_chosen_step_is_shown_in_full(acme: World) -> None:
     assert "Do review: tides" not in shown
 
 
+def test_calls_of_tools_and_their_results_are_shown(acme: World) -> None:
+    run = make_run(acme, published(acme), "completed", status="completed")
+    call = {"id": "call_1", "name": "calculator", "arguments": {"expression": "6 * 7"}}
+    result = {"call_id": "call_1", "name": "calculator", "content": "<b>no</b>", "is_error": True}
+    with acme.scope():
+        asked = LlmCall.objects.filter(run=run, agent_run__step="facts")
+        turns = [
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "user", "content": "", "tool_results": [result]},
+        ]
+        reply = {"text": "", "finish_reason": "tool_calls", "tool_calls": [call]}
+        asked.update(request={"system": "", "messages": turns}, reply=reply)
+
+    shown = page(acme, run.pk, "?step=facts")
+
+    assert shown.count("calls calculator") == 2
+    assert "6 * 7" in shown
+    assert "calculator failed" in shown
+    assert "&lt;b&gt;no&lt;/b&gt;" in shown
+
+
 def test_unknown_step_is_no_error(acme: World) -> None:
     run = make_run(acme, published(acme), "completed", status="completed")
 

@@ -26,6 +26,10 @@ UPDATE agent_run SET lease_until = clock_timestamp() - interval '1 s' WHERE id =
 """
 HELD = 900
 HOLD = "UPDATE llm_call SET hold_nano = 900 WHERE agent_run_id = %s RETURNING id"
+MARK = """
+UPDATE llm_call SET reply = jsonb_set(reply, '{text}', to_jsonb('attempt ' || attempt))
+ WHERE agent_run_id = %s RETURNING id
+"""
 FINISH = """
 SELECT * FROM muster_finish_all(%s, 'running', %s::uuid[], '{2}', '{completed}', '{""}', '{null}',
                                 '{null}', '{null}', '{null}', '{null}')
@@ -94,6 +98,23 @@ def test_answer_that_comes_after_the_next_claim_is_not_asked_for_again(acme: Wor
 
     assert client(heir).complete(REQUEST) == answer
     assert [call.status for call in late.calls] == ["closed"]
+
+
+def test_answer_that_comes_after_its_turn_was_asked_again_stands_behind_that_one(
+    acme: World,
+) -> None:
+    late = Late(acme)
+    heir = take(acme, late.agent_run)
+    client(heir).complete(REQUEST)
+    late.hears()
+    engine_db.many(MARK, late.agent_run, alias="system")
+    engine_db.one(EXPIRE, late.agent_run, alias="system")
+    sweep()
+
+    third = take(acme, late.agent_run)
+
+    assert [call.status for call in late.calls] == ["closed", "closed"]
+    assert third.replies["1"]["text"] == "attempt 2"
 
 
 def test_turn_in_doubt_is_asked_again(acme: World) -> None:

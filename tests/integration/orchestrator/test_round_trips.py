@@ -44,8 +44,21 @@ def round_trips() -> int:
         return int(cursor.fetchone()[0])
 
 
+def two_turns(tool: str) -> dict:
+    called = {"tool_calls": [{"name": tool, "arguments": {"expression": "6 * 7"}}]}
+    agent = {"type": "react", "provider": "simulated", "model": "sim", "tools": [tool]}
+    return {
+        "agent": agent,
+        "prompt": "How much is it?",
+        "parameters": {"script": [called, {"text": "42"}]},
+    }
+
+
 @pytest.mark.parametrize(
-    ("step", "most"), [(simulated("hello"), 4), (echo(value=1), 2)], ids=["prompt", "tool"]
+    ("step", "most"),
+    # Claim and finish; two for each turn, one for the tools of a turn, one for each result.
+    [(simulated("hello"), 4), (echo(value=1), 2), (two_turns("calculator"), 8)],
+    ids=["prompt", "tool", "react"],
 )
 def test_round_trips_of_an_agent_run(acme: World, step: dict, most: int) -> None:
     first, second = level_of(acme, start(acme, {"a": step, "b": step}))

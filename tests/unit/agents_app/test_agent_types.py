@@ -69,11 +69,18 @@ def test_prompt_agent_with_a_schema_gives_json():
     assert outcome.output == {"colour": "red"}
 
 
-def test_cut_text_is_kept_but_cut_json_is_an_error():
-    cut = Answers("Red and", FinishReason.LENGTH)
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (FinishReason.LENGTH, "raise max_output_tokens"),
+        (FinishReason.CONTEXT_FULL, "shorten the prompt"),
+    ],
+)
+def test_cut_text_is_kept_but_cut_json_is_an_error(reason, told):
+    cut = Answers("Red and", reason)
 
     assert run(ASK, model=cut).output == "Red and"
-    with pytest.raises(OutputInvalidError, match="raise max_output_tokens"):
+    with pytest.raises(OutputInvalidError, match=told):
         run(replace(ASK, output_schema=SCHEMA), model=cut)
 
 
@@ -87,6 +94,7 @@ def test_nothing_but_reasoning_until_the_bound_is_an_error():
     [
         (FinishReason.REFUSED, ProviderErrorKind.CONTENT_REFUSED),
         (FinishReason.TOOL_CALLS, ProviderErrorKind.PROTOCOL),
+        (FinishReason.PAUSED, ProviderErrorKind.PROTOCOL),
         (FinishReason.UNKNOWN, ProviderErrorKind.PROTOCOL),
     ],
 )
@@ -201,7 +209,7 @@ def test_aggregator_counts_its_separators():
 
 
 def test_unknown_types_name_the_known():
-    with pytest.raises(AgentInvalidError, match="prompt, tool, aggregator"):
+    with pytest.raises(AgentInvalidError, match="prompt, react, tool, aggregator"):
         run(AgentConfig(type="wizard"))
 
 

@@ -100,7 +100,7 @@ def test_form_and_meaning_are_reported_together() -> None:
         ({**PROMPT, "provider": "nobody"}, "/agent/provider", "unknown_provider"),
         ({**PROMPT, "provider": "openai"}, "/agent/provider", "provider_not_configured"),
         ({**PROMPT, "provider": "local", "model": "big"}, "/agent/model", "unknown_model"),
-        ({**PROMPT, "tools": ["ad"]}, "/agent/tools/0", "unknown_tool"),
+        ({**PROMPT, "type": "react", "tools": ["ad"]}, "/agent/tools/0", "unknown_tool"),
         ({"type": "tool", "tool": "ad"}, "/agent/tool", "unknown_tool"),
         ({"type": "prompt"}, "/agent/prompt", "required"),
         ({**PROMPT, "output_schema": {"type": "x"}}, "/agent/output_schema", "invalid_schema"),
@@ -398,8 +398,7 @@ def test_fallback_models_are_checked() -> None:
 @pytest.mark.parametrize(
     ("fields", "step", "loc"),
     [
-        ({}, {"agent": {"type": "react", "prompt": "x"}}, "/steps/a/agent/type"),
-        ({}, {"agent": {**PROMPT, "tools": ["add"]}}, "/steps/a/agent/tools"),
+        ({}, {"agent": {"type": "planner", "prompt": "x"}}, "/steps/a/agent/type"),
     ],
 )
 def test_what_the_engine_cannot_run_yet_is_valid_but_not_published(
@@ -415,7 +414,7 @@ def test_what_the_engine_cannot_run_yet_is_valid_but_not_published(
 
 
 def test_saved_agent_of_a_type_that_cannot_run_yet_is_not_published() -> None:
-    catalog = Catalog(agents={"thinker": {"type": "react", "prompt": "x"}})
+    catalog = Catalog(agents={"thinker": {"type": "planner", "prompt": "x"}})
 
     report = examine({"name": "x", "steps": {"a": {"agent": "thinker"}}}, catalog)
 
