@@ -1,8 +1,8 @@
 """What a draft costs, as its page shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.core.expectation import Expectation, Likely
 from orchestrator.core.prices import Note, PlanPrice, StepPrice
@@ -43,8 +43,8 @@ class PriceCard:
         return unbounded(self.price.amounts.notes) if self.price else ""
 
 
-def price_card(workflow: Workflow) -> PriceCard:
-    found = draft_price(workflow)
+def price_card(workflow: Workflow, draft: Mapping[str, Any]) -> PriceCard:
+    found = draft_price(workflow, draft)
     if found.price is None:
         return PriceCard(hindrance=found.hindrance)
     costly = [step for step in found.price.steps if step.amounts.worst != 0]

@@ -238,7 +238,7 @@ class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
         spec = draft_spec(workflow)
         beside = {
             **graph_context(spec),
-            "price": price_card(workflow),
+            "price": price_card(workflow, spec),
             "versions": workflow.versions.defer("spec", "plan")[:VERSIONS_SHOWN],
             "is_large": is_large(workflow),
             "step_count": len(spec["steps"]),

@@ -153,8 +153,9 @@ class WorkflowView(ApiView):
     def plan(self, request: Request, **_: Any) -> Response:
         """Facts about the draft's graph, and what a run of it costs: at the worst, and likely."""
         workflow = self._workflow()
-        shape = asdict(shape_of(workflow))
-        return Response(self.shown(PlanOut, {**shape, **told_price(draft_price(workflow))}))
+        draft = drafts.draft_spec(workflow)
+        price = told_price(draft_price(workflow, draft))
+        return Response(self.shown(PlanOut, {**asdict(shape_of(draft)), **price}))
 
     @extend_schema(
         responses={(200, "text/plain"): str, (200, "application/json"): forms.MermaidOut}

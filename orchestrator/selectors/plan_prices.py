@@ -19,7 +19,6 @@ from orchestrator.core.plan_price import plan_price
 from orchestrator.core.prices import PlanPrice, Priceable
 from orchestrator.core.validation import examine
 from orchestrator.models import Workflow
-from orchestrator.services.drafts import draft_spec
 from orchestrator.services.plan_prices import terms
 from orchestrator.services.workflows import compiled, tenant_catalog
 
@@ -90,8 +89,9 @@ class DraftPrice:
     hindrance: str = ""
 
 
-def draft_price(workflow: Workflow) -> DraftPrice:
-    report = examine(draft_spec(workflow), tenant_catalog())
+def draft_price(workflow: Workflow, draft: Mapping[str, Any]) -> DraftPrice:
+    """What the workflow's draft costs; `draft` is what `draft_spec` gives."""
+    report = examine(draft, tenant_catalog())
     problems = [problem for problem in report.problems if problem.code not in _MODELS]
     if report.spec is None or problems:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"

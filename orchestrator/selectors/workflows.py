@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -6,7 +7,6 @@ from django.db.models import QuerySet
 from orchestrator.core import graph
 from orchestrator.core.parsing import spec_from_mapping
 from orchestrator.models import Workflow
-from orchestrator.services.drafts import draft_spec
 from tenants.principals import Principal
 from tenants.selectors.projects import named, project_for
 from tenants.services.errors import AmbiguousError, NotFoundError
@@ -58,9 +58,9 @@ def workflow_for(principal: Principal, reference: str, *, project: str | None) -
     return found[0]
 
 
-def shape_of(workflow: Workflow) -> Shape:
-    """The graph of the draft. Raises WorkflowInvalidError, for a cycle too."""
-    spec = spec_from_mapping(draft_spec(workflow))
+def shape_of(draft: Mapping[str, Any]) -> Shape:
+    """The graph of what `draft_spec` gives. Raises WorkflowInvalidError, for a cycle too."""
+    spec = spec_from_mapping(draft)
     needs = {step.name: step.needs for step in spec.steps}
     return Shape(
         strategy=spec.strategy,
