@@ -1,7 +1,7 @@
 """The port between an agent and whatever answers it: request, reply and client."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
@@ -34,6 +34,12 @@ class ToolSpec:
     name: str
     description: str
     parameters: JsonSchema
+
+    @property
+    def text(self) -> str:
+        """All of it, for estimates of its length; `asdict` would copy the schema for each call."""
+        parts = {"name": self.name, "description": self.description}
+        return values.dump({**parts, "parameters": dict(self.parameters)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +123,16 @@ class ModelRequest:
     def prompt_text(self) -> str:
         """Everything the model reads as one text, for estimates of its length."""
         schema = "" if self.output_schema is None else values.dump(self.output_schema)
-        tools = (values.dump(asdict(each)) for each in self.tools)
         kept = (self.opaque_of(each) for each in self.messages)
         opaque = (values.dump(each) for each in kept if each is not None)
         return "\n".join(
-            [self.system, *(each.text for each in self.messages), *opaque, *tools, schema]
+            [
+                self.system,
+                *(each.text for each in self.messages),
+                *opaque,
+                *(each.text for each in self.tools),
+                schema,
+            ]
         )
 
     def opaque_of(self, message: Message) -> JsonValue:

@@ -11,7 +11,7 @@ muster_give_places, muster_hand_out, muster_lower_gates, muster_finish_all, must
 muster_settle_steps, muster_start_wait, muster_stop_steps, muster_queue_level,
 muster_queue_steps, muster_top_up, muster_finish_run, muster_begin_map, muster_open_maps,
 muster_begin_loop, muster_add_round, muster_open_loops, muster_added_steps, muster_count_added,
-muster_begin_call, muster_ended_calls, muster_stop_calls, muster_called_runs, muster_tell_parent, muster_stop_run, muster_call_back, muster_pause_run,
+muster_begin_call, muster_ended_calls, muster_stop_calls, muster_called_runs, muster_tell_parent, muster_stop_run, muster_call_back, muster_pause_run, muster_tell_of_pause,
 muster_resume_run, muster_retry_run, muster_renew_leases, muster_version_plan,
 muster_check_transition
 """

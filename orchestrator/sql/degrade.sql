@@ -50,11 +50,7 @@ BEGIN
     PERFORM muster_degrade(p_tenant, p_run, p_rung, v_facts);
     PERFORM muster_pause_run(p_tenant, p_run, p_reason);
     UPDATE run SET paused_for = 'ask', asked_roles = p_roles, answer_due_at = v_until WHERE id = p_run;
-    PERFORM muster_note('run.paused', 'run', p_run::text, v_facts);
-    INSERT INTO cost_alert (id, tenant_id, kind, run_id, period, spent_nano, limit_nano, mail_due_at)
-    VALUES (uuidv7(), p_tenant, 'ask', p_run, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
-            (p_facts ->> 'used_nano')::bigint, (p_facts ->> 'limit_nano')::bigint,
-            CASE WHEN p_mails THEN clock_timestamp() END);
+    PERFORM muster_tell_of_pause(p_tenant, p_run, 'ask', (p_facts ->> 'used_nano')::bigint, v_facts, p_mails);
     RETURN true;
 END $$;
 

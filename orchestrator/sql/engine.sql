@@ -1140,6 +1140,17 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Tells people of a run that was paused for its spend and asks them: in the audit log, and by an alert.
+CREATE FUNCTION muster_tell_of_pause(
+    p_tenant uuid, p_run uuid, p_kind text, p_spent bigint, p_facts jsonb, p_mails boolean)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM muster_note('run.paused', 'run', p_run::text, p_facts);
+    INSERT INTO cost_alert (id, tenant_id, kind, run_id, period, spent_nano, limit_nano, mail_due_at)
+    VALUES (uuidv7(), p_tenant, p_kind, p_run, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+            p_spent, (p_facts ->> 'limit_nano')::bigint, CASE WHEN p_mails THEN clock_timestamp() END);
+END $$;
+
 -- Lets a paused run go on, and the sub-workflows below it; gives those for which `advance` is to be
 -- published, none if it was not paused.
 CREATE FUNCTION muster_resume_run(p_tenant uuid, p_run uuid, p_reason text)

@@ -109,10 +109,6 @@ BEGIN
     IF NOT FOUND OR NOT muster_pause_run(p_tenant, p_run, p_reason) THEN RETURN false; END IF;
     UPDATE run SET paused_for = 'spend' WHERE id = p_run;
     PERFORM muster_event(p_tenant, p_run, NULL, 'run.spends_fast', p_facts);
-    PERFORM muster_note('run.paused', 'run', p_run::text, p_facts);
-    INSERT INTO cost_alert (id, tenant_id, kind, run_id, period, spent_nano, limit_nano, mail_due_at)
-    VALUES (uuidv7(), p_tenant, 'velocity', p_run, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
-            (p_facts ->> 'spent_nano')::bigint, (p_facts ->> 'limit_nano')::bigint,
-            CASE WHEN p_mails THEN clock_timestamp() END);
+    PERFORM muster_tell_of_pause(p_tenant, p_run, 'velocity', (p_facts ->> 'spent_nano')::bigint, p_facts, p_mails);
     RETURN true;
 END $$;
