@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from agents_app.core.model import ModelRequest
-from costs.core.pricing import estimate_tokens
 from costs.core.usage import Usage
 from orchestrator.core.limits import CallFacts, Unit
+from orchestrator.execution.call_rows import Worst
 from orchestrator.execution.claims import Claim
 
 # A provider that refused a request has counted it, and no tokens.
@@ -28,7 +28,7 @@ def facts_of(
     *,
     call_id: UUID,
     credential_id: UUID | None,
-    hold_nano: int,
+    worst: Worst,
 ) -> CallFacts:
     return CallFacts(
         call_id=call_id,
@@ -42,8 +42,8 @@ def facts_of(
         provider=request.provider,
         model=request.model,
         credential_id=credential_id,
-        amounts=_estimated(request),
-        hold_nano=hold_nano,
+        amounts=_estimated(worst.input_tokens, request.max_output_tokens),
+        hold_nano=worst.bound,
         budgets=flags_of(
             tenant_id=claim.tenant_id,
             project_id=claim.project_id,
@@ -91,12 +91,11 @@ def flags_of(
     )
 
 
-def _estimated(request: ModelRequest) -> dict[Unit, int]:
-    tokens, most = estimate_tokens(request.prompt_text), request.max_output_tokens
+def _estimated(read: int, written: int) -> dict[Unit, int]:
     return {
         Unit.REQUESTS: 1,
-        Unit.INPUT: tokens,
-        Unit.OUTPUT: most,
-        Unit.TOTAL: tokens + most,
-        Unit.UNCACHED_INPUT: tokens,
+        Unit.INPUT: read,
+        Unit.OUTPUT: written,
+        Unit.TOTAL: read + written,
+        Unit.UNCACHED_INPUT: read,
     }

@@ -47,9 +47,10 @@ class Worst:
     """The most that a call may cost in nano-USD, by a fair guess of its input, and for certain.
 
     Hard budgets hold the `bound`, so that no answer costs more than was held; where there is none
-    the `estimate` does.
+    the `estimate` does. `input_tokens` is the guess.
     """
 
+    input_tokens: int
     estimate: int
     bound: int
 

@@ -213,7 +213,7 @@ class GuardedClient:
             request,
             call_id=new.id,
             credential_id=new.credential_id,
-            hold_nano=new.worst.bound,
+            worst=new.worst,
         )
         if not self._is_admitted(facts):
             return None

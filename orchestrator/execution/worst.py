@@ -16,10 +16,11 @@ _TOKENS_PER_TOOL = 64
 
 def worst_of(request: ModelRequest, price: Price) -> Worst:
     text, most = request.prompt_text, request.max_output_tokens
-    tokens = token_upper_bound(text) + _around(request)
+    guess, surely = estimate_tokens(text), token_upper_bound(text) + _around(request)
     return Worst(
-        estimate=worst_case(input_bound=estimate_tokens(text), max_output=most, price=price),
-        bound=worst_case(input_bound=tokens, max_output=most, price=price),
+        input_tokens=guess,
+        estimate=worst_case(input_bound=guess, max_output=most, price=price),
+        bound=worst_case(input_bound=surely, max_output=most, price=price),
     )
 
 
