@@ -30,6 +30,9 @@ class AgentSettings(Strict):
         max_value=1_000_000_000,
         help_text="Type react: those that its model reads and writes, in all turns together.",
     )
+    memory = serializers.DictField(
+        required=False, help_text="Type react: max_tokens, summary; see the guide to agents."
+    )
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 
 

@@ -21,7 +21,7 @@ class AgentConfig:
 
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
     mode and separator, `react` the model's and those of its loop. `parameters` go to the model,
-    except `max_output_tokens`, which bounds its answer.
+    except `max_output_tokens`, which bounds its answer. `memory` is what `MemorySettings` reads.
     """
 
     type: str
@@ -35,6 +35,7 @@ class AgentConfig:
     tools: Sequence[str] = ()
     max_turns: int = DEFAULT_TURNS
     max_total_tokens: int | None = None
+    memory: Mapping[str, JsonValue] = field(default_factory=dict)
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     mode: str = ""

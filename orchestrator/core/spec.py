@@ -40,7 +40,7 @@ _OF_EVERY_AGENT = frozenset({"type", "role", "output_schema"})
 _OF_THINKING = _OF_EVERY_AGENT | {"provider", "model", "system", "prompt", "tools", "parameters"}
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
     "prompt": _OF_THINKING - {"tools"},
-    "react": _OF_THINKING | {"max_turns", "max_total_tokens"},
+    "react": _OF_THINKING | {"max_turns", "max_total_tokens", "memory"},
     "planner": _OF_THINKING | {"max_turns"},
     "evaluator": _OF_THINKING,
     "router": _OF_THINKING | {"routes"},
@@ -90,6 +90,7 @@ class AgentSpec(Part):
     routes: Annotated[list[Name], Field(min_length=1)] | None = None  # type router
     max_turns: Annotated[int, Field(ge=1, le=1_000)] | None = None  # types that loop
     max_total_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # type react
+    memory: JsonObject | None = None  # what `MemorySettings` reads
     implementation: Label | None = None  # type custom: its registered name
 
 
@@ -158,6 +159,7 @@ class StepSpec(Part):
     parameters: JsonObject | None = None
     arguments: JsonObject | None = None
     output_schema: JsonObject | None = None
+    memory: JsonObject | None = None
     retry: RetrySpec | None = None
     timeout: Duration | None = None
     max_wait: Duration | None = None

@@ -286,6 +286,7 @@ _PLAIN = (
     "tools",
     "max_turns",
     "max_total_tokens",
+    "memory",
     "tool",
     "mode",
     "separator",

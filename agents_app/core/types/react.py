@@ -7,8 +7,9 @@ from pydantic import JsonValue
 
 from agents_app.core import loop, observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
-from agents_app.core.errors import AgentsError
+from agents_app.core.errors import AgentsError, ProviderError, ProviderErrorKind
 from agents_app.core.journal import ToolEnd
+from agents_app.core.memory_settings import MemorySettings, memory_problems
 from agents_app.core.model import ModelRequest, ToolSpec
 from agents_app.core.tools import Toolbox
 from agents_app.core.types.prompt import is_count, model_problems, request_of
@@ -33,7 +34,7 @@ class ReactAgent:
             found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
         if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
             found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
-        return model_problems(config) + found
+        return model_problems(config) + found + memory_problems(config)
 
     def run(
         self,
@@ -43,7 +44,13 @@ class ReactAgent:
         ports: Ports,
     ) -> Outcome:
         ports = replace(ports, tools=ports.tools.only(dict.fromkeys(config.tools)))
-        limits = loop.LoopLimits(turns=config.max_turns, tokens=config.max_total_tokens)
+        memory = MemorySettings.of(config)
+        limits = loop.LoopLimits(
+            turns=config.max_turns,
+            tokens=config.max_total_tokens,
+            context_tokens=memory.max_tokens,
+            sums_up=memory.summary,
+        )
         state = loop.State(request=_first_request(config, ports.tools), limits=limits)
         until = ports.hands.now() + config.deadline_seconds
         return _Conversation(state, ports, until=until).outcome()
@@ -94,9 +101,14 @@ class _Conversation:
         self._state, effect = loop.step(self._state, event)
         return effect
 
-    def _ask(self, request: ModelRequest) -> loop.Answered:
+    def _ask(self, request: ModelRequest) -> loop.Answered | loop.TooLong:
         request = replace(request, deadline_seconds=max(self._seconds_left, 0.1))
-        return loop.Answered(self._ports.model.complete(request))
+        try:
+            return loop.Answered(self._ports.model.complete(request))
+        except ProviderError as error:
+            if error.kind is not ProviderErrorKind.CONTEXT_TOO_LONG:
+                raise
+            return loop.TooLong(error)
 
     def _use(self, asked: loop.CallTools) -> loop.Effect | None:
         effect: loop.Effect | None = None
