@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from agents_app.core import loop, observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
 from agents_app.core.errors import AgentsError, ProviderError, ProviderErrorKind
+from agents_app.core.hands import DueCall
 from agents_app.core.journal import ToolEnd
 from agents_app.core.memory_settings import MemorySettings, memory_problems
 from agents_app.core.model import ModelRequest, ToolSpec
@@ -125,7 +126,16 @@ class _Conversation:
         repeatable = {tool.name for tool in tools if tool.is_repeatable}
         known = journal.begin(asked.turn, asked.calls, repeatable=repeatable)
         yield from known.items()
-        due = [call for call in asked.calls if call.id not in known]
-        for call_id, end in self._ports.hands.ends_of(due, tools=tools, within_seconds=left):
+        around = self._ports.context
+        due = [
+            DueCall(
+                call=call,
+                tool=tools[call.name],
+                context=around and around.for_call(asked.turn, call.id),
+            )
+            for call in asked.calls
+            if call.id not in known
+        ]
+        for call_id, end in self._ports.hands.ends_of(due, within_seconds=left):
             journal.end(asked.turn, call_id, end)
             yield call_id, end

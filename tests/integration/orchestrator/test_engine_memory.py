@@ -79,7 +79,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     for module in (agent_runs, gateway, tool_rows):
         monkeypatch.setattr(module, "crash_here", reader.crash_here)
     for module in (agent_runs, workflows):
-        monkeypatch.setattr(module, "BUILTIN_TOOLS", Toolbox([read]))
+        monkeypatch.setattr(module, "toolbox_of", lambda _: Toolbox([read]))
     return reader
 
 
