@@ -8,7 +8,7 @@ from agents_app.core.agent import AgentConfig, Problem
 from agents_app.core.errors import AgentInvalidError
 
 # These have one answer, and no turns of which some could be left out.
-_AT_ONCE: Final = frozenset({"prompt"})
+_AT_ONCE: Final = frozenset({"prompt", "evaluator", "router"})
 _OF_TURNS: Final = frozenset({"max_tokens", "summary"})
 
 
@@ -16,12 +16,14 @@ class MemorySettings(BaseModel):
     """`max_tokens` is what its model reads in one call at most, as far as its turns are concerned.
 
     Of a longer conversation the latest turns are kept, and with `summary` notes of the others.
+    `recall` is how many entries of its memory that fit its prompt are put behind it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     max_tokens: Annotated[int, Field(ge=500, le=10_000_000)] | None = None
     summary: bool = False
+    recall: Annotated[int, Field(ge=1, le=20)] | None = None
 
     @classmethod
     def of(cls, config: AgentConfig) -> "MemorySettings":

@@ -15,7 +15,9 @@ from django.views import defaults
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from rest_framework import exceptions as drf
 
+from agents_app.selectors.memory import ExportTooLargeError
 from agents_app.services.agents import AgentRefusedError
+from agents_app.services.memory import MemoryInvalidError
 from costs.core.errors import TooManyGroupsError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
@@ -51,6 +53,8 @@ STATUS: Mapping[type[BaseException], int] = {
     FormInvalidError: 400,
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
+    MemoryInvalidError: 400,
+    ExportTooLargeError: 400,
     TooManyGroupsError: 400,
     RunBudgetError: 400,
     TimeZoneUnknownError: 400,

@@ -17,6 +17,7 @@ from typing import Final
 
 from agents_app.core import values
 from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS
+from agents_app.core.recalling import most_recalled_bytes
 from costs.core.pricing import Price, estimate_of_bytes, least_case, worst_case
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.conditions import compile_condition
@@ -246,7 +247,7 @@ def _sent_beside(step: PlannedStep) -> Span:
     schema = step.config.get("output_schema")
     texts = [str(step.config.get("system") or ""), values.dump(schema) if schema else ""]
     size = sum(map(values.text_size, texts)) + _LINE_ENDS
-    return Span(size, size)
+    return Span(size, size + most_recalled_bytes(step.config.get("memory")))
 
 
 def _max_output(step: PlannedStep) -> int:

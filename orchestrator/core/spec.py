@@ -37,10 +37,12 @@ StepKind = Literal["agent", "workflow", "loop", "approval", "delay"]
 STEP_KINDS: tuple[StepKind, ...] = ("agent", "workflow", "loop", "approval", "delay")
 
 _OF_EVERY_AGENT = frozenset({"type", "role", "output_schema"})
-_OF_THINKING = _OF_EVERY_AGENT | {"provider", "model", "system", "prompt", "tools", "parameters"}
+_OF_THINKING = _OF_EVERY_AGENT | {
+    *("provider", "model", "system", "prompt", "tools", "parameters", "memory")
+}
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
     "prompt": _OF_THINKING - {"tools"},
-    "react": _OF_THINKING | {"max_turns", "max_total_tokens", "memory"},
+    "react": _OF_THINKING | {"max_turns", "max_total_tokens"},
     "planner": _OF_THINKING | {"max_turns"},
     "evaluator": _OF_THINKING,
     "router": _OF_THINKING | {"routes"},

@@ -47,6 +47,7 @@ from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.ladder import Ladder
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
+from orchestrator.execution.memory_rows import MemoryRows
 from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
@@ -168,7 +169,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
                 tools=toolbox_of(claimed.tenant_id),
-                context=_context(claimed),
+                context=_context(claimed, lease, config),
                 journal=ToolRows(claimed, lease),
                 hands=_HANDS,
             ),
@@ -188,7 +189,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     return _Result(prompt=prompt, output=outcome.output)
 
 
-def _context(claimed: Claim) -> ToolContext:
+def _context(claimed: Claim, lease: Lease, config: AgentConfig) -> ToolContext:
     # After a retry by hand its conversation begins anew, with calls of its own.
     call_id = uuid5(claimed.agent_run_id, str(claimed.forgiven))
     return ToolContext(
@@ -197,6 +198,10 @@ def _context(claimed: Claim) -> ToolContext:
         agent_run_id=claimed.agent_run_id,
         step=claimed.step,
         call_id=call_id,
+        # An agent that was described in place is named by its type.
+        memory=MemoryRows(
+            claimed, lease, agent="" if claimed.agent == config.type else claimed.agent
+        ),
     )
 
 
