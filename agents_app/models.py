@@ -55,6 +55,33 @@ class Agent(TenantOwned):
         return self.slug
 
 
+class PromptTemplate(TenantOwned):
+    """What a model is told to turn an objective into work, and which model each role has for it.
+
+    `task` is a template with `${objective}` in it; `models` has a provider and a model by role.
+    """
+
+    name = models.CharField(max_length=63, validators=[slug_validator])
+    description = models.TextField(blank=True)
+    system = models.TextField(blank=True, verbose_name="system message")
+    task = models.TextField(verbose_name="task prompt")
+    models = OrderedJSONField(default=dict, blank=True)
+
+    labelled_by = ("name",)
+
+    class Meta:
+        db_table = "prompt_template"
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"], name="prompt_template_name_once_per_tenant"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class MemoryEntry(TenantOwned):
     """Something that agents remember, under a key that is its owner's alone.
 

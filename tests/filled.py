@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents_app.core.memory import MemoryScope
-from agents_app.models import Agent
+from agents_app.models import Agent, PromptTemplate
 from agents_app.services.memory import teach
 from costs.models import Budget, CostAlert, CostEntry
 from orchestrator.models import AgentRun, Approval, RateLimit, Run, RunBatch
@@ -71,6 +71,7 @@ def fill(acme: World) -> Filled:
             "costs/forecast": acme.tenant.id,
             "costs/summary": acme.tenant.id,
             "members": Membership.objects.get().id,
+            "prompt-templates": PromptTemplate.objects.create(name="terse", task="${objective}").id,
             "projects": acme.project.id,
             "rate-limits": limit.id,
             "rate-limits/usage": limit.id,

@@ -30,7 +30,8 @@ SUMMARY_RULES: Final = (
 TOOL_OUTPUT: Final = "tool_output"
 EARLIER_TURNS: Final = "earlier_turns"
 MEMORY: Final = "memory"
-_MARKS: Final = "|".join([TOOL_OUTPUT, EARLIER_TURNS, MEMORY])
+OBJECTIVE: Final = "objective"
+_MARKS: Final = "|".join([TOOL_OUTPUT, EARLIER_TURNS, MEMORY, OBJECTIVE])
 _MARK: Final = re.compile(rf"<(?=\s*/?\s*(?:{_MARKS}))", re.IGNORECASE)
 _CUT_RESULT: Final = "[cut here: all of it is too long]"
 

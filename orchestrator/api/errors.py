@@ -38,6 +38,7 @@ from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from orchestrator.services.limits import RateLimitInvalidError
 from orchestrator.services.plan_prices import CapTooSmallError
+from orchestrator.services.prompt_templates import PromptTemplateInvalidError
 from tenants import idempotency
 from tenants.api.openapi import PROBLEM
 from tenants.errors import EncryptionOffError, TenantSuspendedError
@@ -54,6 +55,7 @@ STATUS: Mapping[type[BaseException], int] = {
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
     MemoryInvalidError: 400,
+    PromptTemplateInvalidError: 400,
     ExportTooLargeError: 400,
     TooManyGroupsError: 400,
     RunBudgetError: 400,
