@@ -74,7 +74,10 @@ def pruned(conversation: Conversation, *, tokens: int, with_summary: bool) -> Co
 
 
 def summary_request(conversation: Conversation, *, tokens: int) -> ModelRequest | None:
-    """What asks for a summary of the turns that were left out and are not yet summed up."""
+    """What asks for a summary of the turns that were left out and are not yet summed up.
+
+    It may take as many tokens as any answer: with fewer, a model that thinks first says nothing.
+    """
     window, request = conversation.window, conversation.request
     unsummed = conversation.messages[window.summed : window.left_out]
     if not unsummed:
@@ -85,7 +88,6 @@ def summary_request(conversation: Conversation, *, tokens: int) -> ModelRequest 
         messages=(Message("user", ""),),
         tools=(),
         output_schema=None,
-        max_output_tokens=min(request.max_output_tokens, _summary_tokens(conversation, tokens)),
     )
     room = most_bytes_of_tokens(tokens) - values.text_size(asked.prompt_text)
     content = observations.to_sum_up(
