@@ -10,17 +10,20 @@ from agents_app.core.errors import MemoryConflictError, MemoryRefusedError
 from agents_app.core.memory import ContextValue, MemoryScope, Note
 from agents_app.models import MemoryEntry
 from agents_app.services import memory
-from orchestrator.execution import engine_db
+from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.errors import LeaseLostError
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.memory_rows import MemoryRows
 from orchestrator.models import LlmCall
+from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
 from orchestrator.services.sweep import sweep
 from tenants.kernel.models import uuid7
 from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, step_of
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE, take
+from tests.integration.orchestrator.test_engine_memory import Reader
+from tests.integration.orchestrator.test_engine_react import begin, die
 from tests.world import World
 
 AGENT, RUN, TENANT = MemoryScope.AGENT, MemoryScope.RUN, MemoryScope.TENANT
@@ -220,3 +223,24 @@ def test_agents_remember_from_run_to_run(acme: World) -> None:
         asked = LlmCall.objects.get(run_id=second).request["messages"][0]["content"]
     assert asked.startswith("Which vault?")
     assert "The vault is blue." in asked
+
+
+def test_wherever_a_worker_dies_a_note_is_kept_once(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader()
+    for module in (agent_runs, gateway, tool_rows):
+        monkeypatch.setattr(module, "crash_here", reader.crash_here)
+    call = {"name": "remember", "arguments": {"note": "x", "whose": "tenant"}}
+    parameters = {"script": [{"tool_calls": [call]}, {"text": "Kept."}]}
+    drain(acme, begin(acme, tools=["remember"], parameters=parameters))
+
+    for dies_at in range(1, len(reader.passed) + 1):
+        reader.dies_at = dies_at
+        reader.passed.clear()
+        run_id = begin(acme, tools=["remember"], parameters=parameters)
+        die(acme, run_id)
+
+        assert drain(acme, run_id).status == "completed"
+        kept = [each for each in entries(acme) if each.run_id == run_id]
+        assert [each.version for each in kept] == [1], dies_at
