@@ -27,7 +27,8 @@ class AgentConfig:
     `workflows` published ones, that `react` and `planner` may hand tasks to, for at most
     `delegate_cost_usd` each. A planner hands out up to `max_tasks` tasks at a time, once a person
     has agreed: to any plan, or to those that may cost more than so much (`approve_above_usd`).
-    `parameters` go to the model, except `max_output_tokens`, which bounds its answer.
+    `parameters` go to the model, except `max_output_tokens`, which bounds its answer. `memory` is
+    what `MemorySettings` reads.
     """
 
     type: str
@@ -47,6 +48,7 @@ class AgentConfig:
     approve_above_usd: str = ""
     max_turns: int = DEFAULT_TURNS
     max_total_tokens: int | None = None
+    memory: Mapping[str, JsonValue] = field(default_factory=dict)
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     mode: str = ""

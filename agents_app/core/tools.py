@@ -11,6 +11,7 @@ from pydantic import create_model as create_pydantic_model
 
 from agents_app.core import values
 from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.memory import Memory
 from agents_app.core.model import JsonSchema
 
 MAX_RESULT_BYTES = 64 * 1024
@@ -25,7 +26,7 @@ class ToolContext:
     """Who calls a tool, and in which run: a tool gets it by a parameter of this type.
 
     `call_id` names the call. It is the same for every attempt at it, so that what is written under
-    this name is written once, whichever worker dies.
+    this name is written once, whichever worker dies. `memory` is what the agent may keep and find.
     """
 
     tenant_id: UUID
@@ -33,6 +34,7 @@ class ToolContext:
     agent_run_id: UUID
     step: str
     call_id: UUID
+    memory: Memory | None = None
 
     def for_call(self, turn: int, call: str) -> Self:
         """The context of one of the calls that an agent makes in its turns."""

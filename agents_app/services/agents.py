@@ -19,6 +19,7 @@ _SETTINGS = frozenset(
         "mode",
         "max_turns",
         "max_total_tokens",
+        "memory",
         "delegates",
         "workflows",
         "delegate_cost_usd",

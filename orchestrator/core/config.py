@@ -22,6 +22,7 @@ OVERRIDES: Final = (
     "parameters",
     "arguments",
     "output_schema",
+    "memory",
 )
 _DEFAULTS: Final = ("provider", "model", "parameters")
 

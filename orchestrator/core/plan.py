@@ -82,6 +82,7 @@ class PlannedStep:
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
     fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
+    marked: tuple[str, ...] = ()  # what its prompt holds of tools, see `core.marking`
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
     gates: tuple[int, ...] = ()  # lower these counters

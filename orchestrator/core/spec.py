@@ -45,7 +45,9 @@ StepKind = Literal["agent", "workflow", "loop", "approval", "delay"]
 STEP_KINDS: tuple[StepKind, ...] = ("agent", "workflow", "loop", "approval", "delay")
 
 _OF_EVERY_AGENT = frozenset({"type", "role", "output_schema"})
-_OF_THINKING = _OF_EVERY_AGENT | {"provider", "model", "system", "prompt", "tools", "parameters"}
+_OF_THINKING = _OF_EVERY_AGENT | {
+    *("provider", "model", "system", "prompt", "tools", "parameters", "memory")
+}
 _OF_DELEGATING = frozenset({"delegates", "workflows", "delegate_cost_usd"})
 _OF_PLANNING = frozenset({"max_tasks", "approve", "approve_above_usd"})
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
@@ -107,6 +109,7 @@ class AgentSpec(Part):
     max_tasks: Annotated[int, Field(ge=1, le=200)] | None = None  # types that plan
     approve: bool | None = None  # whether a person is asked before a plan is carried out
     approve_above_usd: Money | None = None  # or only where it may cost more
+    memory: JsonObject | None = None  # what `MemorySettings` reads
     implementation: Label | None = None  # type custom: its registered name
 
 
@@ -175,6 +178,7 @@ class StepSpec(Part):
     parameters: JsonObject | None = None
     arguments: JsonObject | None = None
     output_schema: JsonObject | None = None
+    memory: JsonObject | None = None
     retry: RetrySpec | None = None
     timeout: Duration | None = None
     max_wait: Duration | None = None

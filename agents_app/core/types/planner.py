@@ -28,7 +28,7 @@ from agents_app.core.planning import (
 )
 from agents_app.core.tools import Toolbox
 from agents_app.core.types.prompt import model_problems, request_of
-from agents_app.core.types.react import Conversation, loop_problems
+from agents_app.core.types.react import Conversation, limits_of, loop_problems
 
 RULES: Final = (
     "You plan. Break what you are asked for into tasks that others carry out, with all that "
@@ -137,9 +137,9 @@ class _Planning:
         self._ports = ports
         self._means = _means(config)
         self._until = ports.hands.now() + config.deadline_seconds
-        self._messages: list[Message] = [Message("user", config.prompt)]
-        self._turn = 0
-        self._tokens = 0
+        request = request_of(config)
+        system = "\n\n".join(filter(None, [config.system, RULES]))
+        self._state = loop.State(request=replace(request, system=system), limits=limits_of(config))
         self._repairs = 0
         self.todos: dict[str, Todo] = {}
 
@@ -168,37 +168,28 @@ class _Planning:
         schema = decision_schema(
             self._means, answer=self._config.output_schema, may_plan=self._may_plan
         )
-        system = "\n\n".join(filter(None, [self._config.system, RULES]))
-        request = request_of(self._config)
-        limits = loop.LoopLimits(turns=self._config.max_turns, tokens=self._config.max_total_tokens)
-        state = loop.State(
-            request=replace(
-                request, system=system, messages=tuple(self._messages), output_schema=schema
-            ),
-            limits=limits,
-            turn=self._turn,
-            tokens=self._tokens,
-        )
+        request = replace(self._state.request, output_schema=schema)
+        state = replace(self._state, request=request, phase=loop.Phase.NEW)
         talk = Conversation(state, self._ports, until=self._until)
         outcome = talk.outcome()
-        self._turn, self._tokens = talk.state.turn, talk.state.tokens
-        self._messages += talk.state.messages
+        self._state = talk.state
         return outcome.output, outcome.text
 
     @property
     def _may_plan(self) -> bool:
         """In the last turn it has to answer."""
-        return self._turn + 1 < self._config.max_turns
+        return self._state.turn + 1 < self._config.max_turns
 
     def _say(self, answered: str, told: str) -> None:
-        self._messages += [Message("assistant", answered), Message("user", told)]
+        said = (Message("assistant", answered), Message("user", told))
+        self._state = replace(self._state, messages=(*self._state.messages, *said))
 
     def _hand_out(self, decision: Decision) -> Delegation | None:
         """What is delegated; nothing, if its end is known already, and heeded now."""
         told = values.dump(decision.model_dump(mode="json", exclude_defaults=True))
-        call = ToolCall(id=f"{_PLAN}_{self._turn}", name=_PLAN, arguments=values.parse(told))
+        call = ToolCall(id=f"{_PLAN}_{self._state.turn}", name=_PLAN, arguments=values.parse(told))
         self.todos |= {task.id: Todo(task=task) for task in decision.tasks}
-        known = self._ports.journal.begin(self._turn, [call], repeatable={_PLAN})
+        known = self._ports.journal.begin(self._state.turn, [call], repeatable={_PLAN})
         end = known.get(call.id)
         if end is None:
             delegation = self._delegation(decision, call)
@@ -207,14 +198,14 @@ class _Planning:
                 return delegation
             except DelegationRefusedError as error:
                 end = ToolEnd(error=str(error))
-                self._ports.journal.end(self._turn, call.id, end)
+                self._ports.journal.end(self._state.turn, call.id, end)
         self._heed(decision, told, end)
         return None
 
     def _delegation(self, decision: Decision, call: ToolCall) -> Delegation:
         asks = self._config.approve or self._config.approve_above_usd
         return Delegation(
-            turn=self._turn,
+            turn=self._state.turn,
             calls={call.id: None},
             steps=steps_of(decision, self._means),
             given=call.arguments,

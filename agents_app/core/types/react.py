@@ -9,9 +9,15 @@ from agents_app.core import loop, observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
 from agents_app.core.delegating_tools import delegating_tools, is_delegating, whom
 from agents_app.core.delegation import Delegation, step_name
-from agents_app.core.errors import AgentsError, DelegationRefusedError
+from agents_app.core.errors import (
+    AgentsError,
+    DelegationRefusedError,
+    ProviderError,
+    ProviderErrorKind,
+)
 from agents_app.core.hands import DueCall, end_of
 from agents_app.core.journal import ToolEnd
+from agents_app.core.memory_settings import MemorySettings, memory_problems
 from agents_app.core.model import ModelRequest, ToolCall, ToolSpec
 from agents_app.core.tools import Toolbox
 from agents_app.core.types.prompt import is_count, model_problems, request_of
@@ -41,10 +47,20 @@ class ReactAgent:
     ) -> Outcome:
         own = ports.tools.only(dict.fromkeys(config.tools))
         ports = replace(ports, tools=Toolbox([*own, *delegating_tools(config)]))
-        limits = loop.LoopLimits(turns=config.max_turns, tokens=config.max_total_tokens)
-        state = loop.State(request=_first_request(config, ports.tools), limits=limits)
+        request = _first_request(config, ports.tools)
         until = ports.hands.now() + config.deadline_seconds
+        state = loop.State(request=request, limits=limits_of(config))
         return Conversation(state, ports, until=until).outcome()
+
+
+def limits_of(config: AgentConfig) -> loop.LoopLimits:
+    memory = MemorySettings.of(config)
+    return loop.LoopLimits(
+        turns=config.max_turns,
+        tokens=config.max_total_tokens,
+        context_tokens=memory.max_tokens,
+        sums_up=memory.summary,
+    )
 
 
 def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
@@ -55,7 +71,7 @@ def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
         found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
     if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
         found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
-    return found
+    return found + memory_problems(config)
 
 
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:
@@ -122,9 +138,14 @@ class Conversation:
         self._state, effect = loop.step(self._state, event)
         return effect
 
-    def _ask(self, request: ModelRequest) -> loop.Answered:
+    def _ask(self, request: ModelRequest) -> loop.Answered | loop.TooLong:
         request = replace(request, deadline_seconds=max(self._seconds_left, 0.1))
-        return loop.Answered(self._ports.model.complete(request))
+        try:
+            return loop.Answered(self._ports.model.complete(request))
+        except ProviderError as error:
+            if error.kind is not ProviderErrorKind.CONTEXT_TOO_LONG:
+                raise
+            return loop.TooLong(error)
 
     def _use(self, asked: loop.CallTools) -> loop.Effect | None:
         effect: loop.Effect | None = None
