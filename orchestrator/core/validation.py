@@ -183,6 +183,7 @@ class _Validator:
             "parameters": _parameter_problems,
             "output_schema": self._schema,
             "prompt": reader.templates,
+            "objective": reader.templates,
             "tools": self._tools,
             "delegates": self._delegates,
             "workflows": self._workflows,

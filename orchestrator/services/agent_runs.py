@@ -321,6 +321,8 @@ _PLAIN = (
     "max_tasks",
     "approve",
     "approve_above_usd",
+    "role_models",
+    "report",
     "max_turns",
     "max_total_tokens",
     "memory",
@@ -342,6 +344,8 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
     if "arguments" in config:
         given["arguments"] = template.render(config["arguments"], context)
+    if "objective" in config:
+        given["objective"] = as_text(template.render(config["objective"], context))
     if "prompt" in config:
         shown = partial(marking.shown, marked=step.marked)
         # A prompt that is one variable keeps the variable's type; models read text.
