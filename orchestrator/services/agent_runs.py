@@ -20,7 +20,7 @@ from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
-from agents_app.core.tools import ToolContext
+from agents_app.core.tools import Toolbox, ToolContext
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
 from agents_app.selectors.toolboxes import toolbox_of
@@ -61,7 +61,6 @@ log = structlog.get_logger(__name__)
 MAX_OUTPUT_BYTES = 10_000_000
 # A pause up to this long is slept through; longer ones give the worker's thread back.
 SHORT_PAUSE_SECONDS = 2.0
-_HANDS = ToolThreads()
 
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _spread = Random()  # noqa: S311 - spreads retries, guards nothing
@@ -178,10 +177,10 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     ladder=_ladder(step, claimed, lease),
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
-                tools=toolbox_of(claimed.tenant_id),
+                tools=_tools(config, claimed.tenant_id),
                 context=_context(claimed, lease, config),
                 journal=ToolRows(claimed, lease),
-                hands=_HANDS,
+                hands=ToolThreads(lambda: _check(claimed, lease)),
                 delegating=delegations,
             ),
         )
@@ -200,6 +199,19 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _check(claimed: Claim, lease: Lease) -> None:
+    """Raises what its tools are given up for."""
+    if lease.lost.is_set():
+        raise LeaseLostError(claimed.step, claimed.attempt)
+    if lease.stopping.is_set():
+        raise RunStoppingError
+
+
+def _tools(config: AgentConfig, tenant_id: UUID) -> Toolbox:
+    """All of the tenant's, for an agent that has any; others need no look at them."""
+    return toolbox_of(tenant_id) if config.tools or config.tool else Toolbox()
 
 
 def _context(claimed: Claim, lease: Lease, config: AgentConfig) -> ToolContext:

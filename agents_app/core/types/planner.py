@@ -107,7 +107,7 @@ class PatternPlannerAgent:
 
 def _plain(config: AgentConfig, tools: Toolbox) -> Outcome | None:
     """The plan that patterns make; what its tasks give is the answer, as it is."""
-    means = _means(config)
+    means = _means(config, tools)
     decision = plan_by_patterns(config.objective or config.prompt, tools=means.tools)
     if decision is None:
         return None
@@ -127,9 +127,10 @@ def _plain(config: AgentConfig, tools: Toolbox) -> Outcome | None:
     return Outcome(output=decision.as_json, text="", adds=adds)
 
 
-def _means(config: AgentConfig) -> Means:
+def _means(config: AgentConfig, tools: Toolbox) -> Means:
     return Means(
-        tools=tuple(config.tools),
+        # Those that its tenant may use: the others are not even named.
+        tools=tuple(name for name in config.tools if name in tools),
         agents=tuple(config.delegates),
         workflows=tuple(config.workflows),
         provider=config.provider,
@@ -144,7 +145,7 @@ class _Planning:
     def __init__(self, config: AgentConfig, ports: Ports) -> None:
         self._config = config
         self._ports = ports
-        self._means = _means(config)
+        self._means = _means(config, ports.tools)
         self._until = ports.hands.now() + config.deadline_seconds
         request = request_of(config)
         system = "\n\n".join(filter(None, [config.system, RULES]))
