@@ -99,6 +99,20 @@ class ToolNotAllowedError(AgentsError):
         return f"no tool {self.tool!r} here; available: {', '.join(self.allowed) or 'none'}"
 
 
+class MessageRefusedError(AgentsError):
+    """A message was not taken; `reason` is a stable word, such as receiver_full."""
+
+    code = "message_refused"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
 class AgentLimit(StrEnum):
     TURNS = "turn_limit"  # it has called its model as often as it may
     TOKENS = "token_limit"  # it has used the tokens that it may

@@ -1,4 +1,11 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.exchange import (
+    AgentMessage,
+    CallEffect,
+    MessagePlace,
+    MessageSubscription,
+    RunTally,
+)
 from orchestrator.models.limits import PlatformRateLimit, RateLimit
 from orchestrator.models.load import (
     ClusterLoad,
@@ -23,20 +30,25 @@ from orchestrator.models.run import (
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [
+    "AgentMessage",
     "AgentRun",
     "Approval",
     "ApprovalStatus",
     "Attempt",
+    "CallEffect",
     "CallStatus",
     "ClusterLoad",
     "Gate",
     "LlmCall",
+    "MessagePlace",
+    "MessageSubscription",
     "PlatformRateLimit",
     "RateLimit",
     "ReadyAgentRun",
     "Run",
     "RunBatch",
     "RunEvent",
+    "RunTally",
     "SpendMinute",
     "Step",
     "TenantLoad",

@@ -171,6 +171,9 @@ MUSTER_LIMITER_CONNECTIONS = env_int("MUSTER_LIMITER_CONNECTIONS", 16, minimum=1
 MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
 MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
+# What agents of a run may tell each other: so many messages in all, and unread by one of them.
+MUSTER_MAX_MESSAGES = env_int("MUSTER_MAX_MESSAGES", 100_000, minimum=1)
+MUSTER_MAX_UNREAD = env_int("MUSTER_MAX_UNREAD", 1_000, minimum=1)
 # From this hour on, UTC, the ledger is compared with what sums it up.
 MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
 # Money. What a new tenant may spend in a month, unless the operator says otherwise; empty: all.
