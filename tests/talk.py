@@ -7,8 +7,10 @@ from uuid_utils.compat import uuid7
 
 from agents_app.core.bus import Incoming, Outgoing, Sent, Wanted
 from orchestrator.execution.claims import Claim, claim
+from orchestrator.execution.context_rows import ContextRows
 from orchestrator.execution.leases import Lease
 from orchestrator.execution.messages import Messages
+from orchestrator.execution.todo_rows import TodoRows
 from orchestrator.services.advance import advance
 from tests.e2e.stories import echo, start
 from tests.engine_driver import step_of
@@ -36,6 +38,8 @@ class Talker:
     def __init__(self, taken: Claim, *, capabilities: tuple[str, ...] = ()) -> None:
         self.claim = taken
         self.lease = Lease(taken.agent_run_id, taken.attempt)
+        self.context = ContextRows(taken, self.lease)
+        self.todos = TodoRows(taken, self.lease)
         self.bus = Messages(taken, self.lease, capabilities=capabilities)
 
     def send(self, content: object, *, call: UUID | None = None, **given: object) -> Sent:

@@ -21,6 +21,9 @@ from django.conf import settings
 
 log = structlog.get_logger(__name__)
 
+# How often whoever waits looks by itself, since rings may be lost; and how long one may wait.
+LOOK_SECONDS: Final = 1.0
+MAX_WAIT_SECONDS: Final = 50.0
 # Whom a ring is for: some agent runs, or all in the run.
 ALL: Final = "*"
 _STREAM: Final = "muster:bus:"

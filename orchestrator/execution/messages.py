@@ -1,9 +1,9 @@
 """Messages between agents of a run: stored first, then told to whoever waits."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from django.conf import settings
@@ -26,15 +26,11 @@ from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.coalescing import Coalescer
 from orchestrator.execution.crashpoints import crash_here
-from orchestrator.execution.doorbell import ALL, doorbell
+from orchestrator.execution.doorbell import ALL, LOOK_SECONDS, MAX_WAIT_SECONDS, doorbell
 from orchestrator.execution.engine_db import Row
-from orchestrator.execution.errors import LeaseLostError, RunStoppingError
+from orchestrator.execution.fenced import Fenced
 from orchestrator.execution.leases import Lease
 
-T = TypeVar("T")
-# How often whoever waits looks by itself: a ring may be lost.
-LOOK_SECONDS: Final = 1.0
-MAX_WAIT_SECONDS: Final = 50.0
 MAX_SUBSCRIPTIONS: Final = 20
 # Among how many unread messages the most urgent are looked for.
 WINDOW: Final = 1_000
@@ -75,27 +71,21 @@ class _Taking:
 
 
 class Messages:
-    """The message bus of one attempt.
-
-    Raises LeaseLostError once another attempt may be at work, and RunStoppingError where the run
-    is to end. Waits hold no database connection.
-    """
+    """The message bus of one attempt. Waits hold no database connection."""
 
     def __init__(self, claim: Claim, lease: Lease, *, capabilities: Collection[str] = ()) -> None:
         self._claim = claim
-        self._lease = lease
+        self._fenced = Fenced(claim, lease)
         self._capabilities = sorted(capabilities)
 
     def send(self, message: Outgoing, *, call_id: UUID) -> Sent:
         if fault := message.fault():
             raise MessageRefusedError("invalid", fault)
-        row = self._persistently(lambda: _sends(self._letter(message, call_id)))
-        match row["verdict"]:
-            case "lost" | "stopping":
-                raise self._ended(row["verdict"])
-            case "sent" | "known":
-                return Sent(id=row["id"], number=row["place"], correlation_id=row["correlation"])
-        raise MessageRefusedError(row["verdict"], _refusal(row["verdict"], message))
+        ask = self._ask(message, call_id)
+        row = self._fenced.checked(self._fenced.persistently(lambda: _sends(ask)))
+        if row["verdict"] in _REFUSALS:
+            raise MessageRefusedError(row["verdict"], _refusal(row["verdict"], message))
+        return Sent(id=row["id"], number=row["place"], correlation_id=row["correlation"])
 
     def read(self, wanted: Wanted, *, call_id: UUID) -> Sequence[Incoming]:
         taking = _Taking(wanted, call_id)
@@ -105,7 +95,7 @@ class Messages:
         with doorbell().waiting(self._claim.run_id, self._claim.agent_run_id) as waiter:
             while not (found := self._next(taking)):
                 left = until - time.monotonic()
-                if left <= 0 or self._lease.is_over:
+                if left <= 0 or self._fenced.lease.is_over:
                     break
                 waiter.wait(min(left, LOOK_SECONDS))
         return found
@@ -122,17 +112,12 @@ class Messages:
         _check_subscription(topic, condition)
         claim = self._claim
         which = (claim.tenant_id, claim.agent_run_id, claim.attempt)
-        row = self._persistently(
-            lambda: engine_db.one(_SUBSCRIBE, *which, topic, condition, MAX_SUBSCRIPTIONS, WINDOW)
-        )
-        match row["verdict"]:
-            case "lost" | "stopping":
-                raise self._ended(row["verdict"])
-            case "full":
-                told = f"an agent has at most {MAX_SUBSCRIPTIONS} subscriptions"
-                raise MessageRefusedError("too_many_subscriptions", told)
+        row = self._fenced.row(_SUBSCRIBE, *which, topic, condition, MAX_SUBSCRIPTIONS, WINDOW)
+        if row["verdict"] == "full":
+            told = f"an agent has at most {MAX_SUBSCRIPTIONS} subscriptions"
+            raise MessageRefusedError("too_many_subscriptions", told)
 
-    def _letter(self, message: Outgoing, call_id: UUID) -> _Ask:
+    def _ask(self, message: Outgoing, call_id: UUID) -> _Ask:
         claim = self._claim
         row = {
             "sender": str(claim.agent_run_id),
@@ -161,21 +146,10 @@ class Messages:
             "correlation": str(wanted.correlation_id) if wanted.correlation_id else None,
             "capabilities": self._capabilities,
         }
-        rows = self._persistently(lambda: _takes(_Ask(claim.tenant_id, reader)))
-        if rows and rows[0]["number"] is None:
-            raise self._ended(rows[0]["verdict"])
+        rows = self._fenced.persistently(lambda: _takes(_Ask(claim.tenant_id, reader)))
+        if rows:
+            self._fenced.checked(rows[0])
         return rows
-
-    def _persistently(self, work: Callable[[], T | None]) -> T:
-        done = engine_db.persistently(work, give_up=self._lease.lost.is_set)
-        if done is None:
-            raise self._ended("lost")
-        return done
-
-    def _ended(self, verdict: str) -> LeaseLostError | RunStoppingError:
-        if verdict == "stopping":
-            return RunStoppingError()
-        return LeaseLostError(self._claim.step, self._claim.attempt)
 
 
 def _send_all(letters: Sequence[_Ask]) -> list[Row]:

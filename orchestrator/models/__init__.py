@@ -2,9 +2,11 @@ from orchestrator.models.approvals import Approval, ApprovalStatus
 from orchestrator.models.exchange import (
     AgentMessage,
     CallEffect,
+    ContextValue,
     MessagePlace,
     MessageSubscription,
     RunTally,
+    Todo,
 )
 from orchestrator.models.limits import PlatformRateLimit, RateLimit
 from orchestrator.models.load import (
@@ -38,6 +40,7 @@ __all__ = [
     "CallEffect",
     "CallStatus",
     "ClusterLoad",
+    "ContextValue",
     "Gate",
     "LlmCall",
     "MessagePlace",
@@ -53,6 +56,7 @@ __all__ = [
     "Step",
     "TenantLoad",
     "TenantShare",
+    "Todo",
     "ToolCall",
     "ToolCallStatus",
     "WorkerProcess",

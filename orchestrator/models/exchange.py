@@ -6,6 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
+from agents_app.core.todos import TodoStatus
 from orchestrator.models.run import AgentRun, PartOfRun, Run
 from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantForeignKey, TenantOwned
@@ -20,6 +21,12 @@ class RunTally(PartOfRun):
     pk = models.CompositePrimaryKey("run_id", "tenant_id")
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
     messages = models.BigIntegerField(default=0, db_default=0)
+    # Of the values that agents share and keep: all that are kept, earlier versions included.
+    context_versions = models.IntegerField(default=0, db_default=0)
+    context_bytes = models.BigIntegerField(default=0, db_default=0)
+    # Those that were ever made; and those that there are.
+    todos_made = models.IntegerField(default=0, db_default=0)
+    todos = models.IntegerField(default=0, db_default=0)
 
     class Meta:
         db_table = "run_tally"
@@ -148,3 +155,61 @@ class MessageSubscription(PartOfRun):
 
     def __str__(self) -> str:
         return f"{self.topic or 'any topic'} {self.condition}"
+
+
+class ContextValue(TenantOwned):
+    """A version of a value that agents of a run share, or that one of them keeps for itself.
+
+    The last hundred of a key are kept; the highest is what holds.
+    """
+
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="context", db_index=False)
+    # The run, or the agent run that alone sees it.
+    namespace = models.UUIDField()
+    key = models.CharField(max_length=200)
+    version = models.PositiveIntegerField()
+    value = OrderedJSONField(null=True)
+    size = models.PositiveIntegerField()
+    writer = TenantForeignKey(
+        AgentRun, on_delete=models.CASCADE, related_name="written_values", db_index=False
+    )
+
+    class Meta:
+        db_table = "context_value"
+        ordering: ClassVar = ["key", "-version"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["run", "namespace", "key", "version"], name="context_value_version_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.version}"
+
+
+class Todo(TenantOwned):
+    """Something that agents of a run have set themselves to do. Its number is its id to them."""
+
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="todos", db_index=False)
+    number = models.PositiveIntegerField()
+    text = models.TextField()
+    status = models.CharField(
+        max_length=16, choices=[(s, s) for s in TodoStatus], default=TodoStatus.PENDING
+    )
+    priority = models.PositiveSmallIntegerField(default=5)
+    needs = ArrayField(models.IntegerField(), default=list)
+    writer = TenantForeignKey(AgentRun, on_delete=models.CASCADE, related_name="+", db_index=False)
+
+    class Meta:
+        db_table = "todo"
+        ordering: ClassVar = ["number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "number"], name="todo_number_once"),
+            models.CheckConstraint(
+                condition=Q(status__in=list(TodoStatus)), name="todo_status_known"
+            ),
+            models.CheckConstraint(condition=Q(priority__lte=10), name="todo_priority_0_to_10"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.text[:60]}"
