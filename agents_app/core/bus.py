@@ -14,7 +14,9 @@ from agents_app.core.errors import MessageRefusedError
 
 MAX_CONTENT_BYTES: Final = 64 * 1024
 MAX_CONDITION_BYTES: Final = 1_000
+# Of one read: so many messages, and the content of so many bytes.
 MAX_READ: Final = 100
+MAX_READ_BYTES: Final = 64 * 1024
 DEFAULT_TYPE: Final = "message"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, get_type_hints
 from uuid import UUID, uuid5
 
@@ -10,8 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from pydantic import create_model as create_pydantic_model
 
 from agents_app.core import values
-from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.bus import NO_BUS, MessageBus
+from agents_app.core.context_store import NO_CONTEXT, ContextStore
+from agents_app.core.errors import AgentsError, ToolFailedError, ToolNotAllowedError
 from agents_app.core.model import JsonSchema
+from agents_app.core.todos import NO_TODOS, TodoStore
+from tenants.kernel.errors import PlatformError
 
 MAX_RESULT_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 60.0
@@ -25,7 +29,8 @@ class ToolContext:
     """Who calls a tool, and in which run: a tool gets it by a parameter of this type.
 
     `call_id` names the call. It is the same for every attempt at it, so that what is written under
-    this name is written once, whichever worker dies.
+    this name is written once, whichever worker dies. The rest are ports to other agents of the run:
+    their messages, what they share, and their todos.
     """
 
     tenant_id: UUID
@@ -33,6 +38,9 @@ class ToolContext:
     agent_run_id: UUID
     step: str
     call_id: UUID
+    messages: MessageBus = field(default=NO_BUS, compare=False, repr=False)
+    shared: ContextStore = field(default=NO_CONTEXT, compare=False, repr=False)
+    todos: TodoStore = field(default=NO_TODOS, compare=False, repr=False)
 
     def for_call(self, turn: int, call: str) -> Self:
         """The context of one of the calls that an agent makes in its turns."""
@@ -59,7 +67,10 @@ class Tool:
     def call(
         self, arguments: Mapping[str, JsonValue], *, context: ToolContext | None = None
     ) -> JsonValue:
-        """Check the arguments, call, check the result. Every failure is a ToolFailedError."""
+        """Check the arguments, call, check the result. Every failure is a ToolFailedError.
+
+        But for what a port raises to end the attempt.
+        """
         try:
             checked = self.check(arguments)
         except ValueError as error:
@@ -67,6 +78,10 @@ class Tool:
         try:
             result = self.function(checked, context)
         except ToolFailedError:
+            raise
+        except AgentsError as error:  # what a port refuses
+            raise ToolFailedError(self.name, str(error)[:_SHOWN]) from error
+        except PlatformError:  # what ends the attempt, such as that another has taken it over
             raise
         except Exception as error:  # a tool is foreign code; whatever it raises is its failure
             reason = f"{type(error).__name__}: {error}"[:_SHOWN]

@@ -13,7 +13,7 @@ from agents_app.core.context_store import MAX_KEY_LENGTH, MAX_VALUE_BYTES, Conte
 from agents_app.core.errors import ContextConflictError, ContextRefusedError
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
-from orchestrator.execution.doorbell import ALL, LOOK_SECONDS, MAX_WAIT_SECONDS, doorbell
+from orchestrator.execution.doorbell import ALL, LOOK_SECONDS, doorbell
 from orchestrator.execution.fenced import Fenced
 from orchestrator.execution.leases import Lease
 
@@ -71,7 +71,7 @@ class ContextRows:
         self, key: str, *, newer_than: int, seconds: float, is_private: bool = False
     ) -> ContextValue:
         claim = self._claim
-        until = time.monotonic() + min(seconds, MAX_WAIT_SECONDS)
+        until = self._fenced.until(seconds)
         with doorbell().waiting(claim.run_id, claim.agent_run_id) as waiter:
             while (found := self.get(key, is_private=is_private)).version <= newer_than:
                 left = until - time.monotonic()

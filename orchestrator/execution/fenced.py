@@ -1,15 +1,18 @@
 """What an attempt writes beside its turns: only while it holds its agent run."""
 
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
+from orchestrator.execution.doorbell import MAX_WAIT_SECONDS
 from orchestrator.execution.engine_db import Row
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.leases import Lease
 
 T = TypeVar("T")
+_MARGIN_SECONDS: Final = 1.0
 
 
 class Fenced:
@@ -22,6 +25,12 @@ class Fenced:
     def __init__(self, claim: Claim, lease: Lease) -> None:
         self.claim = claim
         self.lease = lease
+
+    def until(self, seconds: float) -> float:
+        """When a wait is over, by the monotonic clock: within the time of its step."""
+        # What is taken as that ends would be heard by nobody.
+        longest = max(0.0, self.lease.seconds_left - _MARGIN_SECONDS)
+        return time.monotonic() + min(seconds, MAX_WAIT_SECONDS, longest)
 
     def row(self, query: str, *arguments: Any) -> Row:
         """The only row of a statement, whose `verdict` says that the attempt may go on."""

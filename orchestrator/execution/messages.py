@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from agents_app.core.bus import (
     MAX_CONDITION_BYTES,
     MAX_READ,
+    MAX_READ_BYTES,
     Incoming,
     Outgoing,
     Sent,
@@ -26,7 +27,7 @@ from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.coalescing import Coalescer
 from orchestrator.execution.crashpoints import crash_here
-from orchestrator.execution.doorbell import ALL, LOOK_SECONDS, MAX_WAIT_SECONDS, doorbell
+from orchestrator.execution.doorbell import ALL, LOOK_SECONDS, doorbell
 from orchestrator.execution.engine_db import Row
 from orchestrator.execution.fenced import Fenced
 from orchestrator.execution.leases import Lease
@@ -91,7 +92,7 @@ class Messages:
         taking = _Taking(wanted, call_id)
         if wanted.wait_seconds <= 0:
             return self._next(taking)
-        until = time.monotonic() + min(wanted.wait_seconds, MAX_WAIT_SECONDS)
+        until = self._fenced.until(wanted.wait_seconds)
         with doorbell().waiting(self._claim.run_id, self._claim.agent_run_id) as waiter:
             while not (found := self._next(taking)):
                 left = until - time.monotonic()
@@ -142,6 +143,7 @@ class Messages:
             "attempt": claim.attempt,
             "call": str(call_id),
             "most": max(1, min(wanted.most, MAX_READ)),
+            "bytes": MAX_READ_BYTES,
             "types": wanted.types,
             "correlation": str(wanted.correlation_id) if wanted.correlation_id else None,
             "capabilities": self._capabilities,

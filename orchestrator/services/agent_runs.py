@@ -24,6 +24,7 @@ from agents_app.runtime import run_agent
 from agents_app.selectors.toolboxes import toolbox_of
 from agents_app.tool_threads import ToolThreads
 from orchestrator.core import template
+from orchestrator.core.capabilities import capabilities_of
 from orchestrator.core.errors import AddedStepsError
 from orchestrator.core.hints import hints_of
 from orchestrator.core.places import surroundings_of
@@ -36,6 +37,7 @@ from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim, claim
+from orchestrator.execution.context_rows import ContextRows
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import (
     BudgetExceededError,
@@ -47,6 +49,8 @@ from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.ladder import Ladder
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
+from orchestrator.execution.messages import Messages
+from orchestrator.execution.todo_rows import TodoRows
 from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
@@ -168,7 +172,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
                 tools=toolbox_of(claimed.tenant_id),
-                context=_context(claimed),
+                context=_context(claimed, lease, step),
                 journal=ToolRows(claimed, lease),
                 hands=_HANDS,
             ),
@@ -188,7 +192,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     return _Result(prompt=prompt, output=outcome.output)
 
 
-def _context(claimed: Claim) -> ToolContext:
+def _context(claimed: Claim, lease: Lease, step: PlannedStep) -> ToolContext:
     # After a retry by hand its conversation begins anew, with calls of its own.
     call_id = uuid5(claimed.agent_run_id, str(claimed.forgiven))
     return ToolContext(
@@ -197,6 +201,9 @@ def _context(claimed: Claim) -> ToolContext:
         agent_run_id=claimed.agent_run_id,
         step=claimed.step,
         call_id=call_id,
+        messages=Messages(claimed, lease, capabilities=capabilities_of(step)),
+        shared=ContextRows(claimed, lease),
+        todos=TodoRows(claimed, lease),
     )
 
 

@@ -142,7 +142,7 @@ END $$;
 -- it alone and of those to several.
 CREATE FUNCTION muster_take(
     p_tenant uuid, p_run uuid, p_agent_run uuid, p_forgiven integer, p_call uuid, p_most integer,
-    p_types text[], p_correlation uuid, p_capabilities text[], p_window integer)
+    p_bytes integer, p_types text[], p_correlation uuid, p_capabilities text[], p_window integer)
 RETURNS bigint[]
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
@@ -178,11 +178,16 @@ BEGIN
                     WHERE s.agent_run_id = p_agent_run AND s.topic IN ('', m.topic)))
          ORDER BY m.number LIMIT GREATEST(0, p_window - cardinality(p.common_left)));
     v_given := ARRAY(
-        SELECT m.number FROM agent_message m
-         WHERE m.run_id = p_run AND m.number = ANY (v_direct || v_common)
-           AND (p_types = '{}' OR m.type = ANY (p_types))
-           AND (p_correlation IS NULL OR m.correlation_id = p_correlation)
-         ORDER BY m.priority DESC, m.number LIMIT p_most);
+        SELECT y.number
+          FROM (SELECT x.number, x.rank, sum(octet_length(x.content::text)) OVER (ORDER BY x.rank) AS bytes
+                  FROM (SELECT m.number, m.content,
+                               row_number() OVER (ORDER BY m.priority DESC, m.number) AS rank
+                          FROM agent_message m
+                         WHERE m.run_id = p_run AND m.number = ANY (v_direct || v_common)
+                           AND (p_types = '{}' OR m.type = ANY (p_types))
+                           AND (p_correlation IS NULL OR m.correlation_id = p_correlation)
+                         ORDER BY m.priority DESC, m.number LIMIT p_most) x) y
+         WHERE y.rank = 1 OR y.bytes <= p_bytes ORDER BY y.rank);
     IF v_given = '{}' THEN RETURN v_given; END IF;
     v_left := ARRAY(SELECT unnest(v_direct) EXCEPT SELECT unnest(v_given) ORDER BY 1);
     INSERT INTO message_place AS s (tenant_id, run_id, agent_run_id, forgiven, direct_seen, direct_left,
@@ -220,7 +225,7 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     FOR k IN
         SELECT w.* FROM ROWS FROM (json_to_recordset(p_readers) AS (
-                   run uuid, agent_run uuid, attempt integer, call uuid, most integer, types text[],
+                   run uuid, agent_run uuid, attempt integer, call uuid, most integer, bytes integer, types text[],
                    correlation uuid, capabilities text[])) WITH ORDINALITY AS w
          ORDER BY w.run, w.agent_run, w.ordinality
     LOOP
@@ -231,7 +236,7 @@ BEGIN
             CONTINUE;
         END IF;
         v_given := muster_take(p_tenant, f.run, k.agent_run, f.forgiven, k.call, k.most,
-                               k.types, k.correlation, k.capabilities, p_window);
+                               k.bytes, k.types, k.correlation, k.capabilities, p_window);
         IF v_given = '{}' THEN CONTINUE; END IF;
         RETURN QUERY
         SELECT k.ordinality, 'read', m.number, m.id, a.step::text, m.type::text, m.topic::text, m.priority,

@@ -26,6 +26,7 @@ from orchestrator.models import AgentMessage
 from orchestrator.services import control
 from orchestrator.services.sweep import sweep
 from tests.engine_driver import run_of
+from tests.factories import make_tenant
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
 from tests.talk import Talker, take, talkers, working_run
 from tests.world import World
@@ -414,9 +415,10 @@ READING = st.tuples(st.sampled_from(STEPS), st.integers(1, 4), st.sampled_from([
 @examples(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_readers_get_what_is_theirs_in_the_order_of_urgency(acme: World, deeds: list) -> None:
+def test_readers_get_what_is_theirs_in_the_order_of_urgency(live_db: None, deeds: list) -> None:
     """Against the simplest that could be true: a list for each reader."""
-    agents = dict(zip(STEPS, talkers(acme, *STEPS), strict=True))
+    # A tenant each time, since steps that nobody finishes take up its share of the workers.
+    agents = dict(zip(STEPS, talkers(make_tenant("acme"), *STEPS), strict=True))
     unread: dict[str, list[tuple[int, int, str]]] = {name: [] for name in STEPS}
     for number, deed in enumerate([*deeds, *((name, 100, "") for name in STEPS)]):
         if len(deed) == 4:
