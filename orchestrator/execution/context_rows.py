@@ -72,12 +72,13 @@ class ContextRows:
     ) -> ContextValue:
         claim = self._claim
         until = self._fenced.until(seconds)
-        with doorbell().waiting(claim.run_id, claim.agent_run_id) as waiter:
-            while (found := self.get(key, is_private=is_private)).version <= newer_than:
-                left = until - time.monotonic()
-                if left <= 0 or self._fenced.lease.is_over:
-                    break
-                waiter.wait(min(left, LOOK_SECONDS))
+        waiter = doorbell().waiter(claim.run_id, claim.agent_run_id)
+        while (found := self.get(key, is_private=is_private)).version <= newer_than:
+            left = until - time.monotonic()
+            if left <= 0 or self._fenced.lease.is_over:
+                break
+            waiter.rung.wait(min(left, LOOK_SECONDS))
+            waiter.rung.clear()
         return found
 
     def _versions(self, key: str, *, is_private: bool, most: int) -> list[ContextValue]:

@@ -8,12 +8,12 @@ its waiters.
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 from uuid import UUID, uuid4
+from weakref import WeakSet
 
 import redis
 import structlog
@@ -31,23 +31,19 @@ _WAKE: Final = "muster:bus-wake:"
 _FOR: Final = b"for"
 _KEPT: Final = 1_000
 _KEPT_SECONDS: Final = 3_600
-# How long a run is listened to after the last has waited in it, since most wait again soon.
+# How long a run is at least listened to, whether somebody waits in it or not.
 _LINGER_SECONDS: Final = 30.0
 _BLOCK_MS: Final = 5_000
 _PATIENCE_SECONDS: Final = 1.0
 _BEGINNING: Final = b"0-0"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Waiter:
-    run_id: UUID
+    """Hears the rings for an agent run for as long as somebody holds it."""
+
     agent_run_id: UUID
     rung: threading.Event = field(default_factory=threading.Event)
-
-    def wait(self, seconds: float) -> None:
-        """Until somebody rings, or the time is over. A ring before counts for the next wait."""
-        self.rung.wait(seconds)
-        self.rung.clear()
 
 
 class Doorbell:
@@ -64,7 +60,7 @@ class Doorbell:
         )
         self._wake = f"{_WAKE}{uuid4().hex}"
         self._guard = threading.Lock()
-        self._waiters: dict[UUID, set[Waiter]] = {}
+        self._waiters: dict[UUID, WeakSet[Waiter]] = {}
         # How far the streams of runs were read, and when somebody last waited in them.
         self._heard: dict[UUID, bytes] = {}
         self._used: dict[UUID, float] = {}
@@ -93,25 +89,20 @@ class Doorbell:
         self._stopped.set()
         self._call_thread()
 
-    @contextmanager
-    def waiting(self, run_id: UUID, agent_run_id: UUID) -> Iterator[Waiter]:
-        """Listen for rings from now on: look at the database after this, then wait."""
-        waiter = Waiter(run_id, agent_run_id)
+    def waiter(self, run_id: UUID, agent_run_id: UUID) -> Waiter:
+        """Hears rings from now on: look at the database after this, then wait."""
+        waiter = Waiter(agent_run_id)
         with self._guard:
             is_new = run_id not in self._heard
         position = self._last_of(run_id) if is_new else _BEGINNING
         with self._guard:
-            self._waiters.setdefault(run_id, set()).add(waiter)
+            self._waiters.setdefault(run_id, WeakSet()).add(waiter)
             self._used[run_id] = time.monotonic()
             is_new = self._heard.setdefault(run_id, position) is position and is_new
             self._start()
         if is_new:
             self._call_thread()
-        try:
-            yield waiter
-        finally:
-            with self._guard:
-                self._waiters[run_id].discard(waiter)
+        return waiter
 
     def _last_of(self, run_id: UUID) -> bytes:
         try:

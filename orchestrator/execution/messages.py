@@ -27,7 +27,7 @@ from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.coalescing import Coalescer
 from orchestrator.execution.crashpoints import crash_here
-from orchestrator.execution.doorbell import ALL, LOOK_SECONDS, doorbell
+from orchestrator.execution.doorbell import ALL, LOOK_SECONDS, Waiter, doorbell
 from orchestrator.execution.engine_db import Row
 from orchestrator.execution.fenced import Fenced
 from orchestrator.execution.leases import Lease
@@ -78,6 +78,9 @@ class Messages:
         self._claim = claim
         self._fenced = Fenced(claim, lease)
         self._capabilities = sorted(capabilities)
+        self._waiter: Waiter | None = None
+        # As of its last look: only a ring, or a loss of one, can mean that there is more.
+        self._has_read_all = False
 
     def send(self, message: Outgoing, *, call_id: UUID) -> Sent:
         if fault := message.fault():
@@ -92,18 +95,32 @@ class Messages:
         taking = _Taking(wanted, call_id)
         if wanted.wait_seconds <= 0:
             return self._next(taking)
-        until = self._fenced.until(wanted.wait_seconds)
-        with doorbell().waiting(self._claim.run_id, self._claim.agent_run_id) as waiter:
-            while not (found := self._next(taking)):
-                left = until - time.monotonic()
-                if left <= 0 or self._fenced.lease.is_over:
-                    break
-                waiter.wait(min(left, LOOK_SECONDS))
+        waiter, until = self._listen(), self._fenced.until(wanted.wait_seconds)
+        found: Sequence[Incoming] = ()
+        is_due = not self._has_read_all
+        while not found:
+            if is_due or waiter.rung.is_set():
+                # Before the look: a ring during it counts for the next.
+                waiter.rung.clear()
+                found = self._next(taking)
+            left = until - time.monotonic()
+            if found or left <= 0 or self._fenced.lease.is_over:
+                break
+            waiter.rung.wait(min(left, LOOK_SECONDS))
+            is_due = True
         return found
+
+    def _listen(self) -> Waiter:
+        """From the first wait on, so that whoever waits again and again looks once a ring."""
+        if self._waiter is None:
+            self._waiter = doorbell().waiter(self._claim.run_id, self._claim.agent_run_id)
+            self._has_read_all = False
+        return self._waiter
 
     def _next(self, taking: "_Taking") -> Sequence[Incoming]:
         """What there is now, without what conditions pass by."""
         while rows := self._take(taking.wanted, taking.call_id):
+            self._has_read_all = bool(rows[0]["is_all"])
             if found := [_incoming(row) for row in rows if _is_wanted(row)]:
                 return found
             taking.passed += 1
@@ -117,6 +134,7 @@ class Messages:
         if row["verdict"] == "full":
             told = f"an agent has at most {MAX_SUBSCRIPTIONS} subscriptions"
             raise MessageRefusedError("too_many_subscriptions", told)
+        self._has_read_all = False
 
     def _ask(self, message: Outgoing, call_id: UUID) -> _Ask:
         claim = self._claim

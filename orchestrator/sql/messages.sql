@@ -1,12 +1,13 @@
 -- What agents of a run tell each other. Numbers of messages are in the order of commits, since whoever
 -- sends has the run's tally until its commit: so a reader that has seen a number has seen all before it.
--- The tally comes after the agent runs; who has it waits for nothing more.
+-- The tally comes after the agent runs; who has it waits for nothing more. What only these functions
+-- call goes by the settings of its caller.
 
 -- Whether an attempt may still do something, with its row locked against another attempt: `lost` if it
 -- holds its agent run no more, `stopping` if its run is to end, else null.
 CREATE FUNCTION muster_fence(p_agent_run uuid, p_attempt integer, OUT verdict text, OUT run uuid,
                              OUT forgiven integer)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_stopping boolean;
 BEGIN
@@ -21,7 +22,7 @@ END $$;
 
 -- Locks the tallies of runs, in their order, made where there are none yet.
 CREATE FUNCTION muster_tally(p_tenant uuid, p_runs uuid[]) RETURNS void
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_found bigint;
 BEGIN
@@ -36,7 +37,7 @@ END $$;
 
 -- How many messages were sent to an agent run alone, and how many of them it has read.
 CREATE FUNCTION muster_inbox(p_agent_run uuid, OUT sent bigint, OUT taken bigint)
-LANGUAGE sql STABLE SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE sql STABLE AS $$
     SELECT COALESCE((SELECT m.inbox_number FROM agent_message m WHERE m.receiver_id = p_agent_run
                       ORDER BY m.number DESC LIMIT 1), 0),
            COALESCE((SELECT s.direct_taken FROM message_place s WHERE s.agent_run_id = p_agent_run), 0)
@@ -142,22 +143,24 @@ END $$;
 -- it alone and of those to several.
 CREATE FUNCTION muster_take(
     p_tenant uuid, p_run uuid, p_agent_run uuid, p_forgiven integer, p_call uuid, p_most integer,
-    p_bytes integer, p_types text[], p_correlation uuid, p_capabilities text[], p_window integer)
-RETURNS bigint[]
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+    p_bytes integer, p_types text[], p_correlation uuid, p_capabilities text[], p_window integer,
+    OUT given bigint[], OUT is_all boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
     p message_place;
     v_last bigint;
     v_direct bigint[];
     v_common bigint[];
-    v_given bigint[];
-    v_left bigint[];
+    v_left_direct bigint[];
+    v_left_common bigint[];
 BEGIN
-    SELECT ARRAY(SELECT json_array_elements_text(e.effect)::bigint) INTO v_given FROM call_effect e
+    is_all := false;
+    SELECT ARRAY(SELECT json_array_elements_text(e.effect)::bigint) INTO given FROM call_effect e
      WHERE e.agent_run_id = p_agent_run AND e.call = p_call;
-    IF FOUND THEN RETURN v_given; END IF;
+    IF FOUND THEN RETURN; END IF;
+    given := '{}';
     SELECT t.messages INTO v_last FROM run_tally t WHERE t.run_id = p_run;
-    IF NOT FOUND THEN RETURN '{}'; END IF;
+    IF NOT FOUND THEN RETURN; END IF;
     SELECT s.* INTO p FROM message_place s WHERE s.agent_run_id = p_agent_run;
     IF NOT FOUND OR p.forgiven <> p_forgiven THEN
         p.direct_seen := 0; p.direct_left := '{}'; p.common_seen := 0; p.common_left := '{}';
@@ -177,7 +180,7 @@ BEGIN
                    SELECT FROM message_subscription s
                     WHERE s.agent_run_id = p_agent_run AND s.topic IN ('', m.topic)))
          ORDER BY m.number LIMIT GREATEST(0, p_window - cardinality(p.common_left)));
-    v_given := ARRAY(
+    given := ARRAY(
         SELECT y.number
           FROM (SELECT x.number, x.rank, sum(octet_length(x.content::text)) OVER (ORDER BY x.rank) AS bytes
                   FROM (SELECT m.number, m.content,
@@ -188,39 +191,39 @@ BEGIN
                            AND (p_correlation IS NULL OR m.correlation_id = p_correlation)
                          ORDER BY m.priority DESC, m.number LIMIT p_most) x) y
          WHERE y.rank = 1 OR y.bytes <= p_bytes ORDER BY y.rank);
-    IF v_given = '{}' THEN RETURN v_given; END IF;
-    v_left := ARRAY(SELECT unnest(v_direct) EXCEPT SELECT unnest(v_given) ORDER BY 1);
+    IF given = '{}' THEN RETURN; END IF;
+    v_left_direct := ARRAY(SELECT unnest(v_direct) EXCEPT SELECT unnest(given) ORDER BY 1);
+    v_left_common := ARRAY(SELECT unnest(v_common) EXCEPT SELECT unnest(given) ORDER BY 1);
+    is_all := v_left_direct = '{}' AND v_left_common = '{}';
     INSERT INTO message_place AS s (tenant_id, run_id, agent_run_id, forgiven, direct_seen, direct_left,
                                     direct_taken, common_seen, common_left, taken)
     VALUES (p_tenant, p_run, p_agent_run, p_forgiven,
             CASE WHEN cardinality(v_direct) < p_window THEN v_last
                  ELSE GREATEST(p.direct_seen, v_direct[p_window]) END,
-            v_left, p.direct_taken + cardinality(v_direct) - cardinality(v_left),
+            v_left_direct, p.direct_taken + cardinality(v_direct) - cardinality(v_left_direct),
             CASE WHEN cardinality(v_common) < p_window THEN v_last
                  ELSE GREATEST(p.common_seen, v_common[p_window]) END,
-            ARRAY(SELECT unnest(v_common) EXCEPT SELECT unnest(v_given) ORDER BY 1),
-            p.taken + cardinality(v_given))
+            v_left_common, p.taken + cardinality(given))
     ON CONFLICT (agent_run_id, tenant_id) DO UPDATE
        SET forgiven = excluded.forgiven, direct_seen = excluded.direct_seen,
            direct_left = excluded.direct_left, direct_taken = excluded.direct_taken, common_seen = excluded.common_seen,
            common_left = excluded.common_left, taken = excluded.taken;
     INSERT INTO call_effect (tenant_id, run_id, agent_run_id, call, effect)
-    VALUES (p_tenant, p_run, p_agent_run, p_call, array_to_json(v_given));
-    RETURN v_given;
+    VALUES (p_tenant, p_run, p_agent_run, p_call, array_to_json(given));
 END $$;
 
 -- Gives unread messages to several threads of a worker: one row for each message, with the number of
--- its reader. A row without a message has the verdict on an attempt that holds its agent run no more
+-- its reader, and whether it has nothing left unread then. A row without a message has the verdict on an attempt that holds its agent run no more
 -- (`lost`), or whose run is to end (`stopping`).
 CREATE FUNCTION muster_take_messages(p_tenant uuid, p_readers json, p_window integer)
-RETURNS TABLE (reader bigint, verdict text, number bigint, id uuid, sender text, type text, topic text,
+RETURNS TABLE (reader bigint, verdict text, is_all boolean, number bigint, id uuid, sender text, type text, topic text,
                priority smallint, correlation uuid, content json, sent_at timestamptz,
                conditions text[])
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     k record;
     f record;
-    v_given bigint[];
+    t record;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     FOR k IN
@@ -231,20 +234,20 @@ BEGIN
     LOOP
         SELECT * INTO f FROM muster_fence(k.agent_run, k.attempt);
         IF f.verdict IS NOT NULL THEN
-            RETURN QUERY SELECT k.ordinality, f.verdict, NULL::bigint, NULL::uuid, NULL, NULL, NULL,
+            RETURN QUERY SELECT k.ordinality, f.verdict, false, NULL::bigint, NULL::uuid, NULL, NULL, NULL,
                                 NULL::smallint, NULL::uuid, NULL::json, NULL::timestamptz, NULL::text[];
             CONTINUE;
         END IF;
-        v_given := muster_take(p_tenant, f.run, k.agent_run, f.forgiven, k.call, k.most,
-                               k.bytes, k.types, k.correlation, k.capabilities, p_window);
-        IF v_given = '{}' THEN CONTINUE; END IF;
+        SELECT * INTO t FROM muster_take(p_tenant, f.run, k.agent_run, f.forgiven, k.call, k.most, k.bytes,
+                                         k.types, k.correlation, k.capabilities, p_window);
+        IF t.given = '{}' THEN CONTINUE; END IF;
         RETURN QUERY
-        SELECT k.ordinality, 'read', m.number, m.id, a.step::text, m.type::text, m.topic::text, m.priority,
+        SELECT k.ordinality, 'read', t.is_all, m.number, m.id, a.step::text, m.type::text, m.topic::text, m.priority,
                m.correlation_id, m.content, m.created_at,
                CASE WHEN m.topic <> '' THEN
                    ARRAY(SELECT s.condition FROM message_subscription s
                           WHERE s.agent_run_id = k.agent_run AND s.topic IN ('', m.topic)) END
-          FROM unnest(v_given) WITH ORDINALITY AS g (number, rank)
+          FROM unnest(t.given) WITH ORDINALITY AS g (number, rank)
          CROSS JOIN LATERAL (SELECT x.* FROM agent_message x
                               WHERE x.run_id = f.run AND x.number = g.number LIMIT 1) m
          CROSS JOIN LATERAL (SELECT y.step FROM agent_run y WHERE y.id = m.sender_id LIMIT 1) a
