@@ -177,6 +177,9 @@ MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
 MUSTER_MEMORY_LANGUAGE = env_text("MUSTER_MEMORY_LANGUAGE", "simple")
 MUSTER_MEMORY_RUN_DAYS = env_int("MUSTER_MEMORY_RUN_DAYS", 30, minimum=1)
 MUSTER_MEMORY_ENTRIES = env_int("MUSTER_MEMORY_ENTRIES", 10_000, minimum=1)
+# What agents of a run may tell each other: so many messages in all, and unread by one of them.
+MUSTER_MAX_MESSAGES = env_int("MUSTER_MAX_MESSAGES", 100_000, minimum=1)
+MUSTER_MAX_UNREAD = env_int("MUSTER_MAX_UNREAD", 1_000, minimum=1)
 # From this hour on, UTC, the ledger is compared with what sums it up.
 MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
 # Money. What a new tenant may spend in a month, unless the operator says otherwise; empty: all.
