@@ -3,6 +3,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from agents_app import admin_mcp as admin_mcp  # its pages register themselves
 from agents_app.admin_choices import ROLES, known_models, provider_choices, tool_names, type_choices
 from agents_app.models import Agent
 from agents_app.services.agents import AgentRefusedError, check_agent

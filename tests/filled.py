@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents_app.models import Agent
+from agents_app.models import Agent, McpServer
 from costs.models import Budget, CostAlert, CostEntry
 from orchestrator.models import AgentRun, Approval, RateLimit, Run, RunBatch
 from tenants.kernel.models import uuid7
@@ -65,6 +65,7 @@ def fill(acme: World) -> Filled:
             "credentials": credential().id,
             "costs/forecast": acme.tenant.id,
             "costs/summary": acme.tenant.id,
+            "mcp-servers": McpServer.objects.create(name="files", url="https://mcp.invalid").id,
             "members": Membership.objects.get().id,
             "projects": acme.project.id,
             "rate-limits": limit.id,
