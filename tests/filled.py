@@ -39,10 +39,11 @@ class Filled:
         return PARAMETERS[parameter](self, collection)
 
 
+_NAMES = {"tools": "echo", "providers": "simulated", "workflow-tools": "greet"}
 PARAMETERS: dict[str, Callable[[Filled, str], str]] = {
     "uuid:id": lambda filled, collection: filled.ids[collection],
     "int:number": lambda filled, collection: "1",
-    "str:name": lambda filled, collection: {"tools": "echo", "providers": "simulated"}[collection],
+    "str:name": lambda filled, collection: _NAMES[collection],
 }
 
 
@@ -75,6 +76,7 @@ def fill(acme: World) -> Filled:
             "status": acme.tenant.id,
             "status/waiting": acme.tenant.id,
             "tenants": acme.tenant.id,
+            "workflow-tools": workflow["id"],
             "workflows": workflow["id"],
         }
     return Filled(acme, {name: str(value) for name, value in ids.items()})

@@ -223,6 +223,8 @@ MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_P
 # MCP servers that are programs on the workers' machines, and how often all of them are asked anew.
 MUSTER_MCP_COMMANDS = mcp_commands("MUSTER_MCP_COMMANDS", env_text("MUSTER_MCP_COMMANDS"))
 MUSTER_MCP_REFRESH_SECONDS = env_int("MUSTER_MCP_REFRESH_SECONDS", 3600, minimum=60)
+# How long a call of a workflow over MCP waits for the run's end: less than its clients do.
+MUSTER_MCP_WAIT_SECONDS = env_float("MUSTER_MCP_WAIT_SECONDS", 45.0)
 # What may have a model of its own: roles, and how complex a prompt is.
 MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),
