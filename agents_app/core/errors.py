@@ -87,6 +87,22 @@ class ToolFailedError(AgentsError):
         return f"tool {self.tool!r}: {self.detail}"
 
 
+class ToolTimeoutError(ToolFailedError):
+    """A tool gave nothing within its time. It may have done its work all the same."""
+
+    code = "tool_timeout"
+
+    def __init__(self, tool: str, seconds: float, is_repeatable: bool) -> None:
+        told = f"no result within {seconds:.3g} s; it may have done its work all the same"
+        super().__init__(tool, told)
+        self.args = tool, seconds, is_repeatable
+        self.is_repeatable = is_repeatable
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]  # some must not be called twice
+        return self.is_repeatable
+
+
 class ToolNotAllowedError(AgentsError):
     """There is no such tool for this tenant or agent; `detail` says why, and what helps."""
 

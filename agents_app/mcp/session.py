@@ -5,10 +5,12 @@ Nothing is kept open between them, so that no server's death and no worker's mat
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -16,6 +18,7 @@ import httpx2
 from pydantic import JsonValue, ValidationError
 
 from agents_app.core import values
+from agents_app.core.cancellation import current_cancellation
 from agents_app.core.errors import McpServerError
 from agents_app.core.mcp import MOST_TOOLS, Offer, plain_text
 
@@ -99,8 +102,12 @@ def _run(ask: Callable[[Callable[[], None]], Coroutine[Any, Any, T]], seconds: f
         begun = True
 
     async def within_time() -> T:
-        with anyio.fail_after(seconds):
+        loop = asyncio.get_running_loop()
+        with anyio.fail_after(seconds), anyio.CancelScope() as scope:
+            stop = partial(_soon, loop, scope.cancel)
+            current_cancellation().then(stop)
             return await ask(begin)
+        raise McpServerError("nobody waits for its answer any more", True)
 
     try:
         return anyio.run(within_time)
@@ -214,6 +221,12 @@ def _spoken(version: str) -> str:
     from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
     return version if version in MODERN_PROTOCOL_VERSIONS else _LEGACY
+
+
+def _soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    # The call may have ended in this very moment, and its loop with it.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(work)
 
 
 def _reason(error: BaseException) -> str:

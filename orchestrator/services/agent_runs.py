@@ -58,7 +58,6 @@ log = structlog.get_logger(__name__)
 MAX_OUTPUT_BYTES = 10_000_000
 # A pause up to this long is slept through; longer ones give the worker's thread back.
 SHORT_PAUSE_SECONDS = 2.0
-_HANDS = ToolThreads()
 
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _spread = Random()  # noqa: S311 - spreads retries, guards nothing
@@ -170,7 +169,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                 tools=_tools(config, claimed.tenant_id),
                 context=_context(claimed),
                 journal=ToolRows(claimed, lease),
-                hands=_HANDS,
+                hands=ToolThreads(lambda: _check(claimed, lease)),
             ),
         )
         _check_size(outcome.output)
@@ -186,6 +185,14 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _check(claimed: Claim, lease: Lease) -> None:
+    """Raises what its tools are given up for."""
+    if lease.lost.is_set():
+        raise LeaseLostError(claimed.step, claimed.attempt)
+    if lease.stopping.is_set():
+        raise RunStoppingError
 
 
 def _tools(config: AgentConfig, tenant_id: UUID) -> Toolbox:

@@ -14,6 +14,7 @@ from orchestrator.settings.env import (
     env_list,
     env_text,
     fernet_keys,
+    hosts,
     mcp_commands,
     nano_usd,
     networks,
@@ -220,6 +221,10 @@ MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
 CREDENTIALS_KEYS = fernet_keys("CREDENTIALS_KEYS", env_list("CREDENTIALS_KEYS"))
 # Where the addresses that tenants name may lead beside the public internet.
 MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_PRIVATE_NETWORKS"))
+# Private hosts that tools may reach beside the public internet.
+MUSTER_TOOL_PRIVATE_HOSTS = hosts(
+    "MUSTER_TOOL_PRIVATE_HOSTS", env_list("MUSTER_TOOL_PRIVATE_HOSTS")
+)
 # MCP servers that are programs on the workers' machines, and how often all of them are asked anew.
 MUSTER_MCP_COMMANDS = mcp_commands("MUSTER_MCP_COMMANDS", env_text("MUSTER_MCP_COMMANDS"))
 MUSTER_MCP_REFRESH_SECONDS = env_int("MUSTER_MCP_REFRESH_SECONDS", 3600, minimum=60)

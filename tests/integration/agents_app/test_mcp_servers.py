@@ -1,6 +1,8 @@
 """Tools of MCP servers: real servers, made with the official library, in processes of their own."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from agents_app.core.cancellation import Cancellation, cancelled_by
 from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
 from agents_app.core.tools import Toolbox
 from agents_app.models import McpServer
@@ -261,3 +264,15 @@ def test_new_servers_are_asked_by_themselves(acme: World, server: McpProgram) ->
 
     with acme.scope():
         assert McpServer.objects.get(id=row.id).listed_at
+
+
+def test_call_ends_once_nobody_waits_for_it(acme: World, server: McpProgram) -> None:
+    kept(acme, server)
+    hang, cancellation = box(acme)["acme__hang"], Cancellation()
+    threading.Timer(0.5, cancellation.set).start()
+    began = time.monotonic()
+
+    with cancelled_by(cancellation), pytest.raises(ToolFailedError, match="nobody waits"):
+        hang.call({})
+
+    assert time.monotonic() - began < 10
