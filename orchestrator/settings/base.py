@@ -229,7 +229,7 @@ MUSTER_TOOL_PRIVATE_HOSTS = hosts(
 MUSTER_MCP_COMMANDS = mcp_commands("MUSTER_MCP_COMMANDS", env_text("MUSTER_MCP_COMMANDS"))
 MUSTER_MCP_REFRESH_SECONDS = env_int("MUSTER_MCP_REFRESH_SECONDS", 3600, minimum=60)
 # How long a call of a workflow over MCP waits for the run's end: less than its clients do.
-MUSTER_MCP_WAIT_SECONDS = env_float("MUSTER_MCP_WAIT_SECONDS", 45.0)
+MUSTER_MCP_WAIT_SECONDS = env_int("MUSTER_MCP_WAIT_SECONDS", 45, minimum=1)
 # What may have a model of its own: roles, and how complex a prompt is.
 MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),
