@@ -30,7 +30,7 @@ class WebRefusedError(AgentsError):
 
 def may_connect(target: Target) -> bool:
     """Asked of the very address that is dialled, so that a name gains nothing by changing."""
-    return _is_named(target.host, target.port) or may_be_reached(target.address)
+    return is_opened(target.host, target.port) or may_be_reached(target.address)
 
 
 def web_address(text: str, *, ports: Collection[int] = WEB_PORTS) -> httpx2.URL:
@@ -49,19 +49,21 @@ def web_address(text: str, *, ports: Collection[int] = WEB_PORTS) -> httpx2.URL:
         raise WebRefusedError("the address may not hold a user name or password")
     host = url.raw_host.decode("ascii").lower().rstrip(".")
     port = url.port or _PORTS[url.scheme]
-    if not _is_named(host, port):
-        _check_host(host)
-        if port not in ports:
-            raise WebRefusedError(f"port {port} may not be used")
+    check_host(host, port)
+    if port not in ports and not is_opened(host, port):
+        raise WebRefusedError(f"port {port} may not be used")
     return url.copy_with(host=host, fragment=None)
 
 
-def _is_named(host: str, port: int) -> bool:
+def is_opened(host: str, port: int) -> bool:
     """Whether the operator has opened this very host to tools."""
     return (host, port) in settings.MUSTER_TOOL_PRIVATE_HOSTS
 
 
-def _check_host(host: str) -> None:
+def check_host(host: str, port: int) -> None:
+    """Raises WebRefusedError for a host that is not to be found in the public internet."""
+    if is_opened(host, port):
+        return
     try:
         ip_address(host)
     except ValueError:

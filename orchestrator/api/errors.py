@@ -88,6 +88,7 @@ STATUS: Mapping[type[BaseException], int] = {
     services.ProviderTakenError: 409,
     services.StillRotatingError: 409,
     services.NothingToRetireError: 409,
+    services.UncheckableError: 409,
     idempotency.IdempotencyKeyInUseError: 409,
     RequestDataTooBig: 413,
     idempotency.IdempotencyKeyReusedError: 422,
