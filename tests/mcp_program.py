@@ -1,8 +1,9 @@
 """An MCP server made with the official library, for good and for ill: a process of its own.
 
-    python -m tests.mcp_program --http PORT | --stdio [--token TOKEN] [--tools FILE]
+    python -m tests.mcp_program --http PORT | --stdio [--token TOKEN] [--tools FILE] [--clingy]
 
-`FILE` may hold a JSON list of tools to offer besides, as `{name, description?, schema?}`.
+A clingy one never lets a session end. `FILE` may hold a JSON list of tools to offer besides, as
+`{name, description?, schema?}`.
 """
 
 import argparse
@@ -129,6 +130,15 @@ def _guarded(app: Any, token: str) -> Any:
     return guarded if token else app
 
 
+def _clingy(app: Any) -> Any:
+    async def clingy(scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("method") == "DELETE":
+            await asyncio.sleep(3600)
+        await app(scope, receive, send)
+
+    return clingy
+
+
 async def _over_pipes(server: Server[Any]) -> None:
     async with stdio_server() as (reader, writer):
         await server.run(reader, writer, server.create_initialization_options())
@@ -140,12 +150,14 @@ def main() -> None:
     parser.add_argument("--stdio", action="store_true")
     parser.add_argument("--token", default="")
     parser.add_argument("--tools", type=Path)
+    parser.add_argument("--clingy", action="store_true")
     given = parser.parse_args()
     server = _server(given.tools)
     if given.stdio:
         asyncio.run(_over_pipes(server))
         return
     app = _guarded(server.streamable_http_app(), given.token)
+    app = _clingy(app) if given.clingy else app
     uvicorn.run(app, host="127.0.0.1", port=given.http, log_level="error")
 
 

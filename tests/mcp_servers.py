@@ -29,11 +29,13 @@ class McpProgram:
 
 
 @contextmanager
-def mcp_server(folder: Path, *, token: str = "") -> Iterator[McpProgram]:
+def mcp_server(folder: Path, *options: str, token: str = "") -> Iterator[McpProgram]:
     port, more = free_port(), folder / "tools.json"
     more.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tests.mcp_program", "--http", str(port), "--tools", str(more)]
-    with subprocess.Popen([*command, *(["--token", token] if token else [])], cwd=ROOT) as process:
+    with subprocess.Popen(
+        [*command, *options, *(["--token", token] if token else [])], cwd=ROOT
+    ) as process:
         try:
             eventually(lambda: _listens(port), within=30)
             yield McpProgram(f"http://{LOOPBACK}:{port}/mcp", more)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import anyio
 import httpx2
@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # slow to import, so it is at run time only where it is used
 _MOST_PAGES: Final = 20
 _MOST_OFFERS: Final = 4 * MOST_TOOLS
 _SHOWN: Final = 300
+# How long a server may take to hear that its session is over.
+_GOODBYE_SECONDS: Final = 2.0
 T = TypeVar("T")
 AUTO: Final = "auto"
 _LEGACY: Final = "legacy"
@@ -72,10 +74,10 @@ class Answer:
 def introduction(target: Target, *, within_seconds: float) -> Introduction:
     """What the server offers now. Raises McpServerError."""
 
-    async def ask(_: Callable[[], None]) -> Introduction:
+    async def ask(turn: _Turn[Introduction]) -> None:
         async with _client(target, within_seconds) as client:
-            offers = [offer async for offer in _offers(client)]
-            return Introduction(protocol=_spoken(client.protocol_version), offers=tuple(offers))
+            offers = tuple([offer async for offer in _offers(client)])
+            turn.end(Introduction(protocol=_spoken(client.protocol_version), offers=offers))
 
     return _run(ask, within_seconds)
 
@@ -85,38 +87,55 @@ def called(
 ) -> Answer:
     """Call a tool by its server's name. Raises McpServerError, which says if it is in doubt."""
 
-    async def ask(begin: Callable[[], None]) -> Answer:
+    async def ask(turn: _Turn[Answer]) -> None:
         async with _client(target, within_seconds) as client:
-            begin()
-            return _answer(await _result(client, tool, dict(arguments)))
+            turn.has_begun = True
+            turn.end(_answer(await _result(client, tool, dict(arguments))))
 
     return _run(ask, within_seconds)
 
 
-def _run(ask: Callable[[Callable[[], None]], Coroutine[Any, Any, T]], seconds: float) -> T:
+@dataclass(slots=True)
+class _Turn(Generic[T]):
+    """How far a session has come: what happens after its answer does not matter any more."""
+
+    limit: anyio.CancelScope
+    has_begun: bool = False
+    answer: T | None = None
+
+    def end(self, answer: T) -> None:
+        self.answer = answer
+        self.limit.deadline = min(self.limit.deadline, anyio.current_time() + _GOODBYE_SECONDS)
+
+
+def _run(ask: Callable[[_Turn[T]], Coroutine[Any, Any, None]], seconds: float) -> T:
     """Run in a loop of its own; every failure is told, as one that is in doubt once it began."""
-    begun = False
+    turns: list[_Turn[T]] = []
 
-    def begin() -> None:
-        nonlocal begun
-        begun = True
-
-    async def within_time() -> T:
-        loop = asyncio.get_running_loop()
-        with anyio.fail_after(seconds), anyio.CancelScope() as scope:
-            stop = partial(_soon, loop, scope.cancel)
+    async def within_time() -> None:
+        with anyio.fail_after(seconds) as limit, anyio.CancelScope() as scope:
+            turns.append(_Turn(limit))
+            stop = partial(_soon, asyncio.get_running_loop(), scope.cancel)
             current_cancellation().then(stop)
-            return await ask(begin)
-        raise McpServerError("nobody waits for its answer any more", True)
+            await ask(turns[0])
 
     try:
-        return anyio.run(within_time)
-    except McpServerError as error:
-        raise McpServerError(error.detail, begun and error.in_doubt) from error
-    except TimeoutError:
-        raise McpServerError(f"no answer within {seconds:.3g} s", begun) from None
+        anyio.run(within_time)
+        failure = McpServerError("nobody waits for its answer any more", True)
     except Exception as error:  # whatever the library makes of what a stranger sends
-        raise McpServerError(_reason(error), begun and not _is_answer(error)) from error
+        failure = _failure(error, seconds)
+    (turn,) = turns
+    if turn.answer is None:
+        raise McpServerError(failure.detail, turn.has_begun and failure.in_doubt) from failure
+    return turn.answer
+
+
+def _failure(error: Exception, seconds: float) -> McpServerError:
+    if isinstance(error, McpServerError):
+        return error
+    if isinstance(error, TimeoutError):
+        return McpServerError(f"no answer within {seconds:.3g} s", True)
+    return McpServerError(_reason(error), not _is_answer(error))
 
 
 @asynccontextmanager

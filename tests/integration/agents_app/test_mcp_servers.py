@@ -276,3 +276,15 @@ def test_call_ends_once_nobody_waits_for_it(acme: World, server: McpProgram) -> 
         hang.call({})
 
     assert time.monotonic() - began < 10
+
+
+def test_answer_counts_where_the_session_does_not_end(acme: World, tmp_path: Path) -> None:
+    with mcp_server(tmp_path, "--clingy") as clingy:
+        row = kept(acme, clingy, credential="")
+        with acme.scope():
+            McpServer.objects.filter(id=row.id).update(protocol="legacy")
+        began = time.monotonic()
+
+        assert box(acme)["acme__add"].call({"a": 2, "b": 3}) == {"sum": 5}
+
+    assert time.monotonic() - began < 10
