@@ -12,7 +12,21 @@ from tenants.scope import current_tenant_id
 from tenants.services.errors import AlreadyExistsError
 
 _FILLED_IN_LATER = frozenset({"prompt", "model", "arguments"})
-_SETTINGS = frozenset({"tool", "arguments", "mode", "max_turns", "max_total_tokens"})
+_SETTINGS = frozenset(
+    {
+        "tool",
+        "arguments",
+        "mode",
+        "max_turns",
+        "max_total_tokens",
+        "delegates",
+        "workflows",
+        "delegate_cost_usd",
+        "max_tasks",
+        "approve",
+        "approve_above_usd",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

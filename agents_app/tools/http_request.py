@@ -159,10 +159,7 @@ def _content(body: JsonValue) -> tuple[bytes, dict[str, str]]:
 
 
 def _shown(answer: WebAnswer, most: int, secrets: Mapping[str, str]) -> dict[str, Any]:
-    text = answer.text
-    for secret in secrets.values():
-        # Some services send back what they were sent.
-        text = text.replace(secret, "(secret)").replace(secret.rpartition(" ")[2], "(secret)")
+    text = _blotted(answer.text, secrets)
     shown: dict[str, Any] = {
         "status": answer.status,
         "content_type": answer.content_type,
@@ -170,8 +167,15 @@ def _shown(answer: WebAnswer, most: int, secrets: Mapping[str, str]) -> dict[str
         "body": text[:most],
     }
     if location := answer.headers.get("location"):
-        shown["location"] = location[:2_000]
+        shown["location"] = _blotted(location, secrets)[:2_000]
     if len(text) <= most and answer.content_type.endswith("json"):
         with suppress(ValueError, RecursionError):
             shown["body"] = json.loads(text)
     return shown
+
+
+def _blotted(text: str, secrets: Mapping[str, str]) -> str:
+    """Some services send back what they were sent."""
+    for secret in secrets.values():
+        text = text.replace(secret, "(secret)").replace(secret.rpartition(" ")[2], "(secret)")
+    return text
