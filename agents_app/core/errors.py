@@ -187,6 +187,17 @@ class TodoRefusedError(AgentsError):
         self.reason = reason
         self.detail = detail
 
+
+class McpServerError(AgentsError):
+    """An MCP server did not do as it was asked; `in_doubt` if it may have done the work."""
+
+    code = "mcp_server_failed"
+
+    def __init__(self, detail: str, in_doubt: bool = False) -> None:
+        super().__init__(detail, in_doubt)
+        self.detail = detail
+        self.in_doubt = in_doubt
+
     def __str__(self) -> str:
         return self.detail
 

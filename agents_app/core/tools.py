@@ -63,6 +63,8 @@ class Tool:
     model may read, such as pydantic's. `function` raises whatever it likes.
 
     One that `is_instant` only computes, within bounds of its own: no thread is spent on it.
+    One that `is_heavy` takes a processor for itself. `origin` is `module:name` of the function
+    that it was made of.
     One that `needs_grant` works only for tenants that were granted it. `settings` is what a grant
     may say beside that. With a text in `withheld`, which says why and what helps, it refuses to be
     called.
@@ -75,9 +77,11 @@ class Tool:
     timeout_seconds: float = TIMEOUT_SECONDS
     is_repeatable: bool = True
     is_instant: bool = False
+    is_heavy: bool = False
     needs_grant: bool = False
     settings: type[BaseModel] | None = None
     withheld: str = ""
+    origin: str = ""
     check: Callable[[Mapping[str, JsonValue]], Mapping[str, Any]]
     function: Callable[[Mapping[str, Any], ToolContext | None], Any]
 
@@ -170,6 +174,7 @@ def tool(
             is_instant=is_instant,
             needs_grant=needs_grant,
             settings=settings,
+            origin=f"{function.__module__}:{function.__qualname__}",
             check=signature.check,
             function=signature.call,
         )

@@ -1,8 +1,10 @@
 """Checking, publishing and deleting workflows. Drafts are kept in `drafts`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from agents_app.core.tools import Toolbox
 from agents_app.models import Agent
 from agents_app.selectors.toolboxes import toolbox_of
 from orchestrator.core.config import AgentConfig
@@ -11,6 +13,7 @@ from orchestrator.core.marking import with_marks
 from orchestrator.core.parsing import spec_to_mapping
 from orchestrator.core.plan import (
     Plan,
+    PlannedStep,
     WorkflowCall,
     compile_plan,
     plan_to_json,
@@ -97,7 +100,20 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
     """
     plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
     settled = plan.with_steps(with_own_models(serving_credentials()))
+    settled = settled.with_steps(_weighed(toolbox_of(current_tenant_id())))
     return settled, plan_to_json(settled)
+
+
+def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
+    """Says of each step whether it has a tool that takes a processor for itself."""
+    heavy = {tool.name for tool in tools.all() if tool.is_heavy}
+
+    def weighed(step: PlannedStep) -> PlannedStep:
+        given = step.config.get("tools")
+        named = {step.config.get("tool"), *(given if isinstance(given, list) else ())}
+        return replace(step, is_heavy=not heavy.isdisjoint(named))
+
+    return weighed
 
 
 def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, WorkflowCall]:

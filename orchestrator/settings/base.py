@@ -15,6 +15,7 @@ from orchestrator.settings.env import (
     env_text,
     fernet_keys,
     hosts,
+    mcp_commands,
     nano_usd,
     networks,
 )
@@ -232,6 +233,11 @@ MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_P
 MUSTER_TOOL_PRIVATE_HOSTS = hosts(
     "MUSTER_TOOL_PRIVATE_HOSTS", env_list("MUSTER_TOOL_PRIVATE_HOSTS")
 )
+# MCP servers that are programs on the workers' machines, and how often all of them are asked anew.
+MUSTER_MCP_COMMANDS = mcp_commands("MUSTER_MCP_COMMANDS", env_text("MUSTER_MCP_COMMANDS"))
+MUSTER_MCP_REFRESH_SECONDS = env_int("MUSTER_MCP_REFRESH_SECONDS", 3600, minimum=60)
+# How long a call of a workflow over MCP waits for the run's end: less than its clients do.
+MUSTER_MCP_WAIT_SECONDS = env_int("MUSTER_MCP_WAIT_SECONDS", 45, minimum=1)
 # What may have a model of its own: roles, and how complex a prompt is.
 MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),
