@@ -12,8 +12,10 @@ from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelReq
 from agents_app.providers import anthropic_wire as wire
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import limits_of, listed_models, name_of, text_of, unreadable
+from agents_app.providers.anthropic_stream import gathered
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.calls import Answer, call, http_client_for
+from agents_app.providers.calls import Answer, call, http_client_for, streamed_call
+from agents_app.providers.hearing import listener
 from agents_app.providers.models import model_info
 from agents_app.providers.tool_calls import finish_of, written
 
@@ -47,7 +49,17 @@ class AnthropicClient:
     def complete(self, request: ModelRequest) -> ModelReply:
         create = self._client.messages.with_raw_response.create
         send = partial(create, **self._arguments(request))
-        return self._reply(self._call(send, request.deadline_seconds), request=request)
+        heard = listener()
+        if heard is None:
+            return self._reply(self._call(send, request.deadline_seconds), request=request)
+        answer = streamed_call(
+            partial(send, stream=True),
+            gather=partial(gathered, listener=heard, provider=self._name),
+            sdk=anthropic,
+            settings=self._settings,
+            deadline_seconds=request.deadline_seconds,
+        )
+        return self._reply(answer, request=request)
 
     def models(self, *, deadline_seconds: float) -> list[str]:
         answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)

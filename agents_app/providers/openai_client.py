@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
 import openai
 
+from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest, Opaque
 from agents_app.providers import openai_wire as wire
 from agents_app.providers import usage as usages
@@ -19,8 +21,10 @@ from agents_app.providers.answers import (
     unreadable,
 )
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.calls import Answer, call, http_client_for
+from agents_app.providers.calls import Answer, call, http_client_for, streamed_call
+from agents_app.providers.hearing import Listener, listener
 from agents_app.providers.models import model_info
+from agents_app.providers.openai_stream import gathered
 from agents_app.providers.tool_calls import finish_of, written
 from costs.core.usage import Usage
 
@@ -49,6 +53,14 @@ _EXTRA = frozenset({"top_k", "min_p", "repeat_penalty"})
 logging.getLogger("openai").setLevel(logging.INFO)
 
 
+class _Streaming(Enum):
+    """How much of streaming a server understands."""
+
+    WITH_USAGE = auto()
+    WITHOUT_USAGE = auto()
+    NONE = auto()
+
+
 class OpenAIClient:
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
@@ -64,11 +76,37 @@ class OpenAIClient:
         # Taken from the environment, these would tell every server whose platform this is.
         self._client.organization = None
         self._client.project = None
+        self._streaming = _Streaming.WITH_USAGE
 
     def complete(self, request: ModelRequest) -> ModelReply:
         create = self._client.chat.completions.with_raw_response.create
         send = partial(create, **self._arguments(request))
+        heard = listener()
+        while heard and self._streaming is not _Streaming.NONE:
+            style = self._streaming
+            try:
+                return self._reply(self._stream(send, request, style, heard), request=request)
+            except ProviderError as error:
+                understood = _understood(error, style)
+                if understood is style:
+                    raise
+                # Nothing was served, so it can be asked again; and it is told only once.
+                self._streaming = understood
         return self._reply(self._call(send, request.deadline_seconds), request=request)
+
+    def _stream(
+        self, send: Callable[..., Any], request: ModelRequest, style: _Streaming, heard: Listener
+    ) -> Answer:
+        asked: dict[str, Any] = {"stream": True}
+        if style is _Streaming.WITH_USAGE:
+            asked["stream_options"] = {"include_usage": True}
+        return streamed_call(
+            partial(send, **asked),
+            gather=partial(gathered, listener=heard, provider=self._name),
+            sdk=openai,
+            settings=self._settings,
+            deadline_seconds=request.deadline_seconds,
+        )
 
     def models(self, *, deadline_seconds: float) -> list[str]:
         answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)
@@ -113,6 +151,15 @@ class OpenAIClient:
             latency_ms=answer.latency_ms,
             limits=limits_of(answer.headers),
         )
+
+
+def _understood(error: ProviderError, style: _Streaming) -> _Streaming:
+    """How a server that has refused a stream can be asked; the same, if that was not why."""
+    if error.kind is not ProviderErrorKind.INVALID_REQUEST or "stream" not in error.detail:
+        return style
+    if "stream_options" in error.detail or "include_usage" in error.detail:
+        return _Streaming.WITHOUT_USAGE if style is _Streaming.WITH_USAGE else _Streaming.NONE
+    return _Streaming.NONE
 
 
 def _finish_reason(choice: Mapping[str, Any], message: Mapping[str, Any]) -> FinishReason:
