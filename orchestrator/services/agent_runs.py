@@ -33,6 +33,7 @@ from orchestrator.core.spec import RetrySpec
 from orchestrator.core.state import AgentRunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
+from orchestrator.dispatch.live_text import speeches
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.crashpoints import crash_here
@@ -165,6 +166,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     fallback=step.fallback,
                     ladder=_ladder(step, claimed, lease),
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
+                    speaking=speeches().speaking,
                 ),
                 tools=BUILTIN_TOOLS,
                 journal=ToolRows(claimed, lease),
