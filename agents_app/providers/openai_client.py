@@ -2,14 +2,23 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from typing import Any
 
+import httpx2
 import openai
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest, Opaque
+from agents_app.core.model import (
+    FinishReason,
+    JsonSchema,
+    ModelReply,
+    ModelRequest,
+    Opaque,
+    TokenCount,
+)
 from agents_app.providers import openai_wire as wire
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import (
@@ -22,6 +31,7 @@ from agents_app.providers.answers import (
 )
 from agents_app.providers.base import ProviderKind, ProviderSettings
 from agents_app.providers.calls import Answer, call, http_client_for, streamed_call
+from agents_app.providers.counting import estimated_count
 from agents_app.providers.hearing import Listener, listener
 from agents_app.providers.models import model_info
 from agents_app.providers.openai_stream import gathered
@@ -59,6 +69,13 @@ class _Streaming(Enum):
     WITH_USAGE = auto()
     WITHOUT_USAGE = auto()
     NONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """An answer to a call that the SDK has no method for, in the form of those that it has."""
+
+    http_response: httpx2.Response
 
 
 class OpenAIClient:
@@ -111,6 +128,34 @@ class OpenAIClient:
     def models(self, *, deadline_seconds: float) -> list[str]:
         answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)
         return listed_models(answer.body, provider=self._name)
+
+    def count_tokens(self, request: ModelRequest) -> TokenCount:
+        """By the model itself at llama.cpp's server; the protocol has no call for it."""
+        if self._kind is not ProviderKind.LOCAL:
+            return estimated_count(request)
+        chat = {"messages": wire.messages_on_wire(request)}
+        if request.tools:
+            chat["tools"] = wire.tools_on_wire(request.tools)
+        seconds = request.deadline_seconds
+        prompt = self._of_llama("apply-template", chat, seconds).get("prompt")
+        words = {"content": prompt, "add_special": True, "parse_special": True}
+        tokens = self._of_llama("tokenize", words, seconds).get("tokens")
+        if not isinstance(tokens, list):
+            raise unreadable("the answer has no tokens", self._name)
+        return TokenCount(tokens=len(tokens), is_estimate=False)
+
+    def _of_llama(
+        self, what: str, body: Mapping[str, Any], deadline_seconds: float
+    ) -> dict[str, Any]:
+        """From the server's own calls, which stand beside those of the protocol."""
+        url = f"{self._settings.address.rstrip('/').removesuffix('/v1')}/{what}"
+
+        def send(*, timeout: httpx2.Timeout) -> _Raw:
+            options: openai.RequestOptions = {"timeout": timeout}
+            post = self._client.post
+            return _Raw(post(url, cast_to=httpx2.Response, body=body, options=options))
+
+        return self._call(send, deadline_seconds).body
 
     def _call(self, send: Callable[..., Any], deadline_seconds: float) -> Answer:
         return call(send, sdk=openai, settings=self._settings, deadline_seconds=deadline_seconds)

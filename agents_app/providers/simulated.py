@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from agents_app.core import values
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
+from agents_app.core.model import FinishReason, ModelReply, ModelRequest, TokenCount, ToolCall
 from agents_app.providers import transport
 from agents_app.providers.base import ProviderKind, ProviderSettings
+from agents_app.providers.counting import estimated_count
 from agents_app.providers.hearing import listener
 from agents_app.providers.models import model_info
 from agents_app.providers.sampling import WORDS, sample_of
@@ -53,6 +54,9 @@ class SimulatedClient:
 
     def models(self, *, deadline_seconds: float) -> list[str]:
         return []
+
+    def count_tokens(self, request: ModelRequest) -> TokenCount:
+        return estimated_count(request)
 
     def _options(self, request: ModelRequest) -> SimulatedOptions:
         info = model_info(ProviderKind.SIMULATED, request.model)

@@ -31,6 +31,12 @@ urlpatterns = [
         name="providers-check",
     ),
     path(
+        # Names of models have slashes in them.
+        "providers/<str:name>/models/<path:model>",
+        ProviderView.as_view({"get": "model"}),
+        name="providers-model",
+    ),
+    path(
         "credentials/<uuid:id>/check",
         opens_its_own_scope(CheckView.as_view({"post": "credential"})),
         name="credentials-check",

@@ -30,6 +30,7 @@ from orchestrator.core.state import WaitingReason
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
 from orchestrator.execution.call_rows import NewCall, end_call, open_call, reply_from_json
 from orchestrator.execution.claims import Claim
+from orchestrator.execution.context_window import check_length
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import (
     BudgetExceededError,
@@ -178,6 +179,7 @@ class GuardedClient:
             tenant_id=self._claim.tenant_id,
             uses_environment=self._claim.environment_credentials,
         )
+        check_length(request, calling.client)
         while True:
             reply = self._try(calling, request)
             if reply is not None:
