@@ -81,7 +81,7 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
         "model": call.request.model,
         "role": call.role,
         "credential": call.credential_id and str(call.credential_id),
-        "request": _request_to_json(call.request),
+        "request": request_to_json(call.request),
         "prices": _prices_to_json(call.price),
         "estimate": call.worst.estimate,
         "bound": call.worst.bound,
@@ -109,7 +109,7 @@ def end_call(
         "call": str(call_id),
         "status": status,
         "cost": charge,
-        "reply": _reply_to_json(reply) if reply else None,
+        "reply": reply_to_json(reply) if reply else None,
         "error": error,
         "model": reply.model if reply else "",
         "input": usage.input_tokens,
@@ -160,7 +160,7 @@ def reply_from_json(stored: Mapping[str, Any]) -> ModelReply:
     )
 
 
-def _reply_to_json(reply: ModelReply) -> dict[str, Any]:
+def reply_to_json(reply: ModelReply) -> dict[str, Any]:
     return {
         "text": reply.text,
         "finish_reason": reply.finish_reason,
@@ -176,7 +176,7 @@ def _reply_to_json(reply: ModelReply) -> dict[str, Any]:
     }
 
 
-def _request_to_json(request: ModelRequest) -> dict[str, Any]:
+def request_to_json(request: ModelRequest) -> dict[str, Any]:
     return {
         "system": request.system,
         "messages": [_message_to_json(message) for message in request.messages],

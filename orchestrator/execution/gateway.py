@@ -27,6 +27,7 @@ from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.core.spec import ModelChoice
 from orchestrator.core.speech import Said
 from orchestrator.core.state import WaitingReason
+from orchestrator.execution.answer_cache import AnswerCache
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
 from orchestrator.execution.call_rows import NewCall, end_call, open_call, reply_from_json
 from orchestrator.execution.claims import Claim
@@ -99,6 +100,7 @@ class GuardedClient:
         ladder: Ladder | None = None,
         is_last_try: bool = True,
         speaking: Speaking = _silence,
+        cache: AnswerCache | None = None,
     ) -> None:
         """`cap_nano` is what the agent run may cost in all, `max_wait` how long it may wait.
 
@@ -118,6 +120,7 @@ class GuardedClient:
         self._hop = 0  # how many models were given up; later turns do not ask them again
         self._is_last_try = is_last_try
         self._speaking = speaking
+        self._cache = cache
         self._turn = 0
 
     def complete(self, request: ModelRequest) -> ModelReply:
@@ -179,6 +182,18 @@ class GuardedClient:
             tenant_id=self._claim.tenant_id,
             uses_environment=self._claim.environment_credentials,
         )
+        if self._cache is None:
+            return self._asked(calling, request)
+        turn, key = self._turn, calling.credential_id
+        lost = self._lease.lost.is_set
+        found = self._cache.find(request, turn=turn, credential_id=key, give_up=lost)
+        if found is not None:
+            return found
+        reply = self._asked(calling, request)
+        self._cache.keep(request, reply, credential_id=key)
+        return reply
+
+    def _asked(self, calling: TenantClient, request: ModelRequest) -> ModelReply:
         check_length(request, calling.client)
         while True:
             reply = self._try(calling, request)

@@ -1,4 +1,5 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.calls import CachedAnswer, CallSettings
 from orchestrator.models.limits import PlatformRateLimit, RateLimit
 from orchestrator.models.load import (
     ClusterLoad,
@@ -27,6 +28,8 @@ __all__ = [
     "Approval",
     "ApprovalStatus",
     "Attempt",
+    "CachedAnswer",
+    "CallSettings",
     "CallStatus",
     "ClusterLoad",
     "Gate",

@@ -365,6 +365,8 @@ class LlmCall(TenantOwned):
     cache_write_tokens = models.BigIntegerField(default=0, db_default=0)
     reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
     estimated = models.BooleanField(default=False, db_default=False)
+    # Taken from an earlier call instead of being asked for: it cost nothing.
+    is_cached = models.BooleanField(default=False, db_default=False)
     unit_prices = models.JSONField()
     ended_at = models.DateTimeField(null=True)
 
