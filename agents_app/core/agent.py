@@ -6,13 +6,16 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from agents_app.core.delegation import NO_DELEGATION, Delegating, Delegation
 from agents_app.core.errors import AgentInvalidError, OutputInvalidError
 from agents_app.core.hands import ONE_BY_ONE, ToolHands
 from agents_app.core.journal import NO_JOURNAL, ToolJournal
 from agents_app.core.json_schema import schema_fault
 from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, DEFAULT_TURNS, JsonSchema, ModelClient
 from agents_app.core.roles import Role
-from agents_app.core.tools import Toolbox
+from agents_app.core.tools import Toolbox, ToolContext
+
+DEFAULT_TASKS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +23,12 @@ class AgentConfig:
     """One agent, ready to run: templates rendered, defaults filled in.
 
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
-    mode and separator, `react` the model's and those of its loop. `parameters` go to the model,
-    except `max_output_tokens`, which bounds its answer.
+    mode and separator, `react` the model's and those of its loop. `delegates` are saved agents, and
+    `workflows` published ones, that `react` and `planner` may hand tasks to, for at most
+    `delegate_cost_usd` each. A planner hands out up to `max_tasks` tasks at a time, once a person
+    has agreed: to any plan, or to those that may cost more than so much (`approve_above_usd`).
+    `parameters` go to the model, except `max_output_tokens`, which bounds its answer. `memory` is
+    what `MemorySettings` reads.
     """
 
     type: str
@@ -33,8 +40,15 @@ class AgentConfig:
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     output_schema: JsonSchema | None = None
     tools: Sequence[str] = ()
+    delegates: Sequence[str] = ()
+    workflows: Sequence[str] = ()
+    delegate_cost_usd: str = ""
+    max_tasks: int = DEFAULT_TASKS
+    approve: bool = False
+    approve_above_usd: str = ""
     max_turns: int = DEFAULT_TURNS
     max_total_tokens: int | None = None
+    memory: Mapping[str, JsonValue] = field(default_factory=dict)
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     mode: str = ""
@@ -46,12 +60,17 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """All that an agent can reach of the world outside."""
+    """All that an agent can reach of the world outside.
+
+    `context` is what its tools are told of its run; none where it runs by itself.
+    """
 
     model: ModelClient
     tools: Toolbox
+    context: ToolContext | None = None
     journal: ToolJournal = NO_JOURNAL
     hands: ToolHands = ONE_BY_ONE
+    delegating: Delegating = NO_DELEGATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +100,14 @@ class Outcome:
     """What an agent hands on: JSON for the steps after it, text for people.
 
     Where it adds steps, `output` is for these; those after it get what the added ones come to.
+    Where it `delegates` it is not done: it begins again once these have ended, and finds in its
+    journal what came of them.
     """
 
     output: JsonValue
     text: str
     adds: AddedSteps | None = None
+    delegates: Delegation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,18 @@ class AgentLimitError(AgentsError):
         return self.detail
 
 
+class DelegationRefusedError(AgentsError):
+    """The steps that an agent wants to delegate cannot be run; the message is for it to read."""
+
+    code = "delegation_refused"
+
+
+class PlanRejectedError(AgentsError):
+    """A person did not want the plan to be carried out."""
+
+    code = "plan_rejected"
+
+
 class AgentInvalidError(AgentsError):
     """An agent's configuration or its inputs do not fit its type."""
 
@@ -187,3 +199,28 @@ class OutputTooLargeError(AgentsError):
             f"the output has {self.size:,} bytes, and at most {self.limit:,} may be; "
             "let it say less, or combine fewer steps"
         )
+
+
+class MemoryRefusedError(AgentsError):
+    """Something cannot be remembered, or not so; fit to be shown to an agent."""
+
+    code = "memory_refused"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MemoryConflictError(MemoryRefusedError):
+    """Somebody else has changed the entry; 0 stands for one that is not there."""
+
+    code = "memory_conflict"
+
+    def __init__(self, key: str, version: int) -> None:
+        super().__init__(f"{key!r} is at version {version} now; read it again")
+        self.args = (key, version)
+        self.key = key
+        self.version = version
+
+    def __str__(self) -> str:
+        return self.detail

@@ -228,6 +228,11 @@ def token_lower_bound(text: str) -> int:
     return len(_utf8(_RUN.sub(r"\1", text))) // _MOST_BYTES_OF_A_TOKEN
 
 
+def most_bytes_of_tokens(tokens: int) -> int:
+    """The longest text that is guessed to be so many tokens."""
+    return max(0, tokens) * 30 // 11
+
+
 def token_upper_bound(text: str) -> int:
     """Never less than the real count of `text`: no tokenizer makes more tokens than bytes.
 

@@ -4,6 +4,7 @@ from orchestrator.admin.budgets import BudgetAdmin, CostAlertAdmin
 from orchestrator.admin.call_settings import CallSettingsAdmin
 from orchestrator.admin.credentials import CredentialAdmin
 from orchestrator.admin.limits import PlatformRateLimitAdmin, RateLimitAdmin
+from orchestrator.admin.prompt_templates import PromptTemplateAdmin
 from orchestrator.admin.runs import RunAdmin
 from orchestrator.admin.workflows import WorkflowAdmin
 
@@ -14,6 +15,7 @@ __all__ = [
     "CostAlertAdmin",
     "CredentialAdmin",
     "PlatformRateLimitAdmin",
+    "PromptTemplateAdmin",
     "RateLimitAdmin",
     "RunAdmin",
     "RunBatchAdmin",

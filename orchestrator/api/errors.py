@@ -15,7 +15,9 @@ from django.views import defaults
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from rest_framework import exceptions as drf
 
+from agents_app.selectors.memory import ExportTooLargeError
 from agents_app.services.agents import AgentRefusedError
+from agents_app.services.memory import MemoryInvalidError
 from costs.core.errors import TooManyGroupsError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
@@ -36,6 +38,7 @@ from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from orchestrator.services.limits import RateLimitInvalidError
 from orchestrator.services.plan_prices import CapTooSmallError
+from orchestrator.services.prompt_templates import PromptTemplateInvalidError
 from tenants import idempotency
 from tenants.api.openapi import PROBLEM
 from tenants.errors import EncryptionOffError, TenantSuspendedError
@@ -51,6 +54,9 @@ STATUS: Mapping[type[BaseException], int] = {
     FormInvalidError: 400,
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
+    MemoryInvalidError: 400,
+    PromptTemplateInvalidError: 400,
+    ExportTooLargeError: 400,
     TooManyGroupsError: 400,
     RunBudgetError: 400,
     TimeZoneUnknownError: 400,

@@ -7,6 +7,7 @@ from orchestrator.api.batches import BatchView
 from orchestrator.api.budgets import AlertView, BudgetView
 from orchestrator.api.call_settings import CallSettingsView
 from orchestrator.api.limits import RateLimitView
+from orchestrator.api.prompt_templates import PromptTemplateView
 from orchestrator.api.providers import CheckView, ProviderView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
@@ -22,6 +23,7 @@ router.register("approvals", ApprovalView, basename="approvals")
 router.register("providers", ProviderView, basename="providers")
 router.register("budgets", BudgetView, basename="budgets")
 router.register("costs/alerts", AlertView, basename="cost-alerts")
+router.register("prompt-templates", PromptTemplateView, basename="prompt-templates")
 router.register("rate-limits", RateLimitView, basename="rate-limits")
 
 urlpatterns = [

@@ -40,7 +40,8 @@ DEFAULT_CACHE_SECONDS = 86_400
 MAX_WINDOW: Final = 1000
 # So deep runs may stand below each other.
 MAX_DEPTH: Final = 8
-_WITHOUT_MODEL: Final = frozenset({"tool", "aggregator"})
+_WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
+_PLANNING: Final = frozenset({"planner", "pattern_planner"})
 _TEMPLATED: Final = ("prompt", "arguments")
 
 
@@ -84,6 +85,7 @@ class PlannedStep:
     fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up
     cache_seconds: int | None = None  # how old an answer may be that is taken again
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
+    marked: tuple[str, ...] = ()  # what its prompt holds of tools, see `core.marking`
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
     gates: tuple[int, ...] = ()  # lower these counters
@@ -93,6 +95,17 @@ class PlannedStep:
     def is_plain(self) -> bool:
         """Whether it starts once all its needs have completed, and nothing else is to be asked."""
         return self.is_single and self.join == "all" and self.when is None and not self.optional
+
+    @property
+    def grows(self) -> bool:
+        """Whether it may add steps to its run: all that its agent gives, or what it delegates."""
+        return self.adds_steps or self.delegates
+
+    @property
+    def delegates(self) -> bool:
+        config = self.config
+        to_others = config.get("delegates") or config.get("workflows")
+        return config.get("type") in _PLANNING or bool(to_others)
 
     @property
     def is_single(self) -> bool:
@@ -164,19 +177,19 @@ class Plan:
     @property
     def fixed_window(self) -> int | None:
         """What bounds the agent runs in flight where their number is not known beforehand."""
-        is_open = any(step.map or step.loop or step.adds_steps for step in self.steps)
+        is_open = any(step.map or step.loop or step.grows for step in self.steps)
         return self.max_parallel if is_open else None
 
     @cached_property
     def gathers(self) -> bool:
         """Whether steps may stand for others: maps, loops, sub-workflows, and who adds steps."""
-        return any(step.map or step.loop or step.call or step.adds_steps for step in self.steps)
+        return any(step.map or step.loop or step.call or step.grows for step in self.steps)
 
     @cached_property
     def has_calls(self) -> bool:
         """Whether there may be sub-workflows among its steps, in their loops, or added to them."""
         return any(
-            step.call or step.adds_steps or (step.loop and step.loop.body.has_calls)
+            step.call or step.grows or (step.loop and step.loop.body.has_calls)
             for step in self.steps
         )
 

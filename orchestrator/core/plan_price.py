@@ -17,6 +17,8 @@ from typing import Final
 
 from agents_app.core import values
 from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS
+from agents_app.core.observations import with_data_rule
+from agents_app.core.recalling import most_recalled_bytes
 from costs.core.pricing import Price, estimate_of_bytes, least_case, worst_case
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.conditions import compile_condition
@@ -44,6 +46,7 @@ OVERHEAD_TOKENS: Final = 528
 # No text that is meant to be read takes fewer tokens.
 _MOST_BYTES_PER_TOKEN: Final = 16
 _LINE_ENDS: Final = 2
+_MOST_PROMPT_BYTES: Final = MAX_RENDERED_BYTES + values.text_size(with_data_rule(""))
 _ONCE: Final = RetrySpec(attempts=1)
 
 
@@ -100,7 +103,7 @@ class _Pricing:
         if step.call is not None:
             return _One(_below(step.name, self._run_of(step.call, depth + 1)))
         one = self._agent(step, view) if step.uses_model else _One()
-        if not step.adds_steps:
+        if not step.grows:
             return one
         return replace(one, amounts=_together([one.amounts, self._added(step)]))
 
@@ -131,8 +134,11 @@ class _Pricing:
         if price is None:
             told = f"No price is known for model `{model}` of provider `{provider}`"
             return _One(_unknown(Note(step.name, "no_price", told)))
-        sent = view.prompt_span(step) + _sent_beside(step)
-        tokens, bound = _input_bound(sent.most, self.terms.window_of(provider, model))
+        prompt, beside = view.prompt_span(step), _sent_beside(step)
+        sent = prompt + beside
+        tokens, bound = _input_bound(
+            prompt.most, beside.most or 0, self.terms.window_of(provider, model)
+        )
         attempts = step.retry.attempts if step.retry else self.terms.attempts
         amounts = Amounts(
             worst=attempts * self._worst_call(step, price, tokens),
@@ -232,9 +238,9 @@ def _of_map(step: PlannedStep, view: View, one: Amounts) -> Amounts:
     return amounts
 
 
-def _input_bound(most: int | None, window: int | None) -> tuple[int, InputBound]:
+def _input_bound(most: int | None, beside: int, window: int | None) -> tuple[int, InputBound]:
     """How many tokens a call reads at most. No tokenizer makes more of them than bytes."""
-    tokens = (MAX_RENDERED_BYTES if most is None else most) + OVERHEAD_TOKENS
+    tokens = (_MOST_PROMPT_BYTES if most is None else most) + beside + OVERHEAD_TOKENS
     if window is not None and window < tokens:
         # What is longer is refused, and costs nothing.
         return window, "context_window"
@@ -246,7 +252,7 @@ def _sent_beside(step: PlannedStep) -> Span:
     schema = step.config.get("output_schema")
     texts = [str(step.config.get("system") or ""), values.dump(schema) if schema else ""]
     size = sum(map(values.text_size, texts)) + _LINE_ENDS
-    return Span(size, size)
+    return Span(size, size + most_recalled_bytes(step.config.get("memory")))
 
 
 def _max_output(step: PlannedStep) -> int:

@@ -29,7 +29,15 @@ DEFAULT_PRIORITY = 5
 BY_COMPLEXITY: Final = "auto"
 
 AgentType = Literal[
-    "prompt", "tool", "aggregator", "react", "planner", "evaluator", "router", "custom"
+    "prompt",
+    "tool",
+    "aggregator",
+    "react",
+    "planner",
+    "pattern_planner",
+    "evaluator",
+    "router",
+    "custom",
 ]
 Role = Literal["orchestrator", "planner", "executor", "reviewer"]
 Strategy = Literal["sequential", "levels", "adaptive"]
@@ -37,11 +45,16 @@ StepKind = Literal["agent", "workflow", "loop", "approval", "delay"]
 STEP_KINDS: tuple[StepKind, ...] = ("agent", "workflow", "loop", "approval", "delay")
 
 _OF_EVERY_AGENT = frozenset({"type", "role", "output_schema"})
-_OF_THINKING = _OF_EVERY_AGENT | {"provider", "model", "system", "prompt", "tools", "parameters"}
+_OF_THINKING = _OF_EVERY_AGENT | {
+    *("provider", "model", "system", "prompt", "tools", "parameters", "memory")
+}
+_OF_DELEGATING = frozenset({"delegates", "workflows", "delegate_cost_usd"})
+_OF_PLANNING = frozenset({"max_tasks", "approve", "approve_above_usd"})
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
     "prompt": _OF_THINKING - {"tools"},
-    "react": _OF_THINKING | {"max_turns", "max_total_tokens"},
-    "planner": _OF_THINKING | {"max_turns"},
+    "react": _OF_THINKING | _OF_DELEGATING | {"max_turns", "max_total_tokens"},
+    "planner": _OF_THINKING | _OF_DELEGATING | _OF_PLANNING | {"max_turns", "max_total_tokens"},
+    "pattern_planner": _OF_EVERY_AGENT | _OF_DELEGATING | _OF_PLANNING | {"prompt", "tools"},
     "evaluator": _OF_THINKING,
     "router": _OF_THINKING | {"routes"},
     "custom": _OF_THINKING | {"implementation", "arguments", "max_turns"},
@@ -89,7 +102,14 @@ class AgentSpec(Part):
     separator: Annotated[str, Field(max_length=1_000)] | None = None  # mode concat
     routes: Annotated[list[Name], Field(min_length=1)] | None = None  # type router
     max_turns: Annotated[int, Field(ge=1, le=1_000)] | None = None  # types that loop
-    max_total_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # type react
+    max_total_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # types that loop
+    delegates: list[Slug] | None = None  # saved agents that it may hand tasks to
+    workflows: list[WorkflowRef] | None = None  # published ones, likewise
+    delegate_cost_usd: Money | None = None  # what each of these may cost
+    max_tasks: Annotated[int, Field(ge=1, le=200)] | None = None  # types that plan
+    approve: bool | None = None  # whether a person is asked before a plan is carried out
+    approve_above_usd: Money | None = None  # or only where it may cost more
+    memory: JsonObject | None = None  # what `MemorySettings` reads
     implementation: Label | None = None  # type custom: its registered name
 
 
@@ -164,6 +184,7 @@ class StepSpec(Part):
     parameters: JsonObject | None = None
     arguments: JsonObject | None = None
     output_schema: JsonObject | None = None
+    memory: JsonObject | None = None
     retry: RetrySpec | None = None
     timeout: Duration | None = None
     max_wait: Duration | None = None

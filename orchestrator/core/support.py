@@ -15,7 +15,6 @@ NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "defaults": (),
     "step": (),
     "agent": (
-        ("type", "planner"),
         ("type", "evaluator"),
         ("type", "router"),
         ("type", "custom"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from agents_app.core.agent import AgentConfig as AgentSettings
 from agents_app.core.json_schema import schema_fault
+from agents_app.core.memory_settings import memory_problems
 from orchestrator.core import parsing
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.config import OVERRIDES, AgentConfig
@@ -34,7 +37,8 @@ MAX_OUTPUT_TOKENS = 10_000_000
 MAX_NESTING = 4
 _OVERRIDES = frozenset(OVERRIDES)
 _SCHEMA = "output_schema"
-_ANSWERING = frozenset({"prompt", "react"})  # a prompt, with an answer in words or JSON
+# A prompt, with an answer in words or JSON.
+_ANSWERING = frozenset({"prompt", "react", "planner", "pattern_planner"})
 
 
 def _knows_every_model(_provider: str, _model: str) -> bool:
@@ -147,7 +151,7 @@ class _Validator:
             case "agent":
                 yield from self._agent_step(step, reader=reader, at=at)
             case "workflow":
-                yield from self._sub_workflow(step, at=at)
+                yield from self._workflow(str(step.workflow), at=at + "/workflow")
                 yield from reader.templates(step.input, at + "/input")
             case "loop":
                 yield from self._loop(step, scope=scope, at=at + "/loop")
@@ -155,10 +159,8 @@ class _Validator:
                 yield from self._approval(step, reader=reader, at=at + "/approval")
 
     def _agent_step(self, step: StepSpec, *, reader: Reader, at: str) -> Iterator[Problem]:
-        if isinstance(step.agent, str) and step.agent not in self.catalog.agents:
-            hint = did_you_mean(step.agent, self.catalog.agents)
-            message = f"There is no agent `{step.agent}`{hint}"
-            yield Problem(at + "/agent", "unknown_agent", message)
+        if isinstance(step.agent, str):
+            yield from self._agent(step.agent, at=at + "/agent")
         config = reader.scope.config(step.name)
         kind = str(config.get("type"))
         for name in _OVERRIDES - FIELDS_OF_AGENT.get(kind, _OVERRIDES):
@@ -182,6 +184,9 @@ class _Validator:
             "output_schema": self._schema,
             "prompt": reader.templates,
             "tools": self._tools,
+            "delegates": self._delegates,
+            "workflows": self._workflows,
+            "memory": partial(_memory_problems, kind=str(config.get("type"))),
         }
         for name, check in checks.items():
             if config.get(name) is not None:
@@ -222,6 +227,19 @@ class _Validator:
         for index, name in enumerate(names if isinstance(names, list) else ()):
             yield from self._tool(str(name), at=at + pointer(index))
 
+    def _delegates(self, slugs: Json, at: str) -> Iterator[Problem]:
+        for index, slug in enumerate(slugs if isinstance(slugs, list) else ()):
+            yield from self._agent(str(slug), at=at + pointer(index))
+
+    def _agent(self, slug: str, *, at: str) -> Iterator[Problem]:
+        if slug not in self.catalog.agents:
+            message = f"There is no agent `{slug}`{did_you_mean(slug, self.catalog.agents)}"
+            yield Problem(at, "unknown_agent", message)
+
+    def _workflows(self, references: Json, at: str) -> Iterator[Problem]:
+        for index, reference in enumerate(references if isinstance(references, list) else ()):
+            yield from self._workflow(str(reference), at=at + pointer(index))
+
     def _tool(self, name: str, *, at: str) -> Iterator[Problem]:
         if name not in self.catalog.tools:
             message = f"There is no tool `{name}`{did_you_mean(name, self.catalog.tools)}"
@@ -251,23 +269,23 @@ class _Validator:
         if fault:
             yield Problem(at, "invalid_schema", f"This is no usable JSON Schema: {fault}")
 
-    def _sub_workflow(self, step: StepSpec, *, at: str) -> Iterator[Problem]:
-        name, _, version = str(step.workflow).partition("@")
+    def _workflow(self, reference: str, *, at: str) -> Iterator[Problem]:
+        name, _, version = reference.partition("@")
         if name == self.spec.name:
             message = (
                 "A workflow cannot call itself; put what repeats into a `loop`, "
                 "or into a workflow of its own"
             )
-            yield Problem(at + "/workflow", "calls_itself", message)
+            yield Problem(at, "calls_itself", message)
             return
         versions = self.catalog.workflows.get(name)
         if versions is None:
             hint = did_you_mean(name, self.catalog.workflows)
             message = f"There is no published workflow `{name}`{hint}"
-            yield Problem(at + "/workflow", "unknown_workflow", message)
+            yield Problem(at, "unknown_workflow", message)
         elif version and int(version) not in versions:
             message = f"The workflow `{name}` has no version {version}"
-            yield Problem(at + "/workflow", "unknown_workflow", message)
+            yield Problem(at, "unknown_workflow", message)
 
     def _loop(self, step: StepSpec, *, scope: Scope, at: str) -> Iterator[Problem]:
         if step.loop is None:
@@ -334,6 +352,13 @@ def _fallbacks_of_steps(
         yield from _fallbacks(step, at=here)
         if step.loop is not None:
             yield from _fallbacks_of_steps(step.loop.steps, at=here + "/loop/steps")
+
+
+def _memory_problems(memory: Json, at: str, *, kind: str) -> Iterator[Problem]:
+    settings = memory if isinstance(memory, dict) else {}
+    for problem in memory_problems(AgentSettings(type=kind, memory=settings)):
+        _, *place = problem.field.split(".")
+        yield Problem(at + pointer(*place), "invalid", problem.message)
 
 
 def _parameter_problems(parameters: Json, at: str) -> Iterator[Problem]:

@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import psycopg
 import structlog
@@ -14,15 +15,17 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 
+from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
+from agents_app.core.tools import ToolContext
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
+from agents_app.selectors.toolboxes import toolbox_of
 from agents_app.tool_threads import ToolThreads
-from agents_app.tools.builtin import BUILTIN_TOOLS
-from orchestrator.core import template
+from orchestrator.core import marking, template
 from orchestrator.core.errors import AddedStepsError
 from orchestrator.core.hints import hints_of
 from orchestrator.core.places import surroundings_of
@@ -48,6 +51,7 @@ from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.ladder import Ladder
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
+from orchestrator.execution.memory_rows import MemoryRows
 from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
@@ -81,6 +85,7 @@ class _Result:
     prompt: str | None = None
     output: JsonValue = None
     added: Mapping[str, JsonValue] | None = None
+    delegated: Mapping[str, JsonValue] | None = None
     error: Mapping[str, JsonValue] | None = None
     again_in: float | None = None
     wait: MustWaitError | None = None
@@ -93,12 +98,18 @@ class _Result:
             return AgentRunStatus.CANCELLED
         if self.is_out_of_budget:
             return AgentRunStatus.BUDGET_EXCEEDED
-        if self.again_in is not None:
+        if self.again_in is not None or self.delegated is not None:
             return AgentRunStatus.WAITING
         if self.added is not None:
             # It stands for the steps that it has added, until these have ended.
             return AgentRunStatus.RUNNING
         return AgentRunStatus.FAILED if self.error else AgentRunStatus.COMPLETED
+
+    @property
+    def waits_for(self) -> WaitingReason:
+        if self.wait:
+            return self.wait.reason
+        return WaitingReason.DELEGATION if self.delegated is not None else WaitingReason.RETRY
 
     @property
     def reason(self) -> str:
@@ -146,6 +157,7 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
 def _attempt(claimed: Claim, lease: Lease) -> _Result:
     prompt: str | None = None
     step: PlannedStep | None = None
+    delegations = additions.Delegations(claimed)
     try:
         where = (claimed.tenant_id, claimed.version_id, claimed.step, claimed.added_by)
         step = planned_step(*where)
@@ -170,11 +182,15 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     speaking=speeches().speaking,
                     cache=_cache(step, claimed, role=str(config.role or "")),
                 ),
-                tools=BUILTIN_TOOLS,
+                tools=toolbox_of(claimed.tenant_id),
+                context=_context(claimed, lease, config),
                 journal=ToolRows(claimed, lease),
                 hands=_HANDS,
+                delegating=delegations,
             ),
         )
+        if outcome.delegates:
+            return _Result(prompt=prompt, delegated=delegations.written)
         _check_size(outcome.output)
         added = _added(claimed, step, outcome)
         _check_size(added)
@@ -188,6 +204,22 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _context(claimed: Claim, lease: Lease, config: AgentConfig) -> ToolContext:
+    # After a retry by hand its conversation begins anew, with calls of its own.
+    call_id = uuid5(claimed.agent_run_id, str(claimed.forgiven))
+    return ToolContext(
+        tenant_id=claimed.tenant_id,
+        run_id=claimed.run_id,
+        agent_run_id=claimed.agent_run_id,
+        step=claimed.step,
+        call_id=call_id,
+        # An agent that was described in place is named by its type.
+        memory=MemoryRows(
+            claimed, lease, agent="" if claimed.agent == config.type else claimed.agent
+        ),
+    )
 
 
 def _ladder(step: PlannedStep, claimed: Claim, lease: Lease) -> Ladder | None:
@@ -223,7 +255,7 @@ def _added(claimed: Claim, step: PlannedStep, outcome: Outcome) -> dict[str, Jso
     """The steps that the agent adds to its run, ready to be written."""
     if outcome.adds is None or not outcome.adds.steps:
         return None
-    if not step.adds_steps:
+    if not step.grows:
         raise AddedStepsError("It may not add steps: its step does not say `adds_steps: true`")
     return additions.added_by(claimed, outcome.adds, output=outcome.output)
 
@@ -285,7 +317,6 @@ def _wake_soon(claimed: Claim, seconds: float) -> None:
     publish(hints_of(claimed.tenant_id, rows))
 
 
-_TEMPLATED = ("prompt", "arguments")
 # What an agent is set to beyond its templates; the rest of a saved agent is for people.
 _PLAIN = (
     "type",
@@ -295,8 +326,15 @@ _PLAIN = (
     "parameters",
     "output_schema",
     "tools",
+    "delegates",
+    "workflows",
+    "delegate_cost_usd",
+    "max_tasks",
+    "approve",
+    "approve_above_usd",
     "max_turns",
     "max_total_tokens",
+    "memory",
     "tool",
     "mode",
     "separator",
@@ -313,10 +351,13 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
         context |= {"item": claimed.item, "index": around.item[1]}
     config = step.config
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
-    given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}
-    if "prompt" in given:
+    if "arguments" in config:
+        given["arguments"] = template.render(config["arguments"], context)
+    if "prompt" in config:
+        shown = partial(marking.shown, marked=step.marked)
         # A prompt that is one variable keeps the variable's type; models read text.
-        given["prompt"] = as_text(given["prompt"])
+        prompt = as_text(template.render(config["prompt"], context, shown=shown))
+        given["prompt"] = observations.with_data_rule(prompt) if step.marked else prompt
     if step.by_complexity:
         asked, schema = given.get("prompt", ""), given.get("output_schema")
         measured = complexity_of(asked, system=given.get("system") or "", schema=schema)
@@ -340,10 +381,10 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
         reason=result.reason,
         prompt=result.prompt,
         output=result.output,
-        added=result.added,
+        added=result.added if result.delegated is None else result.delegated,
         error=result.error,
         again_in=result.again_in,
-        waiting_for=result.wait.reason if result.wait else WaitingReason.RETRY,
+        waiting_for=result.waits_for,
         gate=result.wait.gate if result.wait else "",
         system=asdict(host_sample()),
     )

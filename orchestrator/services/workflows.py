@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents_app.models import Agent
-from agents_app.tools.builtin import BUILTIN_TOOLS
+from agents_app.selectors.toolboxes import toolbox_of
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
+from orchestrator.core.marking import with_marks
 from orchestrator.core.parsing import spec_to_mapping
 from orchestrator.core.plan import (
     Plan,
@@ -94,7 +95,7 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
 
     Raises WorkflowInvalidError for workflows that are not the project's.
     """
-    plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
+    plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
     settled = plan.with_steps(with_own_models(serving_credentials()))
     return settled, plan_to_json(settled)
 
@@ -124,7 +125,7 @@ def tenant_catalog() -> Catalog:
     uses_environment, own = tenant.uses_environment_credentials, serving_credentials()
     return Catalog(
         agents=_saved_agents(),
-        tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
+        tools={tool.name: tool.parameters for tool in toolbox_of(tenant.id)},
         providers={
             name: unusable(name, own=own, uses_environment=uses_environment) is None
             for name in provider_settings()

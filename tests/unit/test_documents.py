@@ -162,7 +162,8 @@ def test_guide_names_every_resource() -> None:
 
 
 def test_guide_names_events_that_are_logged() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "orchestrator").rglob("*.py"))
+    rooms = ("orchestrator", "agents_app")
+    sources = "".join(p.read_text() for room in rooms for p in (ROOT / room).rglob("*.py"))
     events = {name for row in table("docs/operations.md", "event") for name in names(row[0])}
 
     logged = set(re.findall(r"\blog\.(?!open)\w+\(\s*\"(\w+)\"", sources))

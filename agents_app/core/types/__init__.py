@@ -2,8 +2,16 @@
 
 from agents_app.core.agent import AgentTypes
 from agents_app.core.types.aggregator import AggregatorAgent
+from agents_app.core.types.planner import PatternPlannerAgent, PlannerAgent
 from agents_app.core.types.prompt import PromptAgent
 from agents_app.core.types.react import ReactAgent
 from agents_app.core.types.tool import ToolAgent
 
-AGENT_TYPES = AgentTypes(PromptAgent(), ReactAgent(), ToolAgent(), AggregatorAgent())
+AGENT_TYPES = AgentTypes(
+    PromptAgent(),
+    ReactAgent(),
+    PlannerAgent(),
+    PatternPlannerAgent(),
+    ToolAgent(),
+    AggregatorAgent(),
+)

@@ -13,6 +13,7 @@ from agents_app.core.agent import (
     tool_problems,
 )
 from agents_app.core.errors import OutputInvalidError, ProviderError, ProviderErrorKind
+from agents_app.core.memory_settings import memory_problems
 from agents_app.core.model import (
     DEFAULT_MAX_OUTPUT_TOKENS,
     FinishReason,
@@ -51,7 +52,7 @@ class PromptAgent:
     calls_model = True
 
     def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
-        return model_problems(config) + tool_problems(config)
+        return model_problems(config) + tool_problems(config) + memory_problems(config)
 
     def run(
         self,

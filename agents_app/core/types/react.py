@@ -1,15 +1,24 @@
 """Thinks in turns: asks its model, calls the tools that it wants, and tells it what they gave."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import JsonValue
 
 from agents_app.core import loop, observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
-from agents_app.core.errors import AgentsError
+from agents_app.core.delegating_tools import delegating_tools, is_delegating, whom
+from agents_app.core.delegation import Delegation, step_name
+from agents_app.core.errors import (
+    AgentsError,
+    DelegationRefusedError,
+    ProviderError,
+    ProviderErrorKind,
+)
+from agents_app.core.hands import DueCall, end_of
 from agents_app.core.journal import ToolEnd
-from agents_app.core.model import ModelRequest, ToolSpec
+from agents_app.core.memory_settings import MemorySettings, memory_problems
+from agents_app.core.model import ModelRequest, ToolCall, ToolSpec
 from agents_app.core.tools import Toolbox
 from agents_app.core.types.prompt import is_count, model_problems, request_of
 
@@ -27,13 +36,7 @@ class ReactAgent:
     calls_model = True
 
     def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
-        unknown = (name for name in config.tools if name not in tools)
-        found = [Problem("tools", f"there is no tool {name!r}") for name in unknown]
-        if config.max_total_tokens is not None and not is_count(config.max_total_tokens):
-            found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
-        if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
-            found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
-        return model_problems(config) + found
+        return model_problems(config) + loop_problems(config, tools)
 
     def run(
         self,
@@ -42,11 +45,33 @@ class ReactAgent:
         inputs: Mapping[str, JsonValue],  # they are in the prompt already
         ports: Ports,
     ) -> Outcome:
-        ports = replace(ports, tools=ports.tools.only(dict.fromkeys(config.tools)))
-        limits = loop.LoopLimits(turns=config.max_turns, tokens=config.max_total_tokens)
-        state = loop.State(request=_first_request(config, ports.tools), limits=limits)
+        own = ports.tools.only(dict.fromkeys(config.tools))
+        ports = replace(ports, tools=Toolbox([*own, *delegating_tools(config)]))
+        request = _first_request(config, ports.tools)
         until = ports.hands.now() + config.deadline_seconds
-        return _Conversation(state, ports, until=until).outcome()
+        state = loop.State(request=request, limits=limits_of(config))
+        return Conversation(state, ports, until=until).outcome()
+
+
+def limits_of(config: AgentConfig) -> loop.LoopLimits:
+    memory = MemorySettings.of(config)
+    return loop.LoopLimits(
+        turns=config.max_turns,
+        tokens=config.max_total_tokens,
+        context_tokens=memory.max_tokens,
+        sums_up=memory.summary,
+    )
+
+
+def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
+    """What is wrong with the settings of an agent that works in turns."""
+    unknown = (name for name in config.tools if name not in tools)
+    found = [Problem("tools", f"there is no tool {name!r}") for name in unknown]
+    if config.max_total_tokens is not None and not is_count(config.max_total_tokens):
+        found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
+    if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
+        found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
+    return found + memory_problems(config)
 
 
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:
@@ -61,15 +86,34 @@ def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:
     return replace(request, system=system, tools=specs)
 
 
-class _Conversation:
-    """Does what the loop asks for, until it has ended."""
+class _HandedOver(Exception):
+    """The agent has delegated all that is left of its turn."""
+
+    def __init__(self, delegation: Delegation) -> None:
+        super().__init__(delegation)
+        self.delegation = delegation
+
+
+class Conversation:
+    """Does what the loop asks for, until it has ended or its agent has delegated what it wants."""
 
     def __init__(self, state: loop.State, ports: Ports, *, until: float) -> None:
         self._state = state
         self._ports = ports
         self._until = until
 
+    @property
+    def state(self) -> loop.State:
+        return self._state
+
     def outcome(self) -> Outcome:
+        """Raises the error that the loop ends with, and what the ports raise."""
+        try:
+            return self._talk()
+        except _HandedOver as end:
+            return Outcome(output=None, text="", delegates=end.delegation)
+
+    def _talk(self) -> Outcome:
         effect = self._tell(loop.Started())
         while True:
             match effect:
@@ -94,9 +138,14 @@ class _Conversation:
         self._state, effect = loop.step(self._state, event)
         return effect
 
-    def _ask(self, request: ModelRequest) -> loop.Answered:
+    def _ask(self, request: ModelRequest) -> loop.Answered | loop.TooLong:
         request = replace(request, deadline_seconds=max(self._seconds_left, 0.1))
-        return loop.Answered(self._ports.model.complete(request))
+        try:
+            return loop.Answered(self._ports.model.complete(request))
+        except ProviderError as error:
+            if error.kind is not ProviderErrorKind.CONTEXT_TOO_LONG:
+                raise
+            return loop.TooLong(error)
 
     def _use(self, asked: loop.CallTools) -> loop.Effect | None:
         effect: loop.Effect | None = None
@@ -109,11 +158,43 @@ class _Conversation:
 
     def _ends(self, asked: loop.CallTools) -> Iterator[tuple[str, ToolEnd]]:
         """What came of each call, noted before anybody hears of it."""
-        journal, tools, left = self._ports.journal, self._ports.tools, self._seconds_left
+        tools, left = self._ports.tools, self._seconds_left
         repeatable = {tool.name for tool in tools if tool.is_repeatable}
-        known = journal.begin(asked.turn, asked.calls, repeatable=repeatable)
+        known = self._ports.journal.begin(asked.turn, asked.calls, repeatable=repeatable)
         yield from known.items()
-        due = [call for call in asked.calls if call.id not in known]
-        for call_id, end in self._ports.hands.ends_of(due, tools=tools, within_seconds=left):
-            journal.end(asked.turn, call_id, end)
-            yield call_id, end
+        due = [self._due(asked.turn, call) for call in asked.calls if call.id not in known]
+        own = [each for each in due if not is_delegating(each.tool)]
+        for call_id, end in self._ports.hands.ends_of(own, within_seconds=left):
+            yield self._noted(asked.turn, call_id, end)
+        yield from self._hand_over(asked.turn, [each for each in due if is_delegating(each.tool)])
+
+    def _due(self, turn: int, call: ToolCall) -> DueCall:
+        around = self._ports.context
+        context = around and around.for_call(turn, call.id)
+        return DueCall(call=call, tool=self._ports.tools[call.name], context=context)
+
+    def _noted(self, turn: int, call_id: str, end: ToolEnd) -> tuple[str, ToolEnd]:
+        self._ports.journal.end(turn, call_id, end)
+        return call_id, end
+
+    def _hand_over(self, turn: int, due: Sequence[DueCall]) -> Iterator[tuple[str, ToolEnd]]:
+        """Delegate what these calls ask for; of those that cannot be, what is wrong."""
+        steps: dict[str, JsonValue] = {}
+        calls: dict[str, str | None] = {}
+        for each in due:
+            end = end_of(each)
+            if end.error is not None:
+                yield self._noted(turn, each.call.id, end)
+                continue
+            name = step_name(whom(each.call), taken=steps)
+            steps[name], calls[each.call.id] = end.output, name
+        if not steps:
+            return
+        delegation = Delegation(turn=turn, calls=calls, steps=steps)
+        try:
+            self._ports.delegating.take(delegation)
+        except DelegationRefusedError as error:
+            for call_id in calls:
+                yield self._noted(turn, call_id, ToolEnd(error=str(error)))
+        else:
+            raise _HandedOver(delegation)

@@ -398,7 +398,7 @@ def test_fallback_models_are_checked() -> None:
 @pytest.mark.parametrize(
     ("fields", "step", "loc"),
     [
-        ({}, {"agent": {"type": "planner", "prompt": "x"}}, "/steps/a/agent/type"),
+        ({}, {"agent": {"type": "evaluator", "prompt": "x"}}, "/steps/a/agent/type"),
     ],
 )
 def test_what_the_engine_cannot_run_yet_is_valid_but_not_published(
@@ -414,7 +414,7 @@ def test_what_the_engine_cannot_run_yet_is_valid_but_not_published(
 
 
 def test_saved_agent_of_a_type_that_cannot_run_yet_is_not_published() -> None:
-    catalog = Catalog(agents={"thinker": {"type": "planner", "prompt": "x"}})
+    catalog = Catalog(agents={"thinker": {"type": "custom", "prompt": "x"}})
 
     report = examine({"name": "x", "steps": {"a": {"agent": "thinker"}}}, catalog)
 
