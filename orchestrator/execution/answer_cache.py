@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from agents_app.core import values
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest
 from orchestrator.execution import engine_db
-from orchestrator.execution.call_rows import reply_from_json, reply_to_json, request_to_json
+from orchestrator.execution.call_rows import Turn, reply_from_json, reply_to_json, request_to_json
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 
@@ -28,6 +28,16 @@ _FIND: Final = "SELECT * FROM muster_cached_answer(%s, %s, %s, %s)"
 _KEEP: Final = "SELECT muster_keep_answer(%s, %s, %s, %s, %s, %s)"
 # What was cut, refused or broken off is no answer to take again.
 _WHOLE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request in its turn, behind an earlier one; and whose key would ask it."""
+
+    turn: int
+    request: ModelRequest
+    before: Turn | None
+    credential_id: UUID | None
 
 
 class AnswerCache:
@@ -42,29 +52,22 @@ class AnswerCache:
         self._role = role
         self._age = timedelta(seconds=seconds)
 
-    def find(
-        self,
-        request: ModelRequest,
-        *,
-        turn: int,
-        credential_id: UUID | None,
-        give_up: Callable[[], bool],
-    ) -> ModelReply | None:
+    def find(self, asked: Asked, *, give_up: Callable[[], bool]) -> ModelReply | None:
         """The answer to the very same request, if there is a young one.
 
         Raises LeaseLostError and RunStoppingError.
         """
-        claim = self._claim
+        claim, request, credential_id = self._claim, asked.request, asked.credential_id
         facts = {
             "agent_run": str(claim.agent_run_id),
             "attempt": claim.attempt,
             "call": str(uuid7()),
-            "turn": turn,
+            "turn": asked.turn,
             "provider": request.provider,
             "model": request.model,
             "role": self._role,
             "credential": credential_id and str(credential_id),
-            "request": request_to_json(request),
+            "request": request_to_json(request, before=asked.before),
         }
         key = _key(request, credential_id)
         arguments = (claim.tenant_id, Jsonb(facts), key, self._age)

@@ -27,9 +27,15 @@ from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.core.spec import ModelChoice
 from orchestrator.core.speech import Said
 from orchestrator.core.state import WaitingReason
-from orchestrator.execution.answer_cache import AnswerCache
+from orchestrator.execution.answer_cache import AnswerCache, Asked
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
-from orchestrator.execution.call_rows import NewCall, end_call, open_call, reply_from_json
+from orchestrator.execution.call_rows import (
+    NewCall,
+    Turn,
+    end_call,
+    open_call,
+    reply_from_json,
+)
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.context_window import check_length
 from orchestrator.execution.crashpoints import crash_here
@@ -122,6 +128,7 @@ class GuardedClient:
         self._speaking = speaking
         self._cache = cache
         self._turn = 0
+        self._before: Turn | None = None  # the last that was answered
 
     def complete(self, request: ModelRequest) -> ModelReply:
         """Answer from memory or from the provider.
@@ -130,6 +137,11 @@ class GuardedClient:
         StepCapError; MustWaitError, LeaseLostError or RunStoppingError when the attempt has to end.
         """
         self._turn += 1
+        reply = self._answer(request)
+        self._before = Turn(number=self._turn, request=request)
+        return reply
+
+    def _answer(self, request: ModelRequest) -> ModelReply:
         remembered = self._claim.replies.get(str(self._turn))
         if remembered is not None:
             return _remembered(remembered, request)
@@ -186,7 +198,8 @@ class GuardedClient:
             return self._asked(calling, request)
         turn, key = self._turn, calling.credential_id
         lost = self._lease.lost.is_set
-        found = self._cache.find(request, turn=turn, credential_id=key, give_up=lost)
+        asked = Asked(turn=turn, request=request, before=self._before, credential_id=key)
+        found = self._cache.find(asked, give_up=lost)
         if found is not None:
             return found
         reply = self._asked(calling, request)
@@ -233,6 +246,7 @@ class GuardedClient:
             turn=self._turn,
             role=self._role,
             request=request,
+            before=self._before,
             price=price,
             worst=worst_of(request, price),
             credential_id=credential_id,

@@ -351,6 +351,7 @@ class LlmCall(TenantOwned):
     model = models.CharField(max_length=200)
     answered_model = models.CharField(max_length=200, blank=True, default="", db_default="")
     role = models.CharField(max_length=32, blank=True)
+    # What it adds to the request of a turn before (see `request_to_json`).
     request = models.JSONField()
     reply = models.JSONField(null=True)
     error = models.JSONField(null=True)

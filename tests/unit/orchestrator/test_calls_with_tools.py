@@ -16,7 +16,7 @@ from agents_app.core.model import (
 )
 from costs.core.pricing import Price, token_upper_bound
 from costs.core.usage import Usage
-from orchestrator.execution.call_rows import reply_from_json, reply_to_json, request_to_json
+from orchestrator.execution.call_rows import Turn, reply_from_json, reply_to_json, request_to_json
 from orchestrator.execution.worst import worst_of
 
 TOOL = ToolSpec(name="add", description="Adds.", parameters={"type": "object"})
@@ -72,6 +72,24 @@ def test_a_request_is_kept_with_tools_calls_and_results():
     assert tuple(ToolCall(**each) for each in turn["tool_calls"]) == TURN.tool_calls
     assert Opaque(**turn["opaque"]) == THOUGHT
     assert tuple(ToolResult(**each) for each in told["tool_results"]) == RESULTS
+
+
+def test_a_turn_keeps_what_it_adds_to_the_one_before():
+    first = Turn(number=3, request=replace(PLAIN, tools=(TOOL,)))
+
+    stored = request_to_json(ASK, before=first)
+    changed = request_to_json(replace(ASK, system="Hm?", tools=()), before=first)
+
+    assert stored["follows"] == {"turn": 3, "messages": 1}
+    assert stored["messages"] == request_to_json(ASK)["messages"][1:]
+    assert not {"system", "tools"} & stored.keys()
+    assert (changed["system"], changed["tools"]) == ("Hm?", [])
+
+
+def test_a_turn_that_leaves_out_the_beginning_is_kept_whole():
+    first = Turn(number=1, request=replace(PLAIN, messages=(Message("user", "before"),)))
+
+    assert request_to_json(ASK, before=first) == request_to_json(ASK)
 
 
 def test_arguments_that_go_deep_can_be_kept():
