@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from orchestrator.models.calls import MOST_DAYS, Keeps
 from orchestrator.selectors.call_settings import call_settings
 from orchestrator.services.call_settings import change_call_settings
 from tenants.api.base import ApiView
@@ -19,11 +20,25 @@ class CallSettingsBody(Strict):
     caches_answers = serializers.BooleanField(
         required=False, help_text="Steps that say `cache` may take answers again."
     )
+    keeps = serializers.ChoiceField(
+        Keeps.choices,
+        required=False,
+        help_text="What is left of prompts, answers and tool calls once their run has ended.",
+    )
+    keep_days = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=MOST_DAYS,
+        help_text="After so many days only figures are left; null: as long as the run.",
+    )
 
 
 class CallSettingsOut(serializers.Serializer[Any]):
     tenant = serializers.UUIDField(source="tenant_id")
     caches_answers = serializers.BooleanField()
+    keeps = serializers.ChoiceField(Keeps.choices)
+    keep_days = serializers.IntegerField(allow_null=True)
 
 
 class CallSettingsView(ApiView):

@@ -10,5 +10,11 @@ def change_call_settings(**changes: Any) -> CallSettings:
     row, _ = CallSettings.objects.select_for_update().get_or_create()
     for name, value in changes.items():
         setattr(row, name, value)
-    row.save(update_fields=[*changes, "updated_at"])
+    save_call_settings(row)
     return row
+
+
+def save_call_settings(row: CallSettings) -> None:
+    """Runs that have ended are treated anew, as the settings say now."""
+    row.treated_until = row.removed_until = None
+    row.save()

@@ -184,6 +184,6 @@ def test_settings_are_one_row_in_the_admin(acme: World) -> None:
     browser: Client = acme.browser()
     address = reverse("admin:orchestrator_callsettings_add")
 
-    assert browser.post(address, {"caches_answers": ""}).status_code == 302
+    assert browser.post(address, {"caches_answers": "", "keeps": "full"}).status_code == 302
     assert browser.get(address).status_code == 403
     assert not get(acme.client(), "call-settings").json()["caches_answers"]
