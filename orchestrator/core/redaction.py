@@ -11,7 +11,8 @@ from orchestrator.core.jsonvalue import Json
 # The first that fits a place counts.
 _PATTERNS: Final[Mapping[str, str]] = {
     "private key": (
-        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?"
+        r"(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
     ),
     "token": r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}",
     "key": (
