@@ -30,6 +30,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 *("agents_app_prompttemplate_changelist", Scope.WORKFLOWS_READ),
             ),
             ("Memory", "neurology", "agents_app_memoryentry_changelist", Scope.RUNS_READ),
+            ("Tools", "build", "tools", Scope.WORKFLOWS_READ),
             ("Limits", "speed", "orchestrator_ratelimit_changelist", Scope.WORKFLOWS_READ),
         ),
     ),

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agents_app.core import values
-from agents_app.core.errors import ToolFailedError
+from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
 from agents_app.core.journal import ToolEnd
 from agents_app.core.model import ToolCall
 from agents_app.core.tools import Tool, ToolContext
@@ -28,7 +27,10 @@ class ToolHands(Protocol):
         ...
 
     def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
-        """Make the calls, and give what came of each, by its id, as it comes."""
+        """Make the calls, and give what came of each, by its id, as it comes.
+
+        What it raises ends the attempt, and the calls with it where they can be ended.
+        """
         ...
 
 
@@ -37,8 +39,8 @@ def end_of(due: DueCall) -> ToolEnd:
     arguments = due.call.arguments if isinstance(due.call.arguments, dict) else {}
     try:
         return ToolEnd(output=due.tool.call(arguments, context=due.context))
-    except ToolFailedError as error:
-        return ToolEnd(error=values.clean_text(error.detail))
+    except (ToolFailedError, ToolNotAllowedError) as error:
+        return ToolEnd.failed(error)
 
 
 class _OneByOne:

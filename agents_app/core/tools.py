@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from pydantic import create_model as create_pydantic_model
 
 from agents_app.core import values
-from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.cancellation import CallOverError, finished
+from agents_app.core.errors import ToolFailedError, ToolNotAllowedError, ToolTimeoutError
 from agents_app.core.memory import Memory
 from agents_app.core.model import JsonSchema
 
@@ -47,6 +48,11 @@ class Tool:
 
     `check` makes what `function` takes of what was asked; it raises ValueError in words that a
     model may read, such as pydantic's. `function` raises whatever it likes.
+
+    One that `is_instant` only computes, within bounds of its own: no thread is spent on it.
+    One that `needs_grant` works only for tenants that were granted it. `settings` is what a grant
+    may say beside that. With a text in `withheld`, which says why and what helps, it refuses to be
+    called.
     """
 
     name: str
@@ -55,25 +61,42 @@ class Tool:
     max_result_bytes: int = MAX_RESULT_BYTES
     timeout_seconds: float = TIMEOUT_SECONDS
     is_repeatable: bool = True
+    is_instant: bool = False
+    needs_grant: bool = False
+    settings: type[BaseModel] | None = None
+    withheld: str = ""
     check: Callable[[Mapping[str, JsonValue]], Mapping[str, Any]]
     function: Callable[[Mapping[str, Any], ToolContext | None], Any]
 
     def call(
         self, arguments: Mapping[str, JsonValue], *, context: ToolContext | None = None
     ) -> JsonValue:
-        """Check the arguments, call, check the result. Every failure is a ToolFailedError."""
+        """Check the arguments, call, check the result.
+
+        Every failure is a ToolFailedError, or a ToolNotAllowedError if the tool is withheld.
+        """
+        if self.withheld:
+            raise ToolNotAllowedError(self.name, self.withheld)
         try:
             checked = self.check(arguments)
         except ValueError as error:
             raise ToolFailedError(self.name, f"arguments: {_told(error)}"[:_SHOWN]) from error
         try:
             result = self.function(checked, context)
+            if inspect.iscoroutine(result):
+                result = finished(result, within_seconds=self.timeout_seconds)
         except ToolFailedError:
             raise
+        except CallOverError:
+            raise self.late(self.timeout_seconds) from None
         except Exception as error:  # a tool is foreign code; whatever it raises is its failure
             reason = f"{type(error).__name__}: {error}"[:_SHOWN]
             raise ToolFailedError(self.name, reason) from error
         return self._bounded(result)
+
+    def late(self, seconds: float) -> ToolTimeoutError:
+        """What is told of a call that gave nothing within its time."""
+        return ToolTimeoutError(self.name, seconds, self.is_repeatable)
 
     def _bounded(self, result: Any) -> JsonValue:
         try:
@@ -94,16 +117,20 @@ def tool(
     max_result_bytes: int = MAX_RESULT_BYTES,
     timeout_seconds: float = TIMEOUT_SECONDS,
     is_repeatable: bool = True,
+    is_instant: bool = False,
+    needs_grant: bool = False,
+    settings: type[BaseModel] | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, docstring and type hints are what a model gets to see.
 
     The function takes named, annotated arguments and returns JSON. An argument of the type
     ToolContext is not shown to models: it tells in which run the tool is called, and without a run
-    such a tool fails. It must be an ordinary function: async ones are not yet supported.
+    such a tool fails. An async function runs in an event loop of its own for each call, and is
+    cancelled when its time is over.
 
     After `timeout_seconds` an agent goes on without its result. One whose worker died is called
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
-    has done its work.
+    has done its work. With `needs_grant` only tenants that were granted it have it.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -119,6 +146,9 @@ def tool(
             max_result_bytes=max_result_bytes,
             timeout_seconds=timeout_seconds,
             is_repeatable=is_repeatable,
+            is_instant=is_instant,
+            needs_grant=needs_grant,
+            settings=settings,
             check=signature.check,
             function=signature.call,
         )
@@ -127,7 +157,7 @@ def tool(
 
 
 class Toolbox:
-    """The tools that one agent may use, by name."""
+    """Tools by name. Those that are withheld are found by name, but are no part of it otherwise."""
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Tool] = {}
@@ -140,13 +170,26 @@ class Toolbox:
         try:
             return self._tools[name]
         except KeyError:
-            raise ToolNotAllowedError(name, tuple(sorted(self._tools))) from None
+            known = ", ".join(sorted(tool.name for tool in self)) or "none"
+            told = f"there is no such tool here; available: {known}"
+            raise ToolNotAllowedError(name, told) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tools
+        return any(tool.name == name for tool in self)
 
     def __iter__(self) -> Iterator[Tool]:
-        return iter(self._tools.values())
+        return (tool for tool in self._tools.values() if not tool.withheld)
+
+    def all(self) -> tuple[Tool, ...]:
+        """Those that are withheld too."""
+        return tuple(self._tools.values())
+
+    def fault(self, name: str) -> str | None:
+        """Why a tool cannot be called, in words for people, or None if it can."""
+        found = self._tools.get(name)
+        if found is None:
+            return f"there is no tool {name!r}"
+        return f"tool {name!r} {found.withheld}" if found.withheld else None
 
     def only(self, names: Iterable[str]) -> "Toolbox":
         """A box with these tools alone; an unknown name is a ToolNotAllowedError."""
@@ -164,8 +207,6 @@ class _Signature:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *, name: str) -> Self:
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"tool {name!r}: async functions are not yet supported")
         hints = get_type_hints(function, include_extras=True)
         fields: dict[str, Any] = {}
         context = None

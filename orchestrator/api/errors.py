@@ -18,6 +18,7 @@ from rest_framework import exceptions as drf
 from agents_app.selectors.memory import ExportTooLargeError
 from agents_app.services.agents import AgentRefusedError
 from agents_app.services.memory import MemoryInvalidError
+from agents_app.services.tool_grants import ToolSettingsRefusedError
 from costs.core.errors import TooManyGroupsError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
@@ -57,6 +58,7 @@ STATUS: Mapping[type[BaseException], int] = {
     MemoryInvalidError: 400,
     PromptTemplateInvalidError: 400,
     ExportTooLargeError: 400,
+    ToolSettingsRefusedError: 400,
     TooManyGroupsError: 400,
     RunBudgetError: 400,
     TimeZoneUnknownError: 400,
@@ -92,6 +94,7 @@ STATUS: Mapping[type[BaseException], int] = {
     services.ProviderTakenError: 409,
     services.StillRotatingError: 409,
     services.NothingToRetireError: 409,
+    services.UncheckableError: 409,
     idempotency.IdempotencyKeyInUseError: 409,
     RequestDataTooBig: 413,
     idempotency.IdempotencyKeyReusedError: 422,

@@ -42,7 +42,7 @@ MAX_WINDOW: Final = 1000
 MAX_DEPTH: Final = 8
 _WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
 _PLANNING: Final = frozenset({"planner", "pattern_planner"})
-_TEMPLATED: Final = ("prompt", "arguments")
+_TEMPLATED: Final = ("prompt", "objective", "arguments")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,9 @@ _OF_THINKING = _OF_EVERY_AGENT | {
     *("provider", "model", "system", "prompt", "tools", "parameters", "memory")
 }
 _OF_DELEGATING = frozenset({"delegates", "workflows", "delegate_cost_usd"})
-_OF_PLANNING = frozenset({"max_tasks", "approve", "approve_above_usd"})
+_OF_PLANNING = frozenset(
+    {"max_tasks", "approve", "approve_above_usd", "objective", "role_models", "report"}
+)
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
     "prompt": _OF_THINKING - {"tools"},
     "react": _OF_THINKING | _OF_DELEGATING | {"max_turns", "max_total_tokens"},
@@ -109,6 +111,9 @@ class AgentSpec(Part):
     max_tasks: Annotated[int, Field(ge=1, le=200)] | None = None  # types that plan
     approve: bool | None = None  # whether a person is asked before a plan is carried out
     approve_above_usd: Money | None = None  # or only where it may cost more
+    objective: Text | None = None  # what patterns read, where the prompt says more
+    role_models: dict[Role, ModelChoice] | None = None  # of agents made for tasks
+    report: bool | None = None  # whether it gives its tasks beside its answer
     memory: JsonObject | None = None  # what `MemorySettings` reads
     implementation: Label | None = None  # type custom: its registered name
 

@@ -20,7 +20,7 @@ from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
-from agents_app.core.tools import ToolContext
+from agents_app.core.tools import Toolbox, ToolContext
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
 from agents_app.selectors.toolboxes import toolbox_of
@@ -63,7 +63,6 @@ log = structlog.get_logger(__name__)
 MAX_OUTPUT_BYTES = 10_000_000
 # A pause up to this long is slept through; longer ones give the worker's thread back.
 SHORT_PAUSE_SECONDS = 2.0
-_HANDS = ToolThreads()
 
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _spread = Random()  # noqa: S311 - spreads retries, guards nothing
@@ -182,10 +181,10 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     speaking=speeches().speaking,
                     cache=_cache(step, claimed, role=str(config.role or "")),
                 ),
-                tools=toolbox_of(claimed.tenant_id),
+                tools=_tools(config, claimed.tenant_id),
                 context=_context(claimed, lease, config),
                 journal=ToolRows(claimed, lease),
-                hands=_HANDS,
+                hands=ToolThreads(lambda: _check(claimed, lease)),
                 delegating=delegations,
             ),
         )
@@ -204,6 +203,19 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _check(claimed: Claim, lease: Lease) -> None:
+    """Raises what its tools are given up for."""
+    if lease.lost.is_set():
+        raise LeaseLostError(claimed.step, claimed.attempt)
+    if lease.stopping.is_set():
+        raise RunStoppingError
+
+
+def _tools(config: AgentConfig, tenant_id: UUID) -> Toolbox:
+    """All of the tenant's, for an agent that has any; others need no look at them."""
+    return toolbox_of(tenant_id) if config.tools or config.tool else Toolbox()
 
 
 def _context(claimed: Claim, lease: Lease, config: AgentConfig) -> ToolContext:
@@ -332,6 +344,8 @@ _PLAIN = (
     "max_tasks",
     "approve",
     "approve_above_usd",
+    "role_models",
+    "report",
     "max_turns",
     "max_total_tokens",
     "memory",
@@ -353,6 +367,8 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
     if "arguments" in config:
         given["arguments"] = template.render(config["arguments"], context)
+    if "objective" in config:
+        given["objective"] = as_text(template.render(config["objective"], context))
     if "prompt" in config:
         shown = partial(marking.shown, marked=step.marked)
         # A prompt that is one variable keeps the variable's type; models read text.

@@ -14,6 +14,7 @@ from orchestrator.settings.env import (
     env_list,
     env_text,
     fernet_keys,
+    hosts,
     nano_usd,
     networks,
 )
@@ -227,6 +228,10 @@ MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
 CREDENTIALS_KEYS = fernet_keys("CREDENTIALS_KEYS", env_list("CREDENTIALS_KEYS"))
 # Where the addresses that tenants name may lead beside the public internet.
 MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_PRIVATE_NETWORKS"))
+# Private hosts that tools may reach beside the public internet.
+MUSTER_TOOL_PRIVATE_HOSTS = hosts(
+    "MUSTER_TOOL_PRIVATE_HOSTS", env_list("MUSTER_TOOL_PRIVATE_HOSTS")
+)
 # What may have a model of its own: roles, and how complex a prompt is.
 MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),

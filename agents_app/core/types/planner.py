@@ -107,27 +107,37 @@ class PatternPlannerAgent:
 
 def _plain(config: AgentConfig, tools: Toolbox) -> Outcome | None:
     """The plan that patterns make; what its tasks give is the answer, as it is."""
-    means = _means(config)
-    decision = plan_by_patterns(config.prompt, tools=means.tools)
+    means = _means(config, tools)
+    decision = plan_by_patterns(config.objective or config.prompt, tools=means.tools)
     if decision is None:
         return None
-    needed = {need for task in decision.tasks for need in task.needs}
-    ends = [task.id for task in decision.tasks if task.id not in needed]
-    answers: dict[str, JsonValue] = {name: f"${{steps.{name}.output}}" for name in ends}
-    output = answers if len(ends) > 1 else answers[ends[0]]
+    # One after another: what the last of them gives.
+    answer: JsonValue = f"${{steps.{decision.tasks[-1].id}.output}}"
+    tasks: list[JsonValue] = [
+        {
+            "id": task.id,
+            "title": task.title,
+            "status": "completed",
+            "result": f"${{steps.{task.id}.output}}",
+        }
+        for task in decision.tasks
+    ]
+    output = {"answer": answer, "tasks": tasks} if config.report else answer
     adds = AddedSteps(steps=steps_of(decision, means), output=output)
-    return Outcome(output=None, text="", adds=adds)
+    return Outcome(output=decision.as_json, text="", adds=adds)
 
 
-def _means(config: AgentConfig) -> Means:
+def _means(config: AgentConfig, tools: Toolbox) -> Means:
     return Means(
-        tools=tuple(config.tools),
+        # Those that its tenant may use: the others are not even named.
+        tools=tuple(name for name in config.tools if name in tools),
         agents=tuple(config.delegates),
         workflows=tuple(config.workflows),
         provider=config.provider,
         model=config.model,
         timeout=f"{max(1, round(config.deadline_seconds))}s",
         max_cost_usd=config.delegate_cost_usd or None,
+        role_models=config.role_models,
     )
 
 
@@ -135,7 +145,7 @@ class _Planning:
     def __init__(self, config: AgentConfig, ports: Ports) -> None:
         self._config = config
         self._ports = ports
-        self._means = _means(config)
+        self._means = _means(config, ports.tools)
         self._until = ports.hands.now() + config.deadline_seconds
         request = request_of(config)
         system = "\n\n".join(filter(None, [config.system, RULES]))
@@ -186,8 +196,10 @@ class _Planning:
 
     def _hand_out(self, decision: Decision) -> Delegation | None:
         """What is delegated; nothing, if its end is known already, and heeded now."""
-        told = values.dump(decision.model_dump(mode="json", exclude_defaults=True))
-        call = ToolCall(id=f"{_PLAN}_{self._state.turn}", name=_PLAN, arguments=values.parse(told))
+        told = values.dump(decision.as_json)
+        call = ToolCall(
+            id=f"{_PLAN}_{self._state.turn}", name=_PLAN, arguments=dict(decision.as_json)
+        )
         self.todos |= {task.id: Todo(task=task) for task in decision.tasks}
         known = self._ports.journal.begin(self._state.turn, [call], repeatable={_PLAN})
         end = known.get(call.id)
@@ -239,7 +251,19 @@ class _Planning:
         return f"{done} of {len(self.todos)} tasks are completed ({percent} %)."
 
     def _concluded(self, decision: Decision) -> Outcome:
-        return Outcome(output=decision.answer, text=values.as_text(decision.answer))
+        text = values.as_text(decision.answer)
+        if not self._config.report:
+            return Outcome(output=decision.answer, text=text)
+        tasks: list[JsonValue] = [
+            {
+                "id": name,
+                "title": todo.task.title,
+                "status": todo.status,
+                "result": self._means.known.get(name),
+            }
+            for name, todo in self.todos.items()
+        ]
+        return Outcome(output={"answer": decision.answer, "tasks": tasks}, text=text)
 
 
 def _question(decision: Decision) -> str:

@@ -46,7 +46,7 @@ class ReactAgent:
         ports: Ports,
     ) -> Outcome:
         own = ports.tools.only(dict.fromkeys(config.tools))
-        ports = replace(ports, tools=Toolbox([*own, *delegating_tools(config)]))
+        ports = replace(ports, tools=Toolbox([*own.all(), *delegating_tools(config)]))
         request = _first_request(config, ports.tools)
         until = ports.hands.now() + config.deadline_seconds
         state = loop.State(request=request, limits=limits_of(config))
@@ -65,8 +65,8 @@ def limits_of(config: AgentConfig) -> loop.LoopLimits:
 
 def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
     """What is wrong with the settings of an agent that works in turns."""
-    unknown = (name for name in config.tools if name not in tools)
-    found = [Problem("tools", f"there is no tool {name!r}") for name in unknown]
+    faults = (tools.fault(name) for name in config.tools)
+    found = [Problem("tools", fault) for fault in faults if fault]
     if config.max_total_tokens is not None and not is_count(config.max_total_tokens):
         found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
     if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
@@ -77,7 +77,8 @@ def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:
     specs = tuple(
         ToolSpec(name=tool.name, description=tool.description, parameters=tool.parameters)
-        for tool in tools
+        # One that is withheld says so when it is called: what was begun with it goes on.
+        for tool in tools.all()
     )
     request = request_of(config)
     if not specs:
@@ -159,7 +160,7 @@ class Conversation:
     def _ends(self, asked: loop.CallTools) -> Iterator[tuple[str, ToolEnd]]:
         """What came of each call, noted before anybody hears of it."""
         tools, left = self._ports.tools, self._seconds_left
-        repeatable = {tool.name for tool in tools if tool.is_repeatable}
+        repeatable = {tool.name for tool in tools.all() if tool.is_repeatable}
         known = self._ports.journal.begin(asked.turn, asked.calls, repeatable=repeatable)
         yield from known.items()
         due = [self._due(asked.turn, call) for call in asked.calls if call.id not in known]
