@@ -17,7 +17,14 @@ from orchestrator.celery import app
 from orchestrator.dispatch.routing import AGENT_QUEUES
 from orchestrator.execution import presence
 from orchestrator.services import advance as advancing
-from orchestrator.services import agent_runs, alerts, fair_shares, ledger_checks, velocity
+from orchestrator.services import (
+    agent_runs,
+    alerts,
+    fair_shares,
+    ledger_checks,
+    retention,
+    velocity,
+)
 from orchestrator.services import sweep as sweeping
 from orchestrator.services.desk import Intake
 from orchestrator.services.leaving import Leaving
@@ -79,6 +86,7 @@ def start_periodic(sender: Any, **_: Any) -> None:
         _repeat(fair_shares.Dealer().deal, name="dealer", seconds=fair_shares.SECONDS)
         _repeat(alerts.Watcher().watch, name="alerts", seconds=alerts.SECONDS)
         _repeat(ledger_checks.nightly, name="ledger_check", seconds=ledger_checks.SECONDS)
+        _repeat(retention.forget, name="retention", seconds=retention.SECONDS)
         _repeat(velocity.Guard().watch, name="spend_guard", seconds=velocity.SECONDS)
         _repeat(mcp_servers.ask_stale, name="mcp_listings", seconds=mcp_servers.SECONDS)
     if queues & AGENT_QUEUES:

@@ -45,6 +45,7 @@ _NAMES = {"tools": "echo", "providers": "simulated", "workflow-tools": "greet"}
 PARAMETERS: dict[str, Callable[[Filled, str], str]] = {
     "uuid:id": lambda filled, collection: filled.ids[collection],
     "int:number": lambda filled, collection: "1",
+    "path:model": lambda filled, collection: "vendor/model",
     "str:name": lambda filled, collection: _NAMES[collection],
 }
 
@@ -68,6 +69,7 @@ def fill(acme: World) -> Filled:
             "budgets": _budget().id,
             "costs/alerts": _alert().id,
             "costs/entries": entry.id,
+            "call-settings": acme.tenant.id,
             "credentials": credential().id,
             "costs/forecast": acme.tenant.id,
             "costs/summary": acme.tenant.id,

@@ -174,6 +174,14 @@ class ModelReply:
         return self.usage.estimated
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCount:
+    """How many tokens a request is to read; an estimate where its provider does not count."""
+
+    tokens: int
+    is_estimate: bool
+
+
 class ModelClient(Protocol):
     """Whoever answers a request: a provider's client, or the gateway before it.
 

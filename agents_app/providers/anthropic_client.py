@@ -8,12 +8,21 @@ from typing import Any
 import anthropic
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest, Opaque
+from agents_app.core.model import (
+    FinishReason,
+    JsonSchema,
+    ModelReply,
+    ModelRequest,
+    Opaque,
+    TokenCount,
+)
 from agents_app.providers import anthropic_wire as wire
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import limits_of, listed_models, name_of, text_of, unreadable
+from agents_app.providers.anthropic_stream import gathered
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.calls import Answer, call, http_client_for
+from agents_app.providers.calls import Answer, call, http_client_for, streamed_call
+from agents_app.providers.hearing import listener
 from agents_app.providers.models import model_info
 from agents_app.providers.tool_calls import finish_of, written
 
@@ -26,6 +35,9 @@ _FINISH = {
     "pause_turn": FinishReason.PAUSED,
     "refusal": FinishReason.REFUSED,
 }
+
+# What of a request is counted as input.
+_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "output_config")
 
 # At DEBUG, which one environment variable turns on, it logs whole prompts.
 logging.getLogger("anthropic").setLevel(logging.INFO)
@@ -47,11 +59,30 @@ class AnthropicClient:
     def complete(self, request: ModelRequest) -> ModelReply:
         create = self._client.messages.with_raw_response.create
         send = partial(create, **self._arguments(request))
-        return self._reply(self._call(send, request.deadline_seconds), request=request)
+        heard = listener()
+        if heard is None:
+            return self._reply(self._call(send, request.deadline_seconds), request=request)
+        answer = streamed_call(
+            partial(send, stream=True),
+            gather=partial(gathered, listener=heard, provider=self._name),
+            sdk=anthropic,
+            settings=self._settings,
+            deadline_seconds=request.deadline_seconds,
+        )
+        return self._reply(answer, request=request)
 
     def models(self, *, deadline_seconds: float) -> list[str]:
         answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)
         return listed_models(answer.body, provider=self._name)
+
+    def count_tokens(self, request: ModelRequest) -> TokenCount:
+        arguments = self._arguments(request)
+        asked = {name: arguments[name] for name in _COUNTED if name in arguments}
+        send = partial(self._client.messages.with_raw_response.count_tokens, **asked)
+        counted = self._call(send, request.deadline_seconds).body.get("input_tokens")
+        if isinstance(counted, bool) or not isinstance(counted, int) or counted < 0:
+            raise unreadable("the answer has no count", self._name)
+        return TokenCount(tokens=counted, is_estimate=False)
 
     def _call(self, send: Callable[..., Any], deadline_seconds: float) -> Answer:
         return call(send, sdk=anthropic, settings=self._settings, deadline_seconds=deadline_seconds)

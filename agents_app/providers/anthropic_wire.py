@@ -65,9 +65,10 @@ def opaque_from_wire(
     if not is_paused and not (calls and has_more):
         return None
     # The ids as results will name them.
-    ids = (id_on_wire(call.id, fits=_IDS) for call in calls)
+    called = iter(calls)
     return [
-        {**block, "id": next(ids)} if block["type"] == "tool_use" else block for block in blocks
+        {**block, **_named_again(next(called))} if block["type"] == "tool_use" else block
+        for block in blocks
     ]
 
 
@@ -83,12 +84,14 @@ def _content(message: Message, opaque: JsonValue) -> Any:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "name": name_on_wire(call.name), **_named_again(call)}
+
+
+def _named_again(call: ToolCall) -> dict[str, Any]:
     # The protocol has objects alone.
     is_object = isinstance(call.arguments, Mapping)
     return {
-        "type": "tool_use",
         "id": id_on_wire(call.id, fits=_IDS),
-        "name": name_on_wire(call.name),
         "input": call.arguments if is_object else {"arguments": call.arguments},
     }
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import ModelClient
+from agents_app.core.model import ModelClient, ModelRequest, TokenCount
 from agents_app.core.roles import Role
 
 
@@ -80,9 +80,13 @@ def configuration_problem(settings: ProviderSettings) -> str | None:
 
 
 class ProviderClient(ModelClient, Protocol):
-    """What stands behind the gateway: a model client that also lists its models."""
+    """What stands behind the gateway: a model client that also lists its models, and counts."""
 
     def models(self, *, deadline_seconds: float) -> list[str]: ...
+
+    def count_tokens(self, request: ModelRequest) -> TokenCount:
+        """What the provider would count as input, without asking the model."""
+        ...
 
 
 class _Clients:

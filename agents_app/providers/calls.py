@@ -1,7 +1,7 @@
 """One call through a vendor's SDK: its deadline, its errors, its time, its answer as JSON."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -11,6 +11,7 @@ import httpx2
 from agents_app.providers.answers import body_of
 from agents_app.providers.base import ProviderSettings
 from agents_app.providers.errors import vendor_errors
+from agents_app.providers.streams import Event, events_of, is_stream
 from agents_app.providers.transport import (
     guarded_client,
     shared_client,
@@ -44,8 +45,41 @@ def call(
         total_deadline(deadline_seconds),
     ):
         response = send(timeout=timeouts(deadline_seconds)).http_response
+    return _answer(response, body_of(response, provider=settings.name), started)
+
+
+def streamed_call(
+    send: Callable[..., Any],
+    *,
+    gather: Callable[[Iterator[Event]], dict[str, Any]],
+    sdk: ModuleType,
+    settings: ProviderSettings,
+    deadline_seconds: float,
+) -> Answer:
+    """The same, where the answer is asked for as a stream; `gather` makes one body of its events.
+
+    A server that answers in one piece all the same is understood.
+    """
+    started = time.monotonic()
+    with (
+        vendor_errors(sdk, provider=settings.name, api_key=settings.api_key),
+        total_deadline(deadline_seconds),
+    ):
+        response = send(timeout=timeouts(deadline_seconds)).http_response
+        try:
+            if is_stream(response):
+                body = gather(events_of(response, provider=settings.name))
+            else:
+                response.read()
+                body = body_of(response, provider=settings.name)
+        finally:
+            response.close()
+    return _answer(response, body, started)
+
+
+def _answer(response: httpx2.Response, body: dict[str, Any], started: float) -> Answer:
     return Answer(
-        body=body_of(response, provider=settings.name),
+        body=body,
         headers=response.headers,
         latency_ms=round((time.monotonic() - started) * 1000),
     )

@@ -75,8 +75,9 @@ def vendor_errors(sdk: ModuleType, *, provider: str, api_key: str) -> Iterator[N
         yield
     except sdk.APIStatusError as error:
         raise from_answer(error.response, error.body, provider=provider, api_key=api_key) from None
-    except sdk.APITimeoutError as error:
-        sent = not isinstance(error.__cause__, _NEVER_SENT)
+    except (sdk.APITimeoutError, httpx2.TimeoutException) as error:
+        cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__
+        sent = not isinstance(cause, _NEVER_SENT)
         detail = "no complete answer before the deadline" if sent else "no connection in time"
         raise ProviderError(Kind.TIMEOUT, detail, provider, None, None, sent) from None
     except (sdk.APIError, httpx2.HTTPError) as error:

@@ -25,6 +25,7 @@ _REASONING = frozenset({"reasoning_effort", "verbosity"})
 _STOP = frozenset({"stop"})
 _DROPPABLE = _SAMPLING | _LOCAL_SAMPLING | _REASONING
 
+_COUNT_TOKENS = frozenset({ProviderKind.ANTHROPIC, ProviderKind.LOCAL})
 _OPENAI_REASONING = re.compile(r"(o\d|gpt-[5-9])(?!.*chat)")
 _XAI_REASONING = re.compile(r"grok-(4|code|3-mini)")
 _XAI_FIXED_EFFORT = re.compile(r"grok-(4(-|$)|code)")
@@ -36,6 +37,11 @@ class ModelInfo:
 
     context_window: int | None
     takes: frozenset[str]
+    counts_tokens: bool = False  # itself, without asking a model; else they are estimated
+
+    @property
+    def takes_temperature(self) -> bool:
+        return "temperature" in self.takes
 
     def fit(self, parameters: Mapping[str, JsonValue], *, provider: str) -> dict[str, JsonValue]:
         """The parameters to send; a ProviderError names those that cannot be honoured."""
@@ -55,7 +61,9 @@ class ModelInfo:
 @lru_cache(maxsize=1000)
 def model_info(kind: ProviderKind, model: str) -> ModelInfo:
     return ModelInfo(
-        context_window=library_context_window(kind, model), takes=_taken(kind, model.lower())
+        context_window=library_context_window(kind, model),
+        takes=_taken(kind, model.lower()),
+        counts_tokens=kind in _COUNT_TOKENS,
     )
 
 

@@ -2,12 +2,23 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
+import httpx2
 import openai
 
-from agents_app.core.model import FinishReason, JsonSchema, ModelReply, ModelRequest, Opaque
+from agents_app.core.errors import ProviderError, ProviderErrorKind
+from agents_app.core.model import (
+    FinishReason,
+    JsonSchema,
+    ModelReply,
+    ModelRequest,
+    Opaque,
+    TokenCount,
+)
 from agents_app.providers import openai_wire as wire
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import (
@@ -19,8 +30,11 @@ from agents_app.providers.answers import (
     unreadable,
 )
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.calls import Answer, call, http_client_for
+from agents_app.providers.calls import Answer, call, http_client_for, streamed_call
+from agents_app.providers.counting import estimated_count
+from agents_app.providers.hearing import Listener, listener
 from agents_app.providers.models import model_info
+from agents_app.providers.openai_stream import gathered
 from agents_app.providers.tool_calls import finish_of, written
 from costs.core.usage import Usage
 
@@ -49,6 +63,21 @@ _EXTRA = frozenset({"top_k", "min_p", "repeat_penalty"})
 logging.getLogger("openai").setLevel(logging.INFO)
 
 
+class _Streaming(Enum):
+    """How much of streaming a server understands."""
+
+    WITH_USAGE = auto()
+    WITHOUT_USAGE = auto()
+    NONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """An answer to a call that the SDK has no method for, in the form of those that it has."""
+
+    http_response: httpx2.Response
+
+
 class OpenAIClient:
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
@@ -64,15 +93,69 @@ class OpenAIClient:
         # Taken from the environment, these would tell every server whose platform this is.
         self._client.organization = None
         self._client.project = None
+        self._streaming = _Streaming.WITH_USAGE
 
     def complete(self, request: ModelRequest) -> ModelReply:
         create = self._client.chat.completions.with_raw_response.create
         send = partial(create, **self._arguments(request))
+        heard = listener()
+        while heard and self._streaming is not _Streaming.NONE:
+            style = self._streaming
+            try:
+                return self._reply(self._stream(send, request, style, heard), request=request)
+            except ProviderError as error:
+                understood = _understood(error, style)
+                if understood is style:
+                    raise
+                # Nothing was served, so it can be asked again; and it is told only once.
+                self._streaming = understood
         return self._reply(self._call(send, request.deadline_seconds), request=request)
+
+    def _stream(
+        self, send: Callable[..., Any], request: ModelRequest, style: _Streaming, heard: Listener
+    ) -> Answer:
+        asked: dict[str, Any] = {"stream": True}
+        if style is _Streaming.WITH_USAGE:
+            asked["stream_options"] = {"include_usage": True}
+        return streamed_call(
+            partial(send, **asked),
+            gather=partial(gathered, listener=heard, provider=self._name),
+            sdk=openai,
+            settings=self._settings,
+            deadline_seconds=request.deadline_seconds,
+        )
 
     def models(self, *, deadline_seconds: float) -> list[str]:
         answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)
         return listed_models(answer.body, provider=self._name)
+
+    def count_tokens(self, request: ModelRequest) -> TokenCount:
+        """By the model itself at llama.cpp's server; the protocol has no call for it."""
+        if self._kind is not ProviderKind.LOCAL:
+            return estimated_count(request)
+        chat = {"messages": wire.messages_on_wire(request)}
+        if request.tools:
+            chat["tools"] = wire.tools_on_wire(request.tools)
+        seconds = request.deadline_seconds
+        prompt = self._of_llama("apply-template", chat, seconds).get("prompt")
+        words = {"content": prompt, "add_special": True, "parse_special": True}
+        tokens = self._of_llama("tokenize", words, seconds).get("tokens")
+        if not isinstance(tokens, list):
+            raise unreadable("the answer has no tokens", self._name)
+        return TokenCount(tokens=len(tokens), is_estimate=False)
+
+    def _of_llama(
+        self, what: str, body: Mapping[str, Any], deadline_seconds: float
+    ) -> dict[str, Any]:
+        """From the server's own calls, which stand beside those of the protocol."""
+        url = f"{self._settings.address.rstrip('/').removesuffix('/v1')}/{what}"
+
+        def send(*, timeout: httpx2.Timeout) -> _Raw:
+            options: openai.RequestOptions = {"timeout": timeout}
+            post = self._client.post
+            return _Raw(post(url, cast_to=httpx2.Response, body=body, options=options))
+
+        return self._call(send, deadline_seconds).body
 
     def _call(self, send: Callable[..., Any], deadline_seconds: float) -> Answer:
         return call(send, sdk=openai, settings=self._settings, deadline_seconds=deadline_seconds)
@@ -113,6 +196,15 @@ class OpenAIClient:
             latency_ms=answer.latency_ms,
             limits=limits_of(answer.headers),
         )
+
+
+def _understood(error: ProviderError, style: _Streaming) -> _Streaming:
+    """How a server that has refused a stream can be asked; the same, if that was not why."""
+    if error.kind is not ProviderErrorKind.INVALID_REQUEST or "stream" not in error.detail:
+        return style
+    if "stream_options" in error.detail or "include_usage" in error.detail:
+        return _Streaming.WITHOUT_USAGE if style is _Streaming.WITH_USAGE else _Streaming.NONE
+    return _Streaming.NONE
 
 
 def _finish_reason(choice: Mapping[str, Any], message: Mapping[str, Any]) -> FinishReason:

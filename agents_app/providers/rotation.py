@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import ModelReply, ModelRequest
+from agents_app.core.model import ModelReply, ModelRequest, TokenCount
 from agents_app.providers.base import ProviderClient
 
 T = TypeVar("T")
@@ -43,6 +43,12 @@ class RotatingClient:
         return self._asked(
             lambda client, seconds: client.models(deadline_seconds=seconds),
             deadline_seconds=deadline_seconds,
+        )
+
+    def count_tokens(self, request: ModelRequest) -> TokenCount:
+        return self._asked(
+            lambda client, seconds: client.count_tokens(replace(request, deadline_seconds=seconds)),
+            deadline_seconds=request.deadline_seconds,
         )
 
     def _asked(self, ask: Callable[[ProviderClient, float], T], *, deadline_seconds: float) -> T:

@@ -15,15 +15,20 @@ from pydantic import ValidationError
 
 from agents_app.core import values
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
+from agents_app.core.model import FinishReason, ModelReply, ModelRequest, TokenCount, ToolCall
 from agents_app.providers import transport
 from agents_app.providers.base import ProviderKind, ProviderSettings
+from agents_app.providers.counting import estimated_count
+from agents_app.providers.hearing import listener
 from agents_app.providers.models import model_info
 from agents_app.providers.sampling import WORDS, sample_of
 from agents_app.providers.simulation import ScriptedTurn, SimulatedOptions
 from agents_app.providers.tool_calls import arguments_text, calls_of, finish_of
 from costs.core.pricing import estimate_tokens
 from costs.core.usage import Usage
+
+# How long a piece of an answer that is streamed takes.
+_PIECE_SECONDS = 0.05
 
 
 class SimulatedClient:
@@ -39,14 +44,19 @@ class SimulatedClient:
         if failure is ProviderErrorKind.TIMEOUT or latency > request.deadline_seconds:
             transport.wait(request.deadline_seconds)
             raise self._error(ProviderErrorKind.TIMEOUT, options)
-        if not transport.wait(latency):
-            raise self._error(ProviderErrorKind.TIMEOUT, options)
         if failure is not None:
-            raise self._error(failure, options)
-        return self._reply(request, options=options, rng=rng, latency_seconds=latency)
+            is_whole = transport.wait(latency)
+            raise self._error(failure if is_whole else ProviderErrorKind.TIMEOUT, options)
+        reply = self._reply(request, options=options, rng=rng, latency_seconds=latency)
+        if not _spoken(reply.text, seconds=latency):
+            raise self._error(ProviderErrorKind.TIMEOUT, options)
+        return reply
 
     def models(self, *, deadline_seconds: float) -> list[str]:
         return []
+
+    def count_tokens(self, request: ModelRequest) -> TokenCount:
+        return estimated_count(request)
 
     def _options(self, request: ModelRequest) -> SimulatedOptions:
         info = model_info(ProviderKind.SIMULATED, request.model)
@@ -95,6 +105,19 @@ class SimulatedClient:
             request_id=f"sim-{rng.getrandbits(64):016x}",
             latency_ms=round(latency_seconds * 1000),
         )
+
+
+def _spoken(text: str, *, seconds: float) -> bool:
+    """Say the text evenly over its time to whoever hears it; False if it was cut short."""
+    heard = listener()
+    if heard is None or not text:
+        return transport.wait(seconds)
+    pieces = max(1, min(len(text), int(seconds / _PIECE_SECONDS)))
+    for number in range(pieces):
+        if not transport.wait(seconds / pieces):
+            return False
+        heard(text[number * len(text) // pieces : (number + 1) * len(text) // pieces])
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

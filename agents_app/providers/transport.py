@@ -137,6 +137,9 @@ class _Stream(httpcore2.NetworkStream):
         """In glances, between which it is seen whether the call is still wanted."""
         end = time.monotonic() + (timeout if timeout is not None else float("inf"))
         while True:
+            # Looked at first, since an answer that is streamed keeps nobody waiting.
+            if _is_cut.get()():
+                raise httpcore2.ReadTimeout("the call was cut short")
             left = _left(max(end - time.monotonic(), 0.001), late=httpcore2.ReadTimeout)
             glance = min(left or _GLANCE_SECONDS, _GLANCE_SECONDS)
             try:
@@ -144,8 +147,6 @@ class _Stream(httpcore2.NetworkStream):
             except httpcore2.ReadTimeout:
                 if time.monotonic() >= end:
                     raise
-                if _is_cut.get()():
-                    raise httpcore2.ReadTimeout("the call was cut short") from None
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout, late=httpcore2.WriteTimeout))

@@ -1,6 +1,7 @@
 from orchestrator.admin.approvals import ApprovalAdmin
 from orchestrator.admin.batches import RunBatchAdmin
 from orchestrator.admin.budgets import BudgetAdmin, CostAlertAdmin
+from orchestrator.admin.call_settings import CallSettingsAdmin
 from orchestrator.admin.credentials import CredentialAdmin
 from orchestrator.admin.limits import PlatformRateLimitAdmin, RateLimitAdmin
 from orchestrator.admin.prompt_templates import PromptTemplateAdmin
@@ -10,6 +11,7 @@ from orchestrator.admin.workflows import WorkflowAdmin
 __all__ = [
     "ApprovalAdmin",
     "BudgetAdmin",
+    "CallSettingsAdmin",
     "CostAlertAdmin",
     "CredentialAdmin",
     "PlatformRateLimitAdmin",

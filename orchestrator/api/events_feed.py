@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import structlog
 from django.db import connection
 
 from orchestrator.api.events import Portion, portion
+from orchestrator.api.events_text import RunTexts
+from orchestrator.core.speech import said_from_bytes
 from orchestrator.dispatch.live import NEWS, channel_of, run_of
 from orchestrator.selectors.events import Horizon, News, Place, horizon, news
 
@@ -77,7 +78,7 @@ class Feed:
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
         self._waits: dict[Place, _Wait] = {}
-        self._runs: Counter[UUID] = Counter()
+        self._runs: dict[UUID, RunTexts] = {}
         self._wake = asyncio.Event()
         self._seen: Horizon | None = None
         self._poll_at = 0.0
@@ -105,16 +106,17 @@ class Feed:
         self._reader.shutdown(wait=False)
 
     @contextlib.asynccontextmanager
-    async def listening(self, run_id: UUID) -> AsyncIterator[None]:
-        """Hear of the run's nudges meanwhile."""
-        self._runs[run_id] += 1
+    async def listening(self, run_id: UUID) -> AsyncIterator[RunTexts]:
+        """Hear of the run's nudges meanwhile, and what its models write."""
+        texts = self._runs.setdefault(run_id, RunTexts(run_id))
+        texts.listeners += 1
         try:
-            if self._runs[run_id] == 1:
+            if texts.listeners == 1:
                 await self._tell_redis("subscribe", run_id)
-            yield
+            yield texts
         finally:
-            self._runs[run_id] -= 1
-            if not self._runs[run_id]:
+            texts.listeners -= 1
+            if not texts.listeners:
                 del self._runs[run_id]
                 await self._tell_redis("unsubscribe", run_id)
 
@@ -211,6 +213,13 @@ class Feed:
             # What was said before the subscription was in force is read without having been heard.
             if message["type"] == "subscribe" or message["data"] == NEWS:
                 self._make_due(run_of(message["channel"]))
+            elif message["type"] == "message":
+                self._take_text(run_of(message["channel"]), message["data"])
+
+    def _take_text(self, run_id: UUID, message: bytes) -> None:
+        texts, said = self._runs.get(run_id), said_from_bytes(message)
+        if texts and said:
+            texts.take(said)
 
     async def _tell_redis(self, what: str, run_id: UUID) -> None:
         if self._subscriber is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.api.events import FOLLOW, place_from
 from orchestrator.api.events_feed import Feed
+from orchestrator.api.events_text import RunTexts
 from orchestrator.selectors.events import Place
 
 Message = dict[str, Any]
@@ -20,6 +21,8 @@ HEARTBEAT_SECONDS = 15.0
 # A stream outlives a revoked key, a closed session or a deleted run by as much at most, and the
 # silence until the next line.
 RECHECK_SECONDS = 60.0
+# However fast models write, a listener is told some times a second.
+_TEXT_PAUSE_SECONDS = 0.05
 _HEARTBEAT = b": still here\n\n"
 _FOLLOW = FOLLOW.lower().encode()
 _LAST_ID = b"last-event-id"
@@ -82,7 +85,8 @@ class EventStreams:
         place: Place | None = start
         clock = asyncio.get_running_loop().time
         recheck_at = clock() + self._until_recheck()
-        async with self.feed.listening(start.run_id):
+        async with self.feed.listening(start.run_id) as texts, asyncio.TaskGroup() as group:
+            telling = group.create_task(_tell(texts, send))
             while place:
                 portion = await self.feed.portion(place, within=self.heartbeat_seconds)
                 body, place = (portion.body, portion.next) if portion else (_HEARTBEAT, place)
@@ -90,6 +94,7 @@ class EventStreams:
                 if place and clock() >= recheck_at:
                     place = await self._again(place, scope, send)
                     recheck_at = clock() + self._until_recheck()
+            telling.cancel()
         await send(part(b"", more=False))
 
     def _until_recheck(self) -> float:
@@ -103,6 +108,18 @@ class EventStreams:
         if answer.is_let_in:
             await send(part(answer.body))
         return answer.place
+
+
+async def _tell(texts: RunTexts, send: Send) -> None:
+    """Tell the listener what models write, between the rows, until cancelled."""
+    heard: dict[str, int] = {}
+    while True:
+        # First, so that what comes meanwhile is awaited no more.
+        more = texts.news
+        if said := texts.lines_for(heard):
+            await send(part(said))
+            await asyncio.sleep(_TEXT_PAUSE_SECONDS)
+        await asyncio.wait([more])
 
 
 async def _until_gone(following: Coroutine[Any, Any, None], receive: Receive) -> None:

@@ -9,6 +9,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from agents_app.providers.base import ProviderKind
+from agents_app.providers.models import model_info
 from orchestrator.execution.providers import provider_settings
 from orchestrator.selectors.providers import KEYS, ProviderFacts, providers
 from orchestrator.services import provider_checks as checks
@@ -43,6 +45,21 @@ class ProviderList(serializers.Serializer[Any]):
     results = ProviderOut(many=True)
 
 
+class ModelOut(serializers.Serializer[Any]):
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    context_window = serializers.IntegerField(
+        allow_null=True, help_text="Tokens that it reads at most; null where nobody states it."
+    )
+    parameters = serializers.ListField(
+        child=serializers.CharField(), help_text="Those of a step that reach it."
+    )
+    takes_temperature = serializers.BooleanField()
+    counts_tokens = serializers.BooleanField(
+        help_text="Its provider counts the tokens of a prompt; else they are estimated."
+    )
+
+
 class ProviderView(ApiView):
     """Who answers models' calls, and with whose key."""
 
@@ -60,6 +77,22 @@ class ProviderView(ApiView):
     @extend_schema(responses=ProviderOut)
     def retrieve(self, request: Request, name: str) -> Response:
         return self.one(_named(name), ProviderOut)
+
+    @extend_schema(responses=ModelOut)
+    def model(self, request: Request, name: str, model: str) -> Response:
+        """What is known of a model, whether it exists at the provider or not."""
+        if name not in provider_settings():
+            raise Http404
+        info = model_info(ProviderKind(name), model)
+        facts = {
+            "provider": name,
+            "model": model,
+            "context_window": info.context_window,
+            "parameters": sorted(info.takes),
+            "takes_temperature": info.takes_temperature,
+            "counts_tokens": info.counts_tokens,
+        }
+        return self.one(facts, ModelOut)
 
 
 class CheckView(ApiView):

@@ -5,6 +5,7 @@ from rest_framework.routers import SimpleRouter
 from orchestrator.api.approvals import ApprovalView
 from orchestrator.api.batches import BatchView
 from orchestrator.api.budgets import AlertView, BudgetView
+from orchestrator.api.call_settings import CallSettingsView
 from orchestrator.api.limits import RateLimitView
 from orchestrator.api.prompt_templates import PromptTemplateView
 from orchestrator.api.providers import CheckView, ProviderView
@@ -35,9 +36,20 @@ urlpatterns = [
         name="providers-check",
     ),
     path(
+        # Names of models have slashes in them.
+        "providers/<str:name>/models/<path:model>",
+        ProviderView.as_view({"get": "model"}),
+        name="providers-model",
+    ),
+    path(
         "credentials/<uuid:id>/check",
         opens_its_own_scope(CheckView.as_view({"post": "credential"})),
         name="credentials-check",
+    ),
+    path(
+        "call-settings",
+        CallSettingsView.as_view({"get": "retrieve", "patch": "partial_update"}),
+        name="call-settings",
     ),
     *router.urls,
     path("", include("tenants.api.urls")),

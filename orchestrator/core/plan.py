@@ -20,6 +20,7 @@ from orchestrator.core.problems import pointer
 from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
     ApprovalSpec,
+    CacheSpec,
     DegradeRule,
     FailurePolicy,
     LoopSpec,
@@ -34,6 +35,7 @@ from orchestrator.core.template import references
 from orchestrator.core.values import AnyJson, JsonObject, Money
 
 DEFAULT_TIMEOUT_SECONDS = 30
+DEFAULT_CACHE_SECONDS = 86_400
 # At most so many agent runs of a run are in flight; wider levels follow as places come free.
 MAX_WINDOW: Final = 1000
 # So deep runs may stand below each other.
@@ -82,6 +84,7 @@ class PlannedStep:
     max_cost_nano: int | None = None  # of each of its agent runs, or of the run that it starts
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
     fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up
+    cache_seconds: int | None = None  # how old an answer may be that is taken again
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     marked: tuple[str, ...] = ()  # what its prompt holds of tools, see `core.marking`
     # What the statement that records its completion does on its own (`adaptive` only):
@@ -312,8 +315,15 @@ def _planned(
         ),
         max_wait_seconds=max_wait.seconds if max_wait else None,
         fallback=tuple(step.fallback or spec.defaults.fallback or ()) if uses_model else (),
+        cache_seconds=_cache_seconds(step.cache) if uses_model else None,
         previous_reads=_previous_read(given),
     )
+
+
+def _cache_seconds(cache: bool | CacheSpec) -> int | None:
+    if isinstance(cache, CacheSpec):
+        return cache.ttl.seconds
+    return DEFAULT_CACHE_SECONDS if cache else None
 
 
 def _looped(loop: LoopSpec, *, spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> LoopPlan:

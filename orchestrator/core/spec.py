@@ -156,6 +156,12 @@ def _agent_tag(value: object) -> str:
     return "slug" if isinstance(value, str) else "inline"
 
 
+class CacheSpec(Part):
+    """For how long an answer may be taken again."""
+
+    ttl: Duration
+
+
 class StepSpec(Part):
     """One vertex of the graph. Exactly one of the kinds stands in it."""
 
@@ -189,6 +195,7 @@ class StepSpec(Part):
     max_wait: Duration | None = None
     max_cost_usd: Money | None = None
     fallback: list[ModelChoice] | None = None
+    cache: bool | CacheSpec = False
     adds_steps: bool = False
 
     workflow: WorkflowRef | None = None

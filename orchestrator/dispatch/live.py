@@ -12,10 +12,11 @@ from django.conf import settings
 
 log = structlog.get_logger(__name__)
 
-# What is said on a run's channel when rows were written. Whatever else is said there later
-# concerns nobody who only waits for rows.
+# What is said on a run's channel when rows were written. Whatever else is said there, such as
+# what models write, concerns nobody who only waits for rows.
 NEWS: Final = b"news"
 _CHANNEL = "muster:run:"
+CHANNELS: Final = f"{_CHANNEL}*"
 # At most so often to Redis, however many nudges come; the first of a burst goes at once.
 _PAUSE_SECONDS = 0.05
 _AWAY_SECONDS = 1.0

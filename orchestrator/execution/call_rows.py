@@ -56,11 +56,20 @@ class Worst:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A turn of an agent run whose request has a row already."""
+
+    number: int
+    request: ModelRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewCall:
     id: UUID
     turn: int
     role: str
     request: ModelRequest
+    before: Turn | None
     price: Price
     worst: Worst
     credential_id: UUID | None
@@ -81,7 +90,7 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
         "model": call.request.model,
         "role": call.role,
         "credential": call.credential_id and str(call.credential_id),
-        "request": _request_to_json(call.request),
+        "request": request_to_json(call.request, before=call.before),
         "prices": _prices_to_json(call.price),
         "estimate": call.worst.estimate,
         "bound": call.worst.bound,
@@ -109,7 +118,7 @@ def end_call(
         "call": str(call_id),
         "status": status,
         "cost": charge,
-        "reply": _reply_to_json(reply) if reply else None,
+        "reply": reply_to_json(reply) if reply else None,
         "error": error,
         "model": reply.model if reply else "",
         "input": usage.input_tokens,
@@ -160,7 +169,7 @@ def reply_from_json(stored: Mapping[str, Any]) -> ModelReply:
     )
 
 
-def _reply_to_json(reply: ModelReply) -> dict[str, Any]:
+def reply_to_json(reply: ModelReply) -> dict[str, Any]:
     return {
         "text": reply.text,
         "finish_reason": reply.finish_reason,
@@ -176,14 +185,36 @@ def _reply_to_json(reply: ModelReply) -> dict[str, Any]:
     }
 
 
-def _request_to_json(request: ModelRequest) -> dict[str, Any]:
+def request_to_json(request: ModelRequest, *, before: Turn | None = None) -> dict[str, Any]:
+    """The request, without what stands in that of a turn before.
+
+    Conversations grow by a turn at a time: kept whole, their rows would grow by the square. So
+    `follows` says how many messages of which turn come first, and a system text or tools that are
+    the same are left out.
+    """
+    same = before.request if before else None
+    known = same.messages if same else ()
+    if before is None or same is None or request.messages[: len(known)] != known:
+        tools = _without_empty(tools=_tools(request))
+        return {"system": request.system, **_conversation(request.messages, request), **tools}
     return {
-        "system": request.system,
-        "messages": [_message_to_json(message) for message in request.messages],
+        "follows": {"turn": before.number, "messages": len(known)},
+        **({} if request.system == same.system else {"system": request.system}),
+        **_conversation(request.messages[len(known) :], request),
+        **({} if request.tools == same.tools else {"tools": _tools(request)}),
+    }
+
+
+def _conversation(messages: Sequence[Message], request: ModelRequest) -> dict[str, Any]:
+    return {
+        "messages": [_message_to_json(message) for message in messages],
         "parameters": dict(request.parameters),
         "max_output_tokens": request.max_output_tokens,
-        **_without_empty(tools=[_fields(tool) for tool in request.tools]),
     }
+
+
+def _tools(request: ModelRequest) -> list[dict[str, Any]]:
+    return [_fields(tool) for tool in request.tools]
 
 
 def _message_to_json(message: Message) -> dict[str, Any]:

@@ -8,7 +8,8 @@ connection is held while the provider works.
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,14 +20,24 @@ from uuid_utils.compat import uuid7
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import ModelClient, ModelReply, ModelRequest
+from agents_app.providers.hearing import Listener, heard_by
 from agents_app.providers.transport import cut_short_when
 from costs.core.pricing import Price, cost
 from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.core.spec import ModelChoice
+from orchestrator.core.speech import Said
 from orchestrator.core.state import WaitingReason
+from orchestrator.execution.answer_cache import AnswerCache, Asked
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
-from orchestrator.execution.call_rows import NewCall, end_call, open_call, reply_from_json
+from orchestrator.execution.call_rows import (
+    NewCall,
+    Turn,
+    end_call,
+    open_call,
+    reply_from_json,
+)
 from orchestrator.execution.claims import Claim
+from orchestrator.execution.context_window import check_length
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import (
     BudgetExceededError,
@@ -53,6 +64,14 @@ _BUSY_SECONDS = 1.0
 _GLANCE_SECONDS = 0.25
 # What a provider that wants to be left alone for a while says; a rate limit is no failure.
 _PAUSING = frozenset({ProviderErrorKind.RATE_LIMITED, ProviderErrorKind.OVERLOADED})
+
+
+# Who hears a call of a run while its answer is being written; None: nobody.
+Speaking = Callable[[UUID, UUID, Said], AbstractContextManager[Listener | None]]
+
+
+def _silence(run_id: UUID, call_id: UUID, about: Said) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +105,8 @@ class GuardedClient:
         fallback: Sequence[ModelChoice] = (),
         ladder: Ladder | None = None,
         is_last_try: bool = True,
+        speaking: Speaking = _silence,
+        cache: AnswerCache | None = None,
     ) -> None:
         """`cap_nano` is what the agent run may cost in all, `max_wait` how long it may wait.
 
@@ -104,7 +125,10 @@ class GuardedClient:
         self._eased: ModelChoice | None = None  # what the ladder has put in the model's place
         self._hop = 0  # how many models were given up; later turns do not ask them again
         self._is_last_try = is_last_try
+        self._speaking = speaking
+        self._cache = cache
         self._turn = 0
+        self._before: Turn | None = None  # the last that was answered
 
     def complete(self, request: ModelRequest) -> ModelReply:
         """Answer from memory or from the provider.
@@ -113,6 +137,11 @@ class GuardedClient:
         StepCapError; MustWaitError, LeaseLostError or RunStoppingError when the attempt has to end.
         """
         self._turn += 1
+        reply = self._answer(request)
+        self._before = Turn(number=self._turn, request=request)
+        return reply
+
+    def _answer(self, request: ModelRequest) -> ModelReply:
         remembered = self._claim.replies.get(str(self._turn))
         if remembered is not None:
             return _remembered(remembered, request)
@@ -165,6 +194,20 @@ class GuardedClient:
             tenant_id=self._claim.tenant_id,
             uses_environment=self._claim.environment_credentials,
         )
+        if self._cache is None:
+            return self._asked(calling, request)
+        turn, key = self._turn, calling.credential_id
+        lost = self._lease.lost.is_set
+        asked = Asked(turn=turn, request=request, before=self._before, credential_id=key)
+        found = self._cache.find(asked, give_up=lost)
+        if found is not None:
+            return found
+        reply = self._asked(calling, request)
+        self._cache.keep(request, reply, credential_id=key)
+        return reply
+
+    def _asked(self, calling: TenantClient, request: ModelRequest) -> ModelReply:
+        check_length(request, calling.client)
         while True:
             reply = self._try(calling, request)
             if reply is not None:
@@ -203,6 +246,7 @@ class GuardedClient:
             turn=self._turn,
             role=self._role,
             request=request,
+            before=self._before,
             price=price,
             worst=worst_of(request, price),
             credential_id=credential_id,
@@ -275,7 +319,7 @@ class GuardedClient:
     def _send(self, client: ModelClient, request: ModelRequest, call: _Call) -> ModelReply:
         crash_here("before_send")
         end = _Ending(self._limits, call)
-        with self._lease.calling(call.id):
+        with self._lease.calling(call.id), self._heard(call):
             try:
                 with cut_short_when(lambda: self._lease.is_over):
                     reply = client.complete(request)
@@ -290,6 +334,20 @@ class GuardedClient:
             crash_here("after_answer")
             end.answered(reply)
         return reply
+
+    @contextmanager
+    def _heard(self, call: _Call) -> Iterator[None]:
+        claim = self._claim
+        about = Said(
+            call_id=str(call.id),
+            agent_run_id=str(claim.agent_run_id),
+            step=claim.step,
+            index=claim.item_index,
+            attempt=claim.attempt,
+            turn=self._turn,
+        )
+        with self._speaking(claim.run_id, call.id, about) as listener, heard_by(listener):
+            yield
 
 
 def _remembered(told: Mapping[str, Any], request: ModelRequest) -> ModelReply:

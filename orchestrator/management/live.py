@@ -12,6 +12,7 @@ from rich.text import Text
 
 from costs.core.money import format_usd
 from orchestrator.core.state import RunStatus, is_terminal
+from orchestrator.dispatch.live_text import Hearing
 from orchestrator.selectors.summary import StepLine, run_state, step_lines
 from orchestrator.selectors.waits import Wait
 from tenants.scope import tenant_scope
@@ -31,6 +32,10 @@ STYLES = {
     "budget_exceeded": ("$", "dark_orange"),
 }
 _LOOK_EVERY_SECONDS = 0.25
+# How many steps are shown as they write, and how much of each.
+_MOST_WRITING = 3
+_SHOWN_LINES = 4
+_SHOWN_CHARACTERS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +60,28 @@ def watch(tenant_id: UUID, run_id: UUID) -> RunStatus:
 
 
 def _live(console: Console, tenant_id: UUID, run_id: UUID) -> _Look:
-    with Live(console=console, refresh_per_second=8, transient=True) as live:
+    with (
+        Hearing(run_id) as hearing,
+        Live(console=console, refresh_per_second=8, transient=True) as live,
+    ):
         while True:
             look = _look(tenant_id, run_id)
-            live.update(Group(_table(look), look.sentence))
+            live.update(Group(_table(look), look.sentence, *_said(look, hearing)))
             if is_terminal(look.status):
                 return look
             _pause()
+
+
+def _said(look: _Look, hearing: Hearing) -> Iterator[Text]:
+    """The end of what the steps that are at work have written, as far as there is room."""
+    writing = [
+        (step.name, hearing.of(step.name)) for step in look.steps if step.status == "running"
+    ]
+    for name, text in [pair for pair in writing if pair[1]][-_MOST_WRITING:]:
+        end = "\n".join(text.rstrip()[-_SHOWN_CHARACTERS:].splitlines()[-_SHOWN_LINES:])
+        yield Text(f"\n{name} writes", style="dim")
+        # Terminals obey control characters, and a model may write any.
+        yield Text("".join(each for each in end if each == "\n" or each.isprintable()))
 
 
 def _lines(console: Console, tenant_id: UUID, run_id: UUID) -> _Look:

@@ -1,4 +1,5 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.calls import CachedAnswer, CallSettings
 from orchestrator.models.exchange import (
     AgentMessage,
     CallEffect,
@@ -37,7 +38,9 @@ __all__ = [
     "Approval",
     "ApprovalStatus",
     "Attempt",
+    "CachedAnswer",
     "CallEffect",
+    "CallSettings",
     "CallStatus",
     "ClusterLoad",
     "ContextValue",

@@ -353,6 +353,7 @@ class LlmCall(TenantOwned):
     model = models.CharField(max_length=200)
     answered_model = models.CharField(max_length=200, blank=True, default="", db_default="")
     role = models.CharField(max_length=32, blank=True)
+    # What it adds to the request of a turn before (see `request_to_json`).
     request = models.JSONField()
     reply = models.JSONField(null=True)
     error = models.JSONField(null=True)
@@ -367,6 +368,8 @@ class LlmCall(TenantOwned):
     cache_write_tokens = models.BigIntegerField(default=0, db_default=0)
     reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
     estimated = models.BooleanField(default=False, db_default=False)
+    # Taken from an earlier call instead of being asked for: it cost nothing.
+    is_cached = models.BooleanField(default=False, db_default=False)
     unit_prices = models.JSONField()
     ended_at = models.DateTimeField(null=True)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from agents_app.providers.base import ProviderKind
+from agents_app.providers.models import ModelInfo, model_info
 from orchestrator.execution.providers import provider_settings, settings_for, unusable
 from tenants.models import ProviderCheck, Tenant
 from tenants.scope import current_tenant_id
@@ -21,6 +23,7 @@ class ProviderFacts:
     key: str
     credential: ServingCredential | None
     default_model: str
+    model: ModelInfo | None  # what is known of that
     problem: str | None
     check: ProviderCheck | None
 
@@ -38,13 +41,15 @@ def providers() -> list[ProviderFacts]:
     for name in provider_settings():
         credential, settings = own.get(name), settings_for(name, own)
         problem = unusable(name, own=own, uses_environment=may_use)
+        default = settings.default_model if settings else ""
         is_lent = bool(settings and settings.api_key and may_use)
         found.append(
             ProviderFacts(
                 name=name,
                 key=OWN if credential else PLATFORM if is_lent else NONE,
                 credential=credential,
-                default_model=settings.default_model if settings else "",
+                default_model=default,
+                model=model_info(ProviderKind(name), default) if default else None,
                 problem=problem,
                 check=checks.get((name, credential.id if credential else None)),
             )

@@ -37,7 +37,9 @@ from orchestrator.core.spec import RetrySpec
 from orchestrator.core.state import AgentRunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
+from orchestrator.dispatch.live_text import speeches
 from orchestrator.execution import engine_db
+from orchestrator.execution.answer_cache import AnswerCache
 from orchestrator.execution.claims import Claim, claim
 from orchestrator.execution.context_rows import ContextRows
 from orchestrator.execution.crashpoints import crash_here
@@ -180,6 +182,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     fallback=step.fallback,
                     ladder=_ladder(step, claimed, lease),
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
+                    speaking=speeches().speaking,
+                    cache=_cache(step, claimed, role=str(config.role or "")),
                 ),
                 tools=_tools(config, claimed.tenant_id),
                 context=_context(claimed, lease, step, config),
@@ -245,6 +249,13 @@ def _ladder(step: PlannedStep, claimed: Claim, lease: Lease) -> Ladder | None:
     if not any(rule.use or rule.ask for rule in rules):
         return None
     return Ladder(rules, claimed, give_up=lease.lost.is_set)
+
+
+def _cache(step: PlannedStep, claimed: Claim, *, role: str) -> AnswerCache | None:
+    # What is tried again, after a failure or by a person, wants another answer.
+    if step.cache_seconds is None or claimed.attempt > 1:
+        return None
+    return AnswerCache(claimed, role=role, seconds=step.cache_seconds)
 
 
 def _ended_by(error: PlatformError, step: PlannedStep | None, claimed: Claim) -> _Result:

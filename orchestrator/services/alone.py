@@ -20,6 +20,7 @@ class Work(IntEnum):
     VELOCITY = 0x6D757390
     LEDGER_CHECK = 0x6D7573A0
     ALERTS = 0x6D7573B0
+    RETENTION = 0x6D7573C0
 
 
 def is_alone(connection: Connection[Row], work: Work) -> bool:

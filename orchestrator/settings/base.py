@@ -162,6 +162,9 @@ MUSTER_LEASE_SECONDS = env_int("MUSTER_LEASE_SECONDS", 15, minimum=3)
 MUSTER_SWEEP_SECONDS = env_float("MUSTER_SWEEP_SECONDS", 2.0)
 # Each hung thread costs a share of the process; a restart costs waiting for the healthy ones.
 MUSTER_HUNG_SHARE = env_float("MUSTER_HUNG_SHARE", 0.25)
+# Answers that come as a stream cost many times the CPU of those in one piece. Where nobody follows
+# a run, somebody may come; so as many calls of a process are streamed all the same.
+MUSTER_UNFOLLOWED_STREAMS = env_int("MUSTER_UNFOLLOWED_STREAMS", 16)
 MUSTER_ENGINE_POOL_SIZE = env_int("MUSTER_ENGINE_POOL_SIZE", 10, minimum=1)
 # The limiter: what calls do while Redis is away (wait, or local: each process counts for itself),
 # and how many connections a process keeps to it.

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests import workers
 from tests.browser.conftest import log_in
 from tests.browser.test_first_workflow import open_limits
+from tests.e2e.stories import simulated, start
 from tests.world import World
 
 INPUTS = {
@@ -45,6 +46,22 @@ def test_workflow_made_by_hand_is_executed_by_workers(page: Page, acme: World) -
     expect(top).to_contain_text("completed", timeout=RUN_MILLISECONDS)
     expect(page.locator("#run-graph svg g.node.completed")).to_have_count(3)
     see_what_steps_gave(page)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("cluster")
+def test_answer_is_read_while_it_is_written(page: Page, acme: World) -> None:
+    text = "It was a dark and stormy night. " * 8
+    log_in(page, acme)
+
+    run_id = start(acme, {"tale": simulated("Tell.", text=text, latency=12.0)})
+    page.goto(f"/admin/orchestrator/run/{run_id}/change/")
+
+    says = page.locator("#agent-says")
+    expect(says).to_contain_text("It was a dark", timeout=RUN_MILLISECONDS)
+    assert len(says.text_content() or "") < len(text)
+    expect(says).to_have_count(0, timeout=RUN_MILLISECONDS)
+    expect(page.locator("#agent .m-prose")).to_have_text(text.strip())
 
 
 def describe_workflow(page: Page) -> None:

@@ -21,6 +21,7 @@ PUBLIC = {"schema", "docs"}
 SAME_FOR_ALL = {
     *("tools", "tools/<str:name>"),
     *("providers", "providers/<str:name>", "providers/<str:name>/check"),
+    "providers/<str:name>/models/<path:model>",
 }
 OPERATORS_ONLY = "tenants"
 

@@ -7,6 +7,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const latest = 5000; // without news: time goes on, and so do the bars
   const retry = 2000;
   const shown = new Map();
+  const said = new Map(); // agent run -> what its newest call has written so far
+  const mostSaid = 200;
   let query = new URLSearchParams(location.search);
   let heard = run.dataset.heard;
   let asking = null;
@@ -28,6 +30,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of fresh.querySelectorAll("[data-part]")) replace(part);
     markSelected();
+    showSaid();
   }
 
   function replace(fresh) {
@@ -128,11 +131,39 @@ document.addEventListener("DOMContentLoaded", () => {
     for (let { value, done } = await reader.read(); !done; { value, done } = await reader.read()) {
       const lines = (rest + value).split("\n");
       rest = lines.pop();
-      for (const line of lines.filter((each) => each.startsWith("id: "))) {
-        heard = line.slice(4);
-        isStale = true;
+      for (const line of lines) {
+        if (line.startsWith("id: ")) {
+          heard = line.slice(4);
+          isStale = true;
+        } else if (line.startsWith('data: {"type": "agent.text"')) {
+          say(JSON.parse(line.slice(6)).data);
+        }
       }
+      showSaid();
     }
+  }
+
+  function say({ agent_run_id: agentRun, call_id: call, offset, text }) {
+    const before = said.get(agentRun);
+    const goesOn = before?.call === call && offset <= before.end;
+    const points = [...text]; // places are counted in characters, not in halves of them
+    said.delete(agentRun); // so that the newest stands last
+    said.set(agentRun, {
+      call,
+      end: Math.max(offset + points.length, goesOn ? before.end : 0),
+      text: goesOn ? before.text + points.slice(before.end - offset).join("") : text,
+    });
+    if (said.size > mostSaid) said.delete(said.keys().next().value);
+  }
+
+  function showSaid() {
+    const box = document.getElementById("agent-says");
+    const text = box && said.get(box.dataset.agentRun)?.text;
+    if (!text || box.textContent === text) return;
+    const isAtEnd = box.hidden || box.scrollTop + box.clientHeight >= box.scrollHeight - 20;
+    box.textContent = text;
+    box.hidden = false;
+    if (isAtEnd) box.scrollTop = box.scrollHeight;
   }
 
   Muster.choose(select);

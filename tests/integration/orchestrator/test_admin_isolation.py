@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from agents_app.models import Agent, McpServer
 from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
-from orchestrator.models import PlatformRateLimit, RateLimit
+from orchestrator.models import CallSettings, PlatformRateLimit, RateLimit
 from tenants.models import ApiKey, AuditEntry, Membership, Project
 from tests.filled import asked, batched, credential
 from tests.run_rows import make_run, published, wide_spec
@@ -20,6 +20,7 @@ from tests.world import World
 MARK = "only-acme-knows"
 # Nobody deletes history: closed to its owner too.
 CLOSED = {
+    "orchestrator_callsettings_delete",
     "orchestrator_approval_delete",
     "orchestrator_run_delete",
     "orchestrator_runbatch_delete",
@@ -76,6 +77,7 @@ def objects(acme: World) -> dict[str, Any]:
             "orchestrator/platformratelimit": PlatformRateLimit.objects.create(
                 scope="tenant", for_tenant=acme.tenant, unit="requests", period="hour", limit=9
             ),
+            "orchestrator/callsettings": CallSettings.objects.create(),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
             "agents_app/mcpserver": McpServer.objects.create(name=MARK, url="https://mcp.invalid"),

@@ -16,7 +16,7 @@ from agents_app.core.model import (
 )
 from costs.core.pricing import Price, token_upper_bound
 from costs.core.usage import Usage
-from orchestrator.execution.call_rows import _reply_to_json, _request_to_json, reply_from_json
+from orchestrator.execution.call_rows import Turn, reply_from_json, reply_to_json, request_to_json
 from orchestrator.execution.worst import worst_of
 
 TOOL = ToolSpec(name="add", description="Adds.", parameters={"type": "object"})
@@ -47,25 +47,25 @@ PRICE = Price(input=Decimal("0.001"), output=Decimal(0))
 
 def test_a_reply_with_calls_comes_back_as_it_was():
     for reply in (REPLY, replace(REPLY, tool_calls=(CALL, CUT), opaque=THOUGHT)):
-        assert reply_from_json(json.loads(json.dumps(_reply_to_json(reply)))) == reply
+        assert reply_from_json(json.loads(json.dumps(reply_to_json(reply)))) == reply
 
 
 def test_limits_of_the_moment_are_not_kept_with_a_reply():
-    stored = _reply_to_json(replace(REPLY, limits={"x-ratelimit-remaining": "3"}))
+    stored = reply_to_json(replace(REPLY, limits={"x-ratelimit-remaining": "3"}))
 
     assert reply_from_json(stored) == REPLY
 
 
 def test_what_has_to_do_with_no_tools_says_nothing_of_them():
-    assert _request_to_json(PLAIN)["messages"] == [{"role": "user", "content": "1 + 2?"}]
+    assert request_to_json(PLAIN)["messages"] == [{"role": "user", "content": "1 + 2?"}]
     assert not {"tools", "tool_calls", "opaque"} & {
-        *_request_to_json(PLAIN),
-        *_reply_to_json(REPLY),
+        *request_to_json(PLAIN),
+        *reply_to_json(REPLY),
     }
 
 
 def test_a_request_is_kept_with_tools_calls_and_results():
-    stored = json.loads(json.dumps(_request_to_json(ASK)))
+    stored = json.loads(json.dumps(request_to_json(ASK)))
 
     _, turn, told = stored["messages"]
     assert [ToolSpec(**each) for each in stored["tools"]] == [TOOL]
@@ -74,13 +74,31 @@ def test_a_request_is_kept_with_tools_calls_and_results():
     assert tuple(ToolResult(**each) for each in told["tool_results"]) == RESULTS
 
 
+def test_a_turn_keeps_what_it_adds_to_the_one_before():
+    first = Turn(number=3, request=replace(PLAIN, tools=(TOOL,)))
+
+    stored = request_to_json(ASK, before=first)
+    changed = request_to_json(replace(ASK, system="Hm?", tools=()), before=first)
+
+    assert stored["follows"] == {"turn": 3, "messages": 1}
+    assert stored["messages"] == request_to_json(ASK)["messages"][1:]
+    assert not {"system", "tools"} & stored.keys()
+    assert (changed["system"], changed["tools"]) == ("Hm?", [])
+
+
+def test_a_turn_that_leaves_out_the_beginning_is_kept_whole():
+    first = Turn(number=1, request=replace(PLAIN, messages=(Message("user", "before"),)))
+
+    assert request_to_json(ASK, before=first) == request_to_json(ASK)
+
+
 def test_arguments_that_go_deep_can_be_kept():
     deep = {}
     for _ in range(90):
         deep = {"a": [deep]}
     reply = replace(REPLY, tool_calls=(replace(CALL, arguments=deep),))
 
-    assert reply_from_json(_reply_to_json(reply)) == reply
+    assert reply_from_json(reply_to_json(reply)) == reply
 
 
 def bound(request):
