@@ -5,6 +5,7 @@ from rest_framework import serializers
 from agents_app.core.roles import Role
 from agents_app.core.types import AGENT_TYPES
 from agents_app.core.types.aggregator import MODES
+from agents_app.core.types.prompt import MAX_REPAIRS
 from agents_app.core.types.react import MAX_TURNS
 from agents_app.providers.base import ProviderKind
 from tenants.api.serializers import Slug, Strict, Text
@@ -29,6 +30,28 @@ class AgentSettings(Strict):
         min_value=1,
         max_value=1_000_000_000,
         help_text="Type react: those that its model reads and writes, in all turns together.",
+    )
+    repairs = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MAX_REPAIRS,
+        help_text="Types that ask a model: further turns for an answer that does not fit its form.",
+    )
+    criteria = Text(
+        max_length=_LONG, required=False, allow_blank=True, help_text="Type evaluator: plain text."
+    )
+    threshold = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=1,
+        help_text="Type evaluator: the least score that is accepted; else the model decides.",
+    )
+    routes = serializers.ListField(
+        child=serializers.RegexField(r"^[a-z][a-z0-9_]{0,62}$"),
+        required=False,
+        min_length=1,
+        max_length=100,
+        help_text="Type router: the names to choose from.",
     )
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 

@@ -10,7 +10,13 @@ from agents_app.core.errors import AgentInvalidError, OutputInvalidError
 from agents_app.core.hands import ONE_BY_ONE, ToolHands
 from agents_app.core.journal import NO_JOURNAL, ToolJournal
 from agents_app.core.json_schema import schema_fault
-from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, DEFAULT_TURNS, JsonSchema, ModelClient
+from agents_app.core.model import (
+    DEFAULT_DEADLINE_SECONDS,
+    DEFAULT_REPAIRS,
+    DEFAULT_TURNS,
+    JsonSchema,
+    ModelClient,
+)
 from agents_app.core.roles import Role
 from agents_app.core.tools import Toolbox
 
@@ -20,7 +26,8 @@ class AgentConfig:
     """One agent, ready to run: templates rendered, defaults filled in.
 
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
-    mode and separator, `react` the model's and those of its loop. `parameters` go to the model,
+    mode and separator, `react` the model's and those of its loop, `evaluator` the model's,
+    criteria and threshold, `router` the model's and its routes. `parameters` go to the model,
     except `max_output_tokens`, which bounds its answer.
     """
 
@@ -35,6 +42,10 @@ class AgentConfig:
     tools: Sequence[str] = ()
     max_turns: int = DEFAULT_TURNS
     max_total_tokens: int | None = None
+    repairs: int = DEFAULT_REPAIRS
+    criteria: str = ""
+    threshold: float | None = None
+    routes: Sequence[str] = ()
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     mode: str = ""

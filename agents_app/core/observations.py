@@ -6,6 +6,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from agents_app.core import values
+from agents_app.core.model import JsonSchema
 
 RULES: Final = (
     "You have tools. Work out what you are missing, call tools for it, several at once where none "
@@ -19,6 +20,7 @@ REPEATED: Final = (
 )
 CUT: Final = "Your answer was cut at its limit, so this was not called. Say less, and call again."
 
+MAX_PROBLEM: Final = 1_000  # characters of it that a model is shown
 _MARK: Final = re.compile(r"<(?=\s*/?\s*tool_output)", re.IGNORECASE)
 
 
@@ -28,5 +30,10 @@ def delimited(output: JsonValue) -> str:
     return f"<tool_output>\n{text}\n</tool_output>"
 
 
-def misfit(problem: Exception) -> str:
-    return f"Your answer cannot be used: {problem}. Answer again, with nothing but what is asked."
+def misfit(problem: Exception, *, schema: JsonSchema | None = None) -> str:
+    """What is wrong with an answer. Not every server has shown its model the schema."""
+    told = str(problem)[:MAX_PROBLEM]
+    said = f"Your answer cannot be used: {told}. Answer again, with nothing but what is asked."
+    if schema is None:
+        return said
+    return f"{said} It has to be JSON that fits this JSON Schema:\n{values.dump(schema)}"

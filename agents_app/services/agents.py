@@ -11,7 +11,19 @@ from agents_app.tools.builtin import BUILTIN_TOOLS
 from tenants.services.errors import AlreadyExistsError
 
 _FILLED_IN_LATER = frozenset({"prompt", "model", "arguments"})
-_SETTINGS = frozenset({"tool", "arguments", "mode", "max_turns", "max_total_tokens"})
+_SETTINGS = frozenset(
+    {
+        "tool",
+        "arguments",
+        "mode",
+        "max_turns",
+        "max_total_tokens",
+        "repairs",
+        "criteria",
+        "threshold",
+        "routes",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

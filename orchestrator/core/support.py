@@ -16,8 +16,6 @@ NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "step": (),
     "agent": (
         ("type", "planner"),
-        ("type", "evaluator"),
-        ("type", "router"),
         ("type", "custom"),
     ),
 }

@@ -19,6 +19,7 @@ from orchestrator.core.scope import Scope
 from orchestrator.core.spec import (
     BY_COMPLEXITY,
     FIELDS_OF_AGENT,
+    JUDGING,
     AgentSpec,
     Defaults,
     ModelChoice,
@@ -291,6 +292,8 @@ class _Validator:
 
 def _unprompted(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]:
     kind = config.get("type")
+    if kind in JUDGING:
+        yield from _unjudged(config, place)
     if kind not in _ANSWERING:
         return
     if not config.get("prompt"):
@@ -298,6 +301,16 @@ def _unprompted(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]
     if place.step.adds_steps and not config.get(_SCHEMA):
         message = f"An agent of type {kind} that adds steps needs an output_schema"
         yield Problem(place.of(_SCHEMA), "required", message)
+
+
+def _unjudged(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]:
+    kind = config.get("type")
+    if not config.get("prompt") and not place.step.needs:
+        message = f"An agent of type {kind} needs a prompt, or `needs` whose outputs it looks at"
+        yield Problem(place.of("prompt"), "required", message)
+    if place.step.adds_steps:
+        message = f"An agent of type {kind} adds no steps; remove it"
+        yield Problem(place.at + "/adds_steps", "not_applicable", message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def names(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/workflows.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/workflows.md", "docs/agents.md"])
 def test_workflows_in_documents_can_be_published(name: str) -> None:
     specs = [block for block in blocks(name, "yaml") if block.startswith("muster:")]
 

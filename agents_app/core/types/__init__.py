@@ -2,8 +2,17 @@
 
 from agents_app.core.agent import AgentTypes
 from agents_app.core.types.aggregator import AggregatorAgent
+from agents_app.core.types.evaluator import EvaluatorAgent
 from agents_app.core.types.prompt import PromptAgent
 from agents_app.core.types.react import ReactAgent
+from agents_app.core.types.router import RouterAgent
 from agents_app.core.types.tool import ToolAgent
 
-AGENT_TYPES = AgentTypes(PromptAgent(), ReactAgent(), ToolAgent(), AggregatorAgent())
+AGENT_TYPES = AgentTypes(
+    PromptAgent(),
+    ReactAgent(),
+    EvaluatorAgent(),
+    RouterAgent(),
+    ToolAgent(),
+    AggregatorAgent(),
+)

@@ -1,17 +1,17 @@
 """Thinks in turns: asks its model, calls the tools that it wants, and tells it what they gave."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pydantic import JsonValue
 
-from agents_app.core import loop, observations
+from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
-from agents_app.core.errors import AgentsError
-from agents_app.core.journal import ToolEnd
+from agents_app.core.conversation import converse
+from agents_app.core.loop import LoopLimits
 from agents_app.core.model import ModelRequest, ToolSpec
 from agents_app.core.tools import Toolbox
-from agents_app.core.types.prompt import is_count, model_problems, request_of
+from agents_app.core.types.prompt import is_count, model_problems, prompt_problems, request_of
 
 MAX_TURNS = 1_000
 
@@ -33,7 +33,7 @@ class ReactAgent:
             found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
         if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
             found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
-        return model_problems(config) + found
+        return prompt_problems(config) + model_problems(config) + found
 
     def run(
         self,
@@ -43,10 +43,10 @@ class ReactAgent:
         ports: Ports,
     ) -> Outcome:
         ports = replace(ports, tools=ports.tools.only(dict.fromkeys(config.tools)))
-        limits = loop.LoopLimits(turns=config.max_turns, tokens=config.max_total_tokens)
-        state = loop.State(request=_first_request(config, ports.tools), limits=limits)
-        until = ports.hands.now() + config.deadline_seconds
-        return _Conversation(state, ports, until=until).outcome()
+        limits = LoopLimits(
+            turns=config.max_turns, tokens=config.max_total_tokens, repairs=config.repairs
+        )
+        return converse(_first_request(config, ports.tools), limits=limits, ports=ports)
 
 
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:
@@ -59,61 +59,3 @@ def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:
         return request
     system = "\n\n".join(filter(None, [config.system, observations.RULES]))
     return replace(request, system=system, tools=specs)
-
-
-class _Conversation:
-    """Does what the loop asks for, until it has ended."""
-
-    def __init__(self, state: loop.State, ports: Ports, *, until: float) -> None:
-        self._state = state
-        self._ports = ports
-        self._until = until
-
-    def outcome(self) -> Outcome:
-        effect = self._tell(loop.Started())
-        while True:
-            match effect:
-                case loop.Done(outcome):
-                    return outcome
-                case loop.Failed(error):
-                    raise error
-                case _ if self._seconds_left <= 0:
-                    effect = self._tell(loop.TimeIsUp())
-                case loop.CallModel(request):
-                    effect = self._tell(self._ask(request))
-                case loop.CallTools():
-                    effect = self._use(effect)
-                case None:
-                    raise AgentsError("the loop has lost its way")
-
-    @property
-    def _seconds_left(self) -> float:
-        return self._until - self._ports.hands.now()
-
-    def _tell(self, event: loop.Event) -> loop.Effect | None:
-        self._state, effect = loop.step(self._state, event)
-        return effect
-
-    def _ask(self, request: ModelRequest) -> loop.Answered:
-        request = replace(request, deadline_seconds=max(self._seconds_left, 0.1))
-        return loop.Answered(self._ports.model.complete(request))
-
-    def _use(self, asked: loop.CallTools) -> loop.Effect | None:
-        effect: loop.Effect | None = None
-        for call_id, end in self._ends(asked):
-            event: loop.Event = loop.ToolFinished(call_id, end.output)
-            if end.error is not None:
-                event = loop.ToolFailed(call_id, end.error)
-            effect = self._tell(event)
-        return effect
-
-    def _ends(self, asked: loop.CallTools) -> Iterator[tuple[str, ToolEnd]]:
-        """What came of each call, noted before anybody hears of it."""
-        journal, tools, left = self._ports.journal, self._ports.tools, self._seconds_left
-        repeatable = {tool.name for tool in tools if tool.is_repeatable}
-        known = journal.begin(asked.turn, asked.calls, repeatable=repeatable)
-        yield from known.items()
-        due = [call for call in asked.calls if call.id not in known]
-        for call_id, end in self._ports.hands.ends_of(due, tools=tools, within_seconds=left):
-            journal.end(asked.turn, call_id, end)
-            yield call_id, end

@@ -171,6 +171,69 @@ def test_output_schema_says_what_later_steps_may_read() -> None:
     assert found(steps) == {"/steps/c/prompt": "unknown_variable"}
 
 
+def routed(*conditions: str) -> dict[str, object]:
+    router = {"type": "router", "routes": ["polish_it", "ship_it"], "prompt": "Which?"}
+    steps: dict[str, object] = {"a": {"agent": router}}
+    for number, condition in enumerate(conditions):
+        steps[f"b{number}"] = {"needs": ["a"], "agent": PROMPT, "when": condition}
+    return steps
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'steps.a.output.route == "polish"',
+        '!(steps.a.output.route != "polish") && true',
+        '"polish" == steps.a.output.route',
+        'steps.a.output.route in ["ship_it", "polish"]',
+    ],
+)
+def test_comparison_with_a_route_that_does_not_exist_is_found(condition: str) -> None:
+    report = examine({"name": "x", "steps": routed(condition)}, CATALOG)
+
+    (problem,) = report.problems
+    assert (problem.loc, problem.code) == ("/steps/b0/when", "never_true")
+    assert "polish_it, ship_it; did you mean `polish_it`?" in problem.message
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'steps.a.output.route == "polish_it"',
+        'steps.a.output.route in ["ship_it", "polish_it"]',
+        'steps.a.output.route + "x" == "polish"',
+        '"polish" == steps.a.output.route + "x"',
+        '"p" + steps.a.output.route == "polish"',
+        'steps.a.output.route == "po" + "lish_it"',
+        "steps.a.output.route == r'polish'",
+        '["x"].exists(each, steps.a.output.route == "polish")',
+    ],
+)
+def test_comparisons_that_may_hold_are_left_alone(condition: str) -> None:
+    assert found(routed(condition)) == {}
+
+
+def test_agents_that_judge_need_something_to_look_at() -> None:
+    judge = {"type": "evaluator", "threshold": 0.5}
+    text = "${steps.with_needs.output.x}"
+    steps = {
+        "a": {"agent": PROMPT},
+        "with_needs": {"agent": judge, "needs": ["a"]},
+        "with_prompt": {"agent": judge, "prompt": "Good?"},
+        "without": {"agent": judge},
+        "adding": {"agent": judge, "needs": ["a"], "adds_steps": True},
+        "shaped": {"agent": judge, "needs": ["a"], "output_schema": {"type": "object"}},
+        "reads": {"agent": "writer", "needs": ["with_needs"], "prompt": text},
+    }
+
+    assert found(steps) == {
+        "/steps/without/agent/prompt": "required",
+        "/steps/adding/adds_steps": "not_applicable",
+        "/steps/shaped/output_schema": "not_applicable",
+        "/steps/reads/prompt": "unknown_variable",
+    }
+
+
 def test_tool_arguments_are_checked_against_the_tool() -> None:
     arguments = {"b": "${steps.a.output}", "c": 1}
     tool = {"type": "tool", "tool": "add", "arguments": arguments}
@@ -311,7 +374,7 @@ def test_loops_nest_no_deeper_than_their_places_can_be_named() -> None:
 
 
 def test_what_cannot_run_yet_is_found_inside_of_loops_too() -> None:
-    judge = {"agent": {"type": "evaluator", "prompt": "Good?"}}
+    judge = {"agent": {"type": "planner", "prompt": "Good?"}}
     loop = {"steps": {"judge": judge}, "until": "true", "max_rounds": 1}
 
     report = examine({"name": "x", "steps": {"polish": {"loop": loop}}}, CATALOG)
