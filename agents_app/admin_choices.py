@@ -4,8 +4,9 @@ from django.conf import settings
 
 from agents_app.core.roles import Role
 from agents_app.core.types import AGENT_TYPES
-from agents_app.tools.builtin import BUILTIN_TOOLS
+from agents_app.selectors.toolboxes import toolbox_of
 from costs.selectors.prices import ANY_MODEL, price_rows
+from tenants.scope import current_tenant_id
 
 ROLES = {role.value: role.value.title() for role in Role}
 
@@ -15,7 +16,7 @@ def type_choices() -> dict[str, str]:
 
 
 def tool_names() -> list[str]:
-    return [tool.name for tool in BUILTIN_TOOLS]
+    return [tool.name for tool in toolbox_of(current_tenant_id())]
 
 
 def provider_choices() -> dict[str, str]:

@@ -1,15 +1,13 @@
 """Calls tools side by side, each for no longer than it may."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
-from agents_app.core.hands import end_of
+from agents_app.core.hands import DueCall, Ends, end_of
 from agents_app.core.journal import ToolEnd
-from agents_app.core.model import ToolCall
-from agents_app.core.tools import Tool, Toolbox
 
 _Ended = SimpleQueue[tuple[str, ToolEnd]]
 
@@ -24,15 +22,12 @@ class ToolThreads:
     def now(self) -> float:
         return monotonic()
 
-    def ends_of(
-        self, calls: Sequence[ToolCall], *, tools: Toolbox, within_seconds: float
-    ) -> Iterator[tuple[str, ToolEnd]]:
+    def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
         ended: _Ended = SimpleQueue()
         began, limits = monotonic(), {}
-        for call in calls:
-            tool = tools[call.name]
-            limits[call.id] = min(tool.timeout_seconds, within_seconds)
-            _begin(call, tool, ended)
+        for due in calls:
+            limits[due.call.id] = min(due.tool.timeout_seconds, within_seconds)
+            _begin(due, ended)
         while limits:
             first = min(limits, key=lambda call_id: limits[call_id])
             try:
@@ -43,16 +38,17 @@ class ToolThreads:
                 yield call_id, end
 
 
-def _begin(call: ToolCall, tool: Tool, ended: _Ended) -> None:
+def _begin(due: DueCall, ended: _Ended) -> None:
     def work() -> None:
         try:
-            end = end_of(call, tool)
+            end = end_of(due)
         except BaseException as error:  # such as SystemExit: somebody waits for this thread
             end = ToolEnd(error=type(error).__name__)
-        ended.put((call.id, end))
+        ended.put((due.call.id, end))
 
     # As a daemon, it keeps no worker from ending.
-    Thread(target=copy_context().run, args=(work,), name=f"tool-{tool.name}", daemon=True).start()
+    name = f"tool-{due.tool.name}"
+    Thread(target=copy_context().run, args=(work,), name=name, daemon=True).start()
 
 
 def _too_late(seconds: float) -> ToolEnd:

@@ -8,12 +8,13 @@ from rest_framework.response import Response
 from agents_app.api import serializers as forms
 from agents_app.core.errors import ToolNotAllowedError
 from agents_app.selectors.agents import agents
+from agents_app.selectors.toolboxes import toolbox_of
 from agents_app.services import agents as agent_service
-from agents_app.tools.builtin import BUILTIN_TOOLS
 from tenants.api.base import ApiView, no_content
 from tenants.api.serializers import Query
 from tenants.permissions import HasScope, WritesOfWholeTenant
 from tenants.roles import Scope
+from tenants.scope import current_tenant_id
 
 
 class AgentView(ApiView):
@@ -61,13 +62,13 @@ class ToolView(ApiView):
     @extend_schema(responses=forms.ToolList)
     def list(self, request: Request) -> Response:
         self.query(Query)
-        tools = self.shown(forms.ToolOut, list(BUILTIN_TOOLS), many=True)
+        tools = self.shown(forms.ToolOut, list(toolbox_of(current_tenant_id())), many=True)
         return Response({"next": None, "previous": None, "results": tools})
 
     @extend_schema(responses=forms.ToolOut)
     def retrieve(self, request: Request, name: str) -> Response:
         try:
-            tool = BUILTIN_TOOLS[name]
+            tool = toolbox_of(current_tenant_id())[name]
         except ToolNotAllowedError:
             raise Http404 from None
         return Response(self.shown(forms.ToolOut, tool))

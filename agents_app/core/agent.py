@@ -18,7 +18,7 @@ from agents_app.core.model import (
     ModelClient,
 )
 from agents_app.core.roles import Role
-from agents_app.core.tools import Toolbox
+from agents_app.core.tools import Toolbox, ToolContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +57,14 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """All that an agent can reach of the world outside."""
+    """All that an agent can reach of the world outside.
+
+    `context` is what its tools are told of its run; none where it runs by itself.
+    """
 
     model: ModelClient
     tools: Toolbox
+    context: ToolContext | None = None
     journal: ToolJournal = NO_JOURNAL
     hands: ToolHands = ONE_BY_ONE
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from agents_app.core import loop
 from agents_app.core.agent import Outcome, Ports
 from agents_app.core.errors import AgentsError
+from agents_app.core.hands import DueCall
 from agents_app.core.journal import ToolEnd
 from agents_app.core.model import ModelRequest
 
@@ -69,7 +70,16 @@ class _Conversation:
         repeatable = {tool.name for tool in tools if tool.is_repeatable}
         known = journal.begin(asked.turn, asked.calls, repeatable=repeatable)
         yield from known.items()
-        due = [call for call in asked.calls if call.id not in known]
-        for call_id, end in self._ports.hands.ends_of(due, tools=tools, within_seconds=left):
+        around = self._ports.context
+        due = [
+            DueCall(
+                call=call,
+                tool=tools[call.name],
+                context=around and around.for_call(asked.turn, call.id),
+            )
+            for call in asked.calls
+            if call.id not in known
+        ]
+        for call_id, end in self._ports.hands.ends_of(due, within_seconds=left):
             journal.end(asked.turn, call_id, end)
             yield call_id, end

@@ -1,13 +1,25 @@
 """The port through which an agent calls tools, and knows how its time goes by."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agents_app.core import values
 from agents_app.core.errors import ToolFailedError
 from agents_app.core.journal import ToolEnd
 from agents_app.core.model import ToolCall
-from agents_app.core.tools import Tool, Toolbox
+from agents_app.core.tools import Tool, ToolContext
+
+Ends = Iterator[tuple[str, ToolEnd]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueCall:
+    """A call that is to be made, and of which tool."""
+
+    call: ToolCall
+    tool: Tool
+    context: ToolContext | None
 
 
 class ToolHands(Protocol):
@@ -15,18 +27,16 @@ class ToolHands(Protocol):
         """Seconds since whenever: only what lies between two of them means anything."""
         ...
 
-    def ends_of(
-        self, calls: Sequence[ToolCall], *, tools: Toolbox, within_seconds: float
-    ) -> Iterator[tuple[str, ToolEnd]]:
+    def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
         """Make the calls, and give what came of each, by its id, as it comes."""
         ...
 
 
-def end_of(call: ToolCall, tool: Tool) -> ToolEnd:
+def end_of(due: DueCall) -> ToolEnd:
     """Call a tool as it is asked for; a failure is an end like any other."""
-    arguments = call.arguments if isinstance(call.arguments, dict) else {}
+    arguments = due.call.arguments if isinstance(due.call.arguments, dict) else {}
     try:
-        return ToolEnd(output=tool.call(arguments))
+        return ToolEnd(output=due.tool.call(arguments, context=due.context))
     except ToolFailedError as error:
         return ToolEnd(error=values.clean_text(error.detail))
 
@@ -37,11 +47,9 @@ class _OneByOne:
     def now(self) -> float:
         return 0.0
 
-    def ends_of(
-        self, calls: Sequence[ToolCall], *, tools: Toolbox, within_seconds: float
-    ) -> Iterator[tuple[str, ToolEnd]]:
-        for call in calls:
-            yield call.id, end_of(call, tools[call.name])
+    def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
+        for due in calls:
+            yield due.call.id, end_of(due)
 
 
 ONE_BY_ONE: Final[ToolHands] = _OneByOne()

@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any, Self, get_type_hints
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic import create_model as create_pydantic_model
@@ -20,37 +21,57 @@ _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """Who calls a tool, and in which run: a tool gets it by a parameter of this type.
+
+    `call_id` names the call. It is the same for every attempt at it, so that what is written under
+    this name is written once, whichever worker dies.
+    """
+
+    tenant_id: UUID
+    run_id: UUID
+    agent_run_id: UUID
+    step: str
+    call_id: UUID
+
+    def for_call(self, turn: int, call: str) -> Self:
+        """The context of one of the calls that an agent makes in its turns."""
+        return replace(self, call_id=uuid5(self.call_id, f"{turn}/{call}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A callable with the schema of its arguments, as a model is shown it."""
+    """A callable with the schema of its arguments, as a model is shown it.
+
+    `check` makes what `function` takes of what was asked; it raises ValueError in words that a
+    model may read, such as pydantic's. `function` raises whatever it likes.
+    """
 
     name: str
     description: str
     parameters: JsonSchema
-    max_result_bytes: int
-    timeout_seconds: float
-    is_repeatable: bool
-    _arguments: type[BaseModel]
-    _function: Callable[..., Any]
+    max_result_bytes: int = MAX_RESULT_BYTES
+    timeout_seconds: float = TIMEOUT_SECONDS
+    is_repeatable: bool = True
+    check: Callable[[Mapping[str, JsonValue]], Mapping[str, Any]]
+    function: Callable[[Mapping[str, Any], ToolContext | None], Any]
 
-    def call(self, arguments: Mapping[str, JsonValue]) -> JsonValue:
+    def call(
+        self, arguments: Mapping[str, JsonValue], *, context: ToolContext | None = None
+    ) -> JsonValue:
         """Check the arguments, call, check the result. Every failure is a ToolFailedError."""
-        checked = self._checked(arguments)
         try:
-            result = self._function(**checked)
+            checked = self.check(arguments)
+        except ValueError as error:
+            raise ToolFailedError(self.name, f"arguments: {_told(error)}"[:_SHOWN]) from error
+        try:
+            result = self.function(checked, context)
         except ToolFailedError:
             raise
         except Exception as error:  # a tool is foreign code; whatever it raises is its failure
             reason = f"{type(error).__name__}: {error}"[:_SHOWN]
             raise ToolFailedError(self.name, reason) from error
         return self._bounded(result)
-
-    def _checked(self, arguments: Mapping[str, JsonValue]) -> dict[str, Any]:
-        try:
-            model = self._arguments.model_validate(arguments)
-        except ValidationError as error:
-            raise ToolFailedError(self.name, f"arguments: {_told(error)}"[:_SHOWN]) from error
-        # Attribute by attribute: model_dump() would turn nested models back into dictionaries.
-        return {name: getattr(model, name) for name in self._arguments.model_fields}
 
     def _bounded(self, result: Any) -> JsonValue:
         try:
@@ -74,10 +95,13 @@ def tool(
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, docstring and type hints are what a model gets to see.
 
-    The function takes named, annotated arguments and returns JSON. It must be an ordinary
-    function: async ones are not yet supported. After `timeout_seconds` an agent goes on without its
-    result. One whose worker died is called again, unless it is not `is_repeatable`: then the
-    agent is told that nobody knows whether it has done its work.
+    The function takes named, annotated arguments and returns JSON. An argument of the type
+    ToolContext is not shown to models: it tells in which run the tool is called, and without a run
+    such a tool fails. It must be an ordinary function: async ones are not yet supported.
+
+    After `timeout_seconds` an agent goes on without its result. One whose worker died is called
+    again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
+    has done its work.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -85,16 +109,16 @@ def tool(
         description = inspect.cleandoc(function.__doc__ or "")
         if not description:
             raise TypeError(f"tool {tool_name!r} needs a docstring: models choose by it")
-        arguments = _arguments_model(function, tool_name)
+        signature = _Signature.of(function, name=tool_name)
         return Tool(
             name=tool_name,
             description=description,
-            parameters=_without_titles(arguments.model_json_schema()),
+            parameters=_without_titles(signature.arguments.model_json_schema()),
             max_result_bytes=max_result_bytes,
             timeout_seconds=timeout_seconds,
             is_repeatable=is_repeatable,
-            _arguments=arguments,
-            _function=function,
+            check=signature.check,
+            function=signature.call,
         )
 
     return decorate
@@ -127,20 +151,47 @@ class Toolbox:
         return Toolbox(self[name] for name in names)
 
 
-def _arguments_model(function: Callable[..., Any], name: str) -> type[BaseModel]:
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(f"tool {name!r}: async functions are not yet supported")
-    hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind not in _BY_NAME or parameter.name not in hints:
-            raise TypeError(
-                f"tool {name!r}: {parameter} must be passed by name and have a type hint"
-            )
-        required = parameter.default is inspect.Parameter.empty
-        default = Field() if required else Field(default=parameter.default)
-        fields[parameter.name] = (hints[parameter.name], default)
-    return create_pydantic_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signature:
+    """A function with what its hints say of its arguments, and the one that takes the context."""
+
+    function: Callable[..., Any]
+    name: str
+    arguments: type[BaseModel]
+    context: str | None
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], *, name: str) -> Self:
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"tool {name!r}: async functions are not yet supported")
+        hints = get_type_hints(function, include_extras=True)
+        fields: dict[str, Any] = {}
+        context = None
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind not in _BY_NAME or parameter.name not in hints:
+                raise TypeError(
+                    f"tool {name!r}: {parameter} must be passed by name and have a type hint"
+                )
+            if hints[parameter.name] is ToolContext:
+                context = parameter.name
+                continue
+            required = parameter.default is inspect.Parameter.empty
+            default = Field() if required else Field(default=parameter.default)
+            fields[parameter.name] = (hints[parameter.name], default)
+        arguments = create_pydantic_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+        return cls(function=function, name=name, arguments=arguments, context=context)
+
+    def check(self, arguments: Mapping[str, JsonValue]) -> dict[str, Any]:
+        model = self.arguments.model_validate(arguments)
+        # Attribute by attribute: model_dump() would turn nested models back into dictionaries.
+        return {name: getattr(model, name) for name in self.arguments.model_fields}
+
+    def call(self, checked: Mapping[str, Any], context: ToolContext | None) -> Any:
+        if self.context is None:
+            return self.function(**checked)
+        if context is None:
+            raise ToolFailedError(self.name, "it works only within a run")
+        return self.function(**checked, **{self.context: context})
 
 
 def _without_titles(schema: Any) -> Any:
@@ -157,7 +208,9 @@ def _without_titles(schema: Any) -> Any:
     }
 
 
-def _told(error: ValidationError) -> str:
+def _told(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
     return "; ".join(
         f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
         for problem in error.errors(include_url=False)

@@ -7,7 +7,8 @@ from agents_app.core.agent import AgentConfig
 from agents_app.core.errors import AgentsError
 from agents_app.core.types import AGENT_TYPES
 from agents_app.models import Agent
-from agents_app.tools.builtin import BUILTIN_TOOLS
+from agents_app.selectors.toolboxes import toolbox_of
+from tenants.scope import current_tenant_id
 from tenants.services.errors import AlreadyExistsError
 
 _FILLED_IN_LATER = frozenset({"prompt", "model", "arguments"})
@@ -83,9 +84,10 @@ def check_agent(agent: Agent) -> None:
         tools=agent.tools,
         **{name: value for name, value in agent.settings.items() if name in _SETTINGS},
     )
+    found = AGENT_TYPES[agent.type].problems(config, toolbox_of(current_tenant_id()))
     problems = tuple(
         FieldProblem(_place(problem.field), "invalid", problem.message)
-        for problem in AGENT_TYPES[agent.type].problems(config, BUILTIN_TOOLS)
+        for problem in found
         if problem.field.partition(".")[0] not in _FILLED_IN_LATER
     )
     if problems:

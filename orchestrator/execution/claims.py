@@ -26,7 +26,8 @@ class Claim:
     whose worker was lost do not count. `overrides` is what a replay sets otherwise in its step;
     `added_by` the agent run that has added the step, if the version does not know it. `cap_runs`
     are the runs whose caps hold for its calls; `waited` is for how many seconds it has waited for
-    limits and budgets to let its next call through.
+    limits and budgets to let its next call through; `forgiven` the last attempt before somebody had
+    the failed run retried, behind which its work began anew.
     """
 
     tenant_id: UUID
@@ -46,6 +47,7 @@ class Claim:
     agent: str
     tenant_weight: int
     waited: float
+    forgiven: int
     item: JsonValue = None
     item_index: int | None = None
     added_by: UUID | None = None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import psycopg
 import structlog
@@ -18,10 +18,11 @@ from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
+from agents_app.core.tools import ToolContext
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
+from agents_app.selectors.toolboxes import toolbox_of
 from agents_app.tool_threads import ToolThreads
-from agents_app.tools.builtin import BUILTIN_TOOLS
 from orchestrator.core import template
 from orchestrator.core.errors import AddedStepsError
 from orchestrator.core.hints import hints_of
@@ -166,7 +167,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     ladder=_ladder(step, claimed, lease),
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
-                tools=BUILTIN_TOOLS,
+                tools=toolbox_of(claimed.tenant_id),
+                context=_context(claimed),
                 journal=ToolRows(claimed, lease),
                 hands=_HANDS,
             ),
@@ -184,6 +186,18 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _context(claimed: Claim) -> ToolContext:
+    # After a retry by hand its conversation begins anew, with calls of its own.
+    call_id = uuid5(claimed.agent_run_id, str(claimed.forgiven))
+    return ToolContext(
+        tenant_id=claimed.tenant_id,
+        run_id=claimed.run_id,
+        agent_run_id=claimed.agent_run_id,
+        step=claimed.step,
+        call_id=call_id,
+    )
 
 
 def _ladder(step: PlannedStep, claimed: Claim, lease: Lease) -> Ladder | None:

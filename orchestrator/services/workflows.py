@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents_app.models import Agent
-from agents_app.tools.builtin import BUILTIN_TOOLS
+from agents_app.selectors.toolboxes import toolbox_of
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.parsing import spec_to_mapping
@@ -124,7 +124,7 @@ def tenant_catalog() -> Catalog:
     uses_environment, own = tenant.uses_environment_credentials, serving_credentials()
     return Catalog(
         agents=_saved_agents(),
-        tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
+        tools={tool.name: tool.parameters for tool in toolbox_of(tenant.id)},
         providers={
             name: unusable(name, own=own, uses_environment=uses_environment) is None
             for name in provider_settings()

@@ -20,7 +20,7 @@ RETURNS TABLE (agent_run_id uuid, run_id uuid, version_id uuid, step text, attem
                failures integer, input json, outputs json, replies jsonb,
                environment_credentials boolean, item json, item_index integer, added_by uuid,
                overrides json, project_id uuid, workflow_id uuid, cap_runs uuid[], agent text,
-               tenant_weight integer, waited double precision)
+               tenant_weight integer, waited double precision, forgiven integer)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -60,7 +60,7 @@ BEGIN
            -- Those of its step, which an item of a map shares with the whole.
            CASE WHEN strpos(k.step, '.') = 0 THEN r.overrides -> split_part(k.step, '[', 1) END,
            r.project_id, r.workflow_id, r.cap_runs, k.agent::text, t.weight::integer,
-           extract(epoch FROM clock_timestamp() - k.waiting_since)::double precision
+           extract(epoch FROM clock_timestamp() - k.waiting_since)::double precision, k.forgiven
       FROM taken k
      CROSS JOIN LATERAL (SELECT x.version_id, x.input, x.overrides, x.project_id, x.workflow_id,
                                 x.cap_runs FROM run x WHERE x.id = k.run_id LIMIT 1) r

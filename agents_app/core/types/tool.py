@@ -39,7 +39,7 @@ class ToolAgent:
         inputs: Mapping[str, JsonValue],  # they are in the arguments already
         ports: Ports,
     ) -> Outcome:
-        output = ports.tools[config.tool].call(config.arguments)
+        output = ports.tools[config.tool].call(config.arguments, context=ports.context)
         if config.output_schema is not None:
             check_output(output, config.output_schema)
         return Outcome(output=output, text=values.as_text(output))

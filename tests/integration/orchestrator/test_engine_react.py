@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from agents_app.core.journal import ToolEnd
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
-from agents_app.core.tools import Toolbox, tool
+from agents_app.core.tools import Toolbox, ToolContext, tool
 from agents_app.tools.calculator import calculator
 from costs.core.usage import Usage
 from orchestrator.execution import engine_db, gateway, tool_rows
@@ -55,6 +55,7 @@ class Scene:
     asked: Counter[int] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
     paid: int = 0
+    signed: list[ToolContext] = field(default_factory=list)
 
     def complete(self, request: ModelRequest) -> ModelReply:
         turn = 1 + sum(message.role == "assistant" for message in request.messages)
@@ -97,7 +98,13 @@ class Scene:
             self.paid += amount
             return "paid"
 
-        return Toolbox((calculator, note, pay))
+        @tool()
+        def sign(context: ToolContext) -> str:
+            """Sign under the name of the call."""
+            self.signed.append(context)
+            return "signed"
+
+        return Toolbox((calculator, note, pay, sign))
 
 
 @pytest.fixture
@@ -107,7 +114,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     for module in (agent_runs, gateway, tool_rows):
         monkeypatch.setattr(module, "crash_here", scene.crash_here)
     for module in (agent_runs, workflows):
-        monkeypatch.setattr(module, "BUILTIN_TOOLS", scene.tools)
+        monkeypatch.setattr(module, "toolbox_of", lambda _: scene.tools)
     return scene
 
 
@@ -122,12 +129,12 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
     tools = Toolbox((*Scene().tools, flood))
     for module in (agent_runs, workflows):
-        monkeypatch.setattr(module, "BUILTIN_TOOLS", tools)
+        monkeypatch.setattr(module, "toolbox_of", lambda _: tools)
 
 
 def begin(world: World, **agent: Any) -> UUID:
     described = {"type": "react", "provider": "simulated", "model": "sim", "prompt": "Go on."}
-    tools = [each.name for each in workflows.BUILTIN_TOOLS]
+    tools = [each.name for each in workflows.toolbox_of(world.tenant.id)]
     run_id = start(world, {"a": {"agent": {**described, "tools": tools, **agent}}})
     advance(world.tenant.id, run_id)
     return run_id
@@ -232,6 +239,30 @@ def test_tool_that_must_not_be_repeated_is_told_to_be_in_doubt(acme: World, scen
 
     assert (run.status, scene.paid) == ("completed", 1)
     assert kept(acme, run_id) == [(1, "pay", "in_doubt")]
+
+
+def test_call_has_one_name_for_all_attempts_at_it(acme: World, scene: Scene) -> None:
+    scene.script = [[("sign", {})], [("sign", {})], "Signed."]
+    scene.dies_at = 5  # claimed, sent, answered, tools begun, and signed
+    run_id = begin(acme)
+    die(acme, run_id)
+    drain(acme, run_id)
+
+    first, again, second = scene.signed
+    assert first == again
+    assert (first.run_id, first.step) == (run_id, "a")
+    assert second.call_id != first.call_id
+
+
+def test_call_of_an_agent_that_began_anew_has_another_name(acme: World, scene: Scene) -> None:
+    scene.script = [[("sign", {})], " ", " ", " "]
+    run_id = begin(acme)
+    drain(acme, run_id)
+    with acme.scope():
+        control.retry_run(run_of(acme, run_id))
+    drain(acme, run_id)
+
+    assert len({each.call_id for each in scene.signed}) == len(scene.signed) == 2
 
 
 def test_failed_agent_that_is_retried_begins_anew(acme: World, scene: Scene) -> None:

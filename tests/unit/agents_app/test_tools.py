@@ -1,10 +1,11 @@
 from typing import Annotated
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
 from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
-from agents_app.core.tools import Toolbox, tool
+from agents_app.core.tools import Toolbox, ToolContext, tool
 from agents_app.tools.builtin import BUILTIN_TOOLS
 
 
@@ -121,3 +122,34 @@ def test_text_stats_counts():
     counted = BUILTIN_TOOLS["text_stats"].call({"text": "one two\nthree"})
 
     assert counted == {"characters": 13, "words": 3, "lines": 2}
+
+
+def context() -> ToolContext:
+    ids = {name: UUID(int=n) for n, name in enumerate(("tenant_id", "run_id", "agent_run_id"))}
+    return ToolContext(**ids, step="a", call_id=UUID(int=9))
+
+
+@tool()
+def where(around: ToolContext, suffix: str = "") -> str:
+    """Tell the step."""
+    return around.step + suffix
+
+
+def test_context_is_for_the_tool_and_not_for_models():
+    assert [*where.parameters["properties"]] == ["suffix"]
+    assert where.call({"suffix": "!"}, context=context()) == "a!"
+    with pytest.raises(ToolFailedError, match="around: Extra inputs"):
+        where.call({"around": "elsewhere"}, context=context())
+
+
+def test_tool_that_needs_a_run_fails_without_one():
+    with pytest.raises(ToolFailedError, match="only within a run"):
+        where.call({})
+
+
+def test_each_call_of_an_agent_has_a_name_of_its_own_that_stays():
+    first = context().for_call(1, "x")
+
+    assert first == context().for_call(1, "x")
+    assert len({each.call_id for each in (first, first.for_call(1, "x"), context())}) == 3
+    assert context().for_call(2, "x").call_id != first.call_id
