@@ -42,3 +42,27 @@ class Agent(TenantOwned):
 
     def __str__(self) -> str:
         return self.slug
+
+
+class ToolGrant(TenantOwned):
+    """What a tenant's admins say of a tool: whether its agents may use it, and how.
+
+    Without one, tools that reach out are refused and all others allowed. `settings` are the
+    tool's own: hosts, names of credentials and the like; never a secret.
+    """
+
+    tool = models.CharField(max_length=100)
+    is_allowed = models.BooleanField(default=True)
+    settings = OrderedJSONField(default=dict, blank=True)
+
+    labelled_by = ("tool",)
+
+    class Meta:
+        db_table = "tool_grant"
+        ordering: ClassVar = ["tool"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "tool"], name="tool_grant_once_per_tool")
+        ]
+
+    def __str__(self) -> str:
+        return self.tool

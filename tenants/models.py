@@ -185,7 +185,7 @@ class ApiKey(TenantOwned):
 
 
 class Credential(TenantOwned):
-    """A tenant's own key for a model provider, encrypted; see `encryption`.
+    """A tenant's own key for a model provider, or what its tools need; encrypted, see `encryption`.
 
     While it is being rotated it has two secrets, which both serve. `version` counts what changes
     a call made with it. `hint` is the end of the secret, by which people know it.
@@ -219,7 +219,7 @@ class Credential(TenantOwned):
             # Else it would be a matter of luck which of them a call is charged to.
             models.UniqueConstraint(
                 fields=["tenant", "provider"],
-                condition=models.Q(enabled=True),
+                condition=models.Q(enabled=True) & ~models.Q(provider="tool"),
                 name="credential_one_enabled_per_provider",
             ),
         ]

@@ -93,10 +93,25 @@ class AgentOut(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField()
 
 
+class ToolChange(Strict):
+    allowed = serializers.BooleanField(
+        required=False, help_text="Whether agents of this tenant may use it."
+    )
+    settings = serializers.DictField(
+        required=False, help_text="In place of what was set before; see `settings_schema`."
+    )
+
+
 class ToolOut(serializers.Serializer[Any]):
     name = serializers.CharField()
     description = serializers.CharField()
     parameters = serializers.DictField(help_text="JSON Schema of the arguments.")
+    allowed = serializers.BooleanField(help_text="Whether agents of this tenant may use it.")
+    withheld = serializers.CharField(help_text="Why they may not, and what helps; else empty.")
+    settings = serializers.DictField(help_text="What the tenant has set for it.")
+    settings_schema = serializers.DictField(
+        allow_null=True, help_text="JSON Schema of its settings; null if it has none."
+    )
 
 
 class ToolList(serializers.Serializer[Any]):

@@ -6,15 +6,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agents_app.api import serializers as forms
-from agents_app.core.errors import ToolNotAllowedError
 from agents_app.selectors.agents import agents
-from agents_app.selectors.toolboxes import toolbox_of
+from agents_app.selectors.tool_grants import GrantedTool, granted_tools
 from agents_app.services import agents as agent_service
+from agents_app.services import tool_grants as grants
 from tenants.api.base import ApiView, no_content
 from tenants.api.serializers import Query
 from tenants.permissions import HasScope, WritesOfWholeTenant
 from tenants.roles import Scope
-from tenants.scope import current_tenant_id
 
 
 class AgentView(ApiView):
@@ -52,9 +51,11 @@ class AgentView(ApiView):
 
 
 class ToolView(ApiView):
-    """Functions that agents may call."""
+    """Functions that agents may call, and which of them the tenant allows."""
 
     read_scope = Scope.WORKFLOWS_READ
+    write_scope = Scope.ADMIN
+    permission_classes = (HasScope, WritesOfWholeTenant)
     lookup_field = "name"
     lookup_value_converter = "str"
     pagination_class = None
@@ -62,13 +63,23 @@ class ToolView(ApiView):
     @extend_schema(responses=forms.ToolList)
     def list(self, request: Request) -> Response:
         self.query(Query)
-        tools = self.shown(forms.ToolOut, list(toolbox_of(current_tenant_id())), many=True)
+        tools = self.shown(forms.ToolOut, granted_tools(), many=True)
         return Response({"next": None, "previous": None, "results": tools})
 
     @extend_schema(responses=forms.ToolOut)
     def retrieve(self, request: Request, name: str) -> Response:
-        try:
-            tool = toolbox_of(current_tenant_id())[name]
-        except ToolNotAllowedError:
-            raise Http404 from None
-        return Response(self.shown(forms.ToolOut, tool))
+        return self.one(_found(name), forms.ToolOut)
+
+    @extend_schema(request=forms.ToolChange, responses=forms.ToolOut)
+    def partial_update(self, request: Request, name: str) -> Response:
+        """Allow or refuse a tool, or set it up. Workers know within seconds."""
+        tool = _found(name).tool
+        grants.change_grant(tool, **self.body(forms.ToolChange))
+        return self.one(_found(name), forms.ToolOut)
+
+
+def _found(name: str) -> GrantedTool:
+    for each in granted_tools():
+        if each.name == name:
+            return each
+    raise Http404

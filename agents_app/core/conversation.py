@@ -67,7 +67,7 @@ class _Conversation:
     def _ends(self, asked: loop.CallTools) -> Iterator[tuple[str, ToolEnd]]:
         """What came of each call, noted before anybody hears of it."""
         journal, tools, left = self._ports.journal, self._ports.tools, self._seconds_left
-        repeatable = {tool.name for tool in tools if tool.is_repeatable}
+        repeatable = {tool.name for tool in tools.all() if tool.is_repeatable}
         known = journal.begin(asked.turn, asked.calls, repeatable=repeatable)
         yield from known.items()
         around = self._ports.context

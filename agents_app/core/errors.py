@@ -88,15 +88,31 @@ class ToolFailedError(AgentsError):
 
 
 class ToolNotAllowedError(AgentsError):
+    """There is no such tool for this tenant or agent; `detail` says why, and what helps."""
+
     code = "tool_not_allowed"
 
-    def __init__(self, tool: str, allowed: tuple[str, ...] = ()) -> None:
-        super().__init__(tool, allowed)
+    def __init__(self, tool: str, detail: str) -> None:
+        super().__init__(tool, detail)
         self.tool = tool
-        self.allowed = allowed
+        self.detail = detail
 
     def __str__(self) -> str:
-        return f"no tool {self.tool!r} here; available: {', '.join(self.allowed) or 'none'}"
+        return f"tool {self.tool!r}: {self.detail}"
+
+
+class ToolSecretError(AgentsError):
+    """A credential that a tool is to use cannot be had."""
+
+    code = "tool_secret_missing"
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(name, detail)
+        self.name = name
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"credential {self.name!r}: {self.detail}"
 
 
 class AgentLimit(StrEnum):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agents_app.core import values
-from agents_app.core.errors import ToolFailedError
+from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
 from agents_app.core.journal import ToolEnd
 from agents_app.core.model import ToolCall
 from agents_app.core.tools import Tool, ToolContext
@@ -37,7 +37,7 @@ def end_of(due: DueCall) -> ToolEnd:
     arguments = due.call.arguments if isinstance(due.call.arguments, dict) else {}
     try:
         return ToolEnd(output=due.tool.call(arguments, context=due.context))
-    except ToolFailedError as error:
+    except (ToolFailedError, ToolNotAllowedError) as error:
         return ToolEnd(error=values.clean_text(error.detail))
 
 

@@ -45,6 +45,10 @@ class Tool:
 
     `check` makes what `function` takes of what was asked; it raises ValueError in words that a
     model may read, such as pydantic's. `function` raises whatever it likes.
+
+    One that `needs_grant` works only for tenants that were granted it. `settings` is what a grant
+    may say beside that. With a text in `withheld`, which says why and what helps, it refuses to be
+    called.
     """
 
     name: str
@@ -53,13 +57,21 @@ class Tool:
     max_result_bytes: int = MAX_RESULT_BYTES
     timeout_seconds: float = TIMEOUT_SECONDS
     is_repeatable: bool = True
+    needs_grant: bool = False
+    settings: type[BaseModel] | None = None
+    withheld: str = ""
     check: Callable[[Mapping[str, JsonValue]], Mapping[str, Any]]
     function: Callable[[Mapping[str, Any], ToolContext | None], Any]
 
     def call(
         self, arguments: Mapping[str, JsonValue], *, context: ToolContext | None = None
     ) -> JsonValue:
-        """Check the arguments, call, check the result. Every failure is a ToolFailedError."""
+        """Check the arguments, call, check the result.
+
+        Every failure is a ToolFailedError, or a ToolNotAllowedError if the tool is withheld.
+        """
+        if self.withheld:
+            raise ToolNotAllowedError(self.name, self.withheld)
         try:
             checked = self.check(arguments)
         except ValueError as error:
@@ -92,6 +104,8 @@ def tool(
     max_result_bytes: int = MAX_RESULT_BYTES,
     timeout_seconds: float = TIMEOUT_SECONDS,
     is_repeatable: bool = True,
+    needs_grant: bool = False,
+    settings: type[BaseModel] | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, docstring and type hints are what a model gets to see.
 
@@ -101,7 +115,7 @@ def tool(
 
     After `timeout_seconds` an agent goes on without its result. One whose worker died is called
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
-    has done its work.
+    has done its work. With `needs_grant` only tenants that were granted it have it.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -117,6 +131,8 @@ def tool(
             max_result_bytes=max_result_bytes,
             timeout_seconds=timeout_seconds,
             is_repeatable=is_repeatable,
+            needs_grant=needs_grant,
+            settings=settings,
             check=signature.check,
             function=signature.call,
         )
@@ -125,7 +141,7 @@ def tool(
 
 
 class Toolbox:
-    """The tools that one agent may use, by name."""
+    """Tools by name. Those that are withheld are found by name, but are no part of it otherwise."""
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Tool] = {}
@@ -138,13 +154,26 @@ class Toolbox:
         try:
             return self._tools[name]
         except KeyError:
-            raise ToolNotAllowedError(name, tuple(sorted(self._tools))) from None
+            known = ", ".join(sorted(tool.name for tool in self)) or "none"
+            told = f"there is no such tool here; available: {known}"
+            raise ToolNotAllowedError(name, told) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tools
+        return any(tool.name == name for tool in self)
 
     def __iter__(self) -> Iterator[Tool]:
-        return iter(self._tools.values())
+        return (tool for tool in self._tools.values() if not tool.withheld)
+
+    def all(self) -> tuple[Tool, ...]:
+        """Those that are withheld too."""
+        return tuple(self._tools.values())
+
+    def fault(self, name: str) -> str | None:
+        """Why a tool cannot be called, in words for people, or None if it can."""
+        found = self._tools.get(name)
+        if found is None:
+            return f"there is no tool {name!r}"
+        return f"tool {name!r} {found.withheld}" if found.withheld else None
 
     def only(self, names: Iterable[str]) -> "Toolbox":
         """A box with these tools alone; an unknown name is a ToolNotAllowedError."""

@@ -16,6 +16,7 @@ from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from rest_framework import exceptions as drf
 
 from agents_app.services.agents import AgentRefusedError
+from agents_app.services.tool_grants import ToolSettingsRefusedError
 from costs.core.errors import TooManyGroupsError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
 from orchestrator.core.problems import Problem, pointer
@@ -51,6 +52,7 @@ STATUS: Mapping[type[BaseException], int] = {
     FormInvalidError: 400,
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
+    ToolSettingsRefusedError: 400,
     TooManyGroupsError: 400,
     RunBudgetError: 400,
     TimeZoneUnknownError: 400,

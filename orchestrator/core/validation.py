@@ -48,6 +48,7 @@ class Catalog:
 
     agents: Mapping[str, AgentConfig] = field(default_factory=dict)
     tools: Mapping[str, Schema] = field(default_factory=dict)  # JSON Schema of the arguments
+    withheld_tools: Mapping[str, str] = field(default_factory=dict)  # why, and what helps
     providers: Mapping[str, bool] = field(default_factory=dict)  # is it configured?
     knows_model: Callable[[str, str], bool] = _knows_every_model
     workflows: Mapping[str, frozenset[int]] = field(default_factory=dict)  # published versions
@@ -224,7 +225,9 @@ class _Validator:
             yield from self._tool(str(name), at=at + pointer(index))
 
     def _tool(self, name: str, *, at: str) -> Iterator[Problem]:
-        if name not in self.catalog.tools:
+        if withheld := self.catalog.withheld_tools.get(name):
+            yield Problem(at, "tool_not_allowed", f"The tool `{name}` {withheld}")
+        elif name not in self.catalog.tools:
             message = f"There is no tool `{name}`{did_you_mean(name, self.catalog.tools)}"
             yield Problem(at, "unknown_tool", message)
 

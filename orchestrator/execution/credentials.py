@@ -18,8 +18,8 @@ from psycopg_pool import PoolTimeout
 
 from agents_app.providers.base import ProviderClient, ProviderSettings, vendor_client
 from agents_app.providers.rotation import RotatingClient
-from orchestrator.execution.loading import SingleFlight
 from tenants import encryption
+from tenants.loading import SingleFlight
 from tenants.scope import tenant_scope
 from tenants.selectors.credentials import ServingCredential, serving_credentials
 from tenants.services.credentials import note_refusal, note_use

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from costs.core.errors import UnknownPriceError
 from costs.core.pricing import Price
 from costs.selectors.prices import PriceRow, price_of, price_rows
-from orchestrator.execution.loading import SingleFlight
+from tenants.loading import SingleFlight
 from tenants.models import Tenant
 from tenants.scope import tenant_scope
 

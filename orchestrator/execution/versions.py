@@ -12,7 +12,7 @@ from orchestrator.core.plan import Plan, PlannedStep, plan_from_json
 from orchestrator.core.spec import DegradeRule
 from orchestrator.execution import engine_db
 from orchestrator.execution.errors import PlanUnreadableError
-from orchestrator.execution.loading import SingleFlight
+from tenants.loading import SingleFlight
 
 _PLAN = "SELECT plan FROM muster_version_plan(%s, %s)"
 _ADDED = "SELECT step, added FROM muster_added_steps(%s, %s)"

@@ -18,7 +18,7 @@ from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
-from agents_app.core.tools import ToolContext
+from agents_app.core.tools import Toolbox, ToolContext
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
 from agents_app.selectors.toolboxes import toolbox_of
@@ -167,7 +167,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     ladder=_ladder(step, claimed, lease),
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
-                tools=toolbox_of(claimed.tenant_id),
+                tools=_tools(config, claimed.tenant_id),
                 context=_context(claimed),
                 journal=ToolRows(claimed, lease),
                 hands=_HANDS,
@@ -186,6 +186,11 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     if added is not None:
         return _Result(prompt=prompt, added=added)
     return _Result(prompt=prompt, output=outcome.output)
+
+
+def _tools(config: AgentConfig, tenant_id: UUID) -> Toolbox:
+    """All of the tenant's, for an agent that has any; others need no look at them."""
+    return toolbox_of(tenant_id) if config.tools or config.tool else Toolbox()
 
 
 def _context(claimed: Claim) -> ToolContext:

@@ -122,9 +122,11 @@ def tenant_catalog() -> Catalog:
     """What the workflows of the open tenant may refer to."""
     tenant = Tenant.objects.get(id=current_tenant_id())
     uses_environment, own = tenant.uses_environment_credentials, serving_credentials()
+    tools = toolbox_of(tenant.id).all()
     return Catalog(
         agents=_saved_agents(),
-        tools={tool.name: tool.parameters for tool in toolbox_of(tenant.id)},
+        tools={tool.name: tool.parameters for tool in tools},
+        withheld_tools={tool.name: tool.withheld for tool in tools if tool.withheld},
         providers={
             name: unusable(name, own=own, uses_environment=uses_environment) is None
             for name in provider_settings()

@@ -16,6 +16,8 @@ REFUSED = "refused"  # the provider has refused the newest secret since it was l
 FAILING = "failing"
 WORKING = "working"
 UNCHECKED = "unchecked"
+# In the place of a provider: what tools call others with. There may be any number of them.
+FOR_TOOLS = "tool"
 STATES = (DISABLED, UNREADABLE, REFUSED, FAILING, WORKING, UNCHECKED)
 
 
@@ -71,7 +73,13 @@ def state_of(credential: Credential) -> str:
 
 def serving_credentials() -> dict[str, ServingCredential]:
     """By provider, the enabled credentials of the open tenant."""
-    return {row.provider: serving(row) for row in Credential.objects.filter(enabled=True)}
+    rows = Credential.objects.filter(enabled=True).exclude(provider=FOR_TOOLS)
+    return {row.provider: serving(row) for row in rows}
+
+
+def credential_for_tools(name: str) -> ServingCredential | None:
+    row = Credential.objects.filter(enabled=True, provider=FOR_TOOLS, name=name).first()
+    return serving(row) if row else None
 
 
 def serving(row: Credential) -> ServingCredential:

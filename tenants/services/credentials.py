@@ -16,7 +16,7 @@ from tenants.errors import SecretUnreadableError
 from tenants.kernel.clock import now
 from tenants.models import Credential
 from tenants.scope import as_operator
-from tenants.selectors.credentials import providers_with_keys
+from tenants.selectors.credentials import FOR_TOOLS, providers_with_keys
 from tenants.services.errors import (
     AddressRefusedError,
     AlreadyExistsError,
@@ -158,20 +158,22 @@ def _held(credential: Credential) -> Credential:
 
 
 def _check(row: Credential) -> None:
-    known = providers_with_keys()
+    known = (*providers_with_keys(), FOR_TOOLS)
     if row.provider not in known:
         raise KeylessProviderError(row.provider, known)
     _check_address(row)
     others = Credential.objects.exclude(id=row.id)
     if others.filter(name=row.name).exists():
         raise AlreadyExistsError("credential", row.name, "/name")
-    rival = others.filter(provider=row.provider, enabled=True).first() if row.enabled else None
+    if not row.enabled or row.provider == FOR_TOOLS:
+        return
+    rival = others.filter(provider=row.provider, enabled=True).first()
     if rival is not None:
         raise ProviderTakenError(row.provider, rival.name)
 
 
 def _check_address(row: Credential) -> None:
-    has_default = bool(settings.MUSTER_PROVIDERS[row.provider].get("base_url"))
+    has_default = bool(settings.MUSTER_PROVIDERS.get(row.provider, {}).get("base_url"))
     if not row.base_url:
         if row.provider == ADDRESSED and not has_default:
             raise AddressRefusedError("is missing: this provider has none of its own")

@@ -27,8 +27,8 @@ class ReactAgent:
     calls_model = True
 
     def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
-        unknown = (name for name in config.tools if name not in tools)
-        found = [Problem("tools", f"there is no tool {name!r}") for name in unknown]
+        faults = (tools.fault(name) for name in config.tools)
+        found = [Problem("tools", fault) for fault in faults if fault]
         if config.max_total_tokens is not None and not is_count(config.max_total_tokens):
             found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
         if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
@@ -52,7 +52,8 @@ class ReactAgent:
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:
     specs = tuple(
         ToolSpec(name=tool.name, description=tool.description, parameters=tool.parameters)
-        for tool in tools
+        # One that is withheld says so when it is called: what was begun with it goes on.
+        for tool in tools.all()
     )
     request = request_of(config)
     if not specs:

@@ -26,8 +26,8 @@ class ToolAgent:
         found = []
         if not config.tool:
             found.append(Problem("tool", "a tool agent needs a tool"))
-        elif config.tool not in tools:
-            found.append(Problem("tool", f"there is no tool {config.tool!r}"))
+        elif fault := tools.fault(config.tool):
+            found.append(Problem("tool", fault))
         else:
             found += _argument_problems(config, tools)
         return found + schema_problems(config) + tool_problems(config)

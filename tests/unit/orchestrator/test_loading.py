@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.execution.loading import SingleFlight
+from tenants.loading import SingleFlight
 
 THREADS = 8
 
