@@ -39,10 +39,11 @@ class Filled:
         return PARAMETERS[parameter](self, collection)
 
 
+NAMES = {"tools": "echo", "providers": "simulated", "agents/types": "prompt"}
 PARAMETERS: dict[str, Callable[[Filled, str], str]] = {
     "uuid:id": lambda filled, collection: filled.ids[collection],
     "int:number": lambda filled, collection: "1",
-    "str:name": lambda filled, collection: {"tools": "echo", "providers": "simulated"}[collection],
+    "str:name": lambda filled, collection: NAMES[collection],
 }
 
 

@@ -2,13 +2,13 @@ from typing import Any
 
 from rest_framework import serializers
 
+from agents_app.agent_types import ALL_TYPES
 from agents_app.core.roles import Role
-from agents_app.core.types import AGENT_TYPES
 from agents_app.core.types.aggregator import MODES
 from agents_app.core.types.prompt import MAX_REPAIRS
 from agents_app.core.types.react import MAX_TURNS
 from agents_app.providers.base import ProviderKind
-from tenants.api.serializers import Slug, Strict, Text
+from tenants.api.serializers import Query, Slug, Strict, Text
 
 _LONG = 200_000
 
@@ -17,7 +17,9 @@ class AgentSettings(Strict):
     """What types beyond `prompt` need."""
 
     tool = Text(max_length=100, required=False, help_text="Type tool: the tool's name.")
-    arguments = serializers.DictField(required=False, help_text="Type tool: may hold variables.")
+    arguments = serializers.DictField(
+        required=False, help_text="Types tool and custom: may hold variables."
+    )
     mode = serializers.ChoiceField(list(MODES), required=False, help_text="Type aggregator.")
     max_turns = serializers.IntegerField(
         required=False,
@@ -53,6 +55,7 @@ class AgentSettings(Strict):
         max_length=100,
         help_text="Type router: the names to choose from.",
     )
+    implementation = Text(max_length=63, required=False, help_text="Type custom: its name.")
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 
 
@@ -60,7 +63,7 @@ class AgentBody(Strict):
     slug = Slug()
     name = Text(max_length=200, required=False)
     description = Text(max_length=20_000, required=False, allow_blank=True)
-    type = serializers.ChoiceField([kind.name for kind in AGENT_TYPES], required=False)
+    type = serializers.ChoiceField([kind.name for kind in ALL_TYPES], required=False)
     role = serializers.ChoiceField(list(Role), required=False, allow_blank=True)
     provider = serializers.ChoiceField(list(ProviderKind), required=False, allow_blank=True)
     model = Text(max_length=200, required=False, allow_blank=True)
@@ -91,6 +94,31 @@ class AgentOut(serializers.Serializer[Any]):
     settings = serializers.DictField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class AgentTypeQuery(Query):
+    capability = Text(max_length=63, required=False, help_text="Only those that have it.")
+
+
+class AgentTypeChange(Strict):
+    allowed = serializers.BooleanField(help_text="Whether this tenant's workflows may use it.")
+
+
+class AgentTypeOut(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="A type, or the `implementation` of a custom agent.")
+    type = serializers.CharField(help_text="What a workflow says: the name itself, or `custom`.")
+    description = serializers.CharField()
+    capabilities = serializers.ListField(child=serializers.CharField())
+    origin = serializers.CharField(help_text="`built-in`, a file of the operator's, or a package.")
+    calls_model = serializers.BooleanField()
+    allowed = serializers.BooleanField(help_text="Whether this tenant's workflows may use it.")
+    fault = serializers.CharField(help_text="Why it is broken and cannot be used; else empty.")
+
+
+class AgentTypeList(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = AgentTypeOut(many=True)
 
 
 class ToolChange(Strict):

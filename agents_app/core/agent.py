@@ -27,7 +27,8 @@ class AgentConfig:
 
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
     mode and separator, `react` the model's and those of its loop, `evaluator` the model's,
-    criteria and threshold, `router` the model's and its routes. `parameters` go to the model,
+    criteria and threshold, `router` the model's and its routes, `custom` its implementation, the
+    model's and arguments. `parameters` go to the model,
     except `max_output_tokens`, which bounds its answer.
     """
 
@@ -48,6 +49,7 @@ class AgentConfig:
     routes: Sequence[str] = ()
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    implementation: str = ""
     mode: str = ""
     separator: str = "\n\n"
     adds_steps: bool = False

@@ -60,6 +60,7 @@ class Tool:
     needs_grant: bool = False
     settings: type[BaseModel] | None = None
     withheld: str = ""
+    module: str = ""  # where its function was written
     check: Callable[[Mapping[str, JsonValue]], Mapping[str, Any]]
     function: Callable[[Mapping[str, Any], ToolContext | None], Any]
 
@@ -133,6 +134,7 @@ def tool(
             is_repeatable=is_repeatable,
             needs_grant=needs_grant,
             settings=settings,
+            module=function.__module__,
             check=signature.check,
             function=signature.call,
         )

@@ -14,10 +14,7 @@ NOT_YET: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "workflow": (),
     "defaults": (),
     "step": (),
-    "agent": (
-        ("type", "planner"),
-        ("type", "custom"),
-    ),
+    "agent": (("type", "planner"),),
 }
 
 

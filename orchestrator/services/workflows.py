@@ -1,15 +1,20 @@
 """Checking, publishing and deleting workflows. Drafts are kept in `drafts`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from agents_app.agent_types import custom_agent
 from agents_app.models import Agent
+from agents_app.plugins.registry import plugins
+from agents_app.selectors.agent_grants import withheld_agents
 from agents_app.selectors.toolboxes import toolbox_of
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.parsing import spec_to_mapping
 from orchestrator.core.plan import (
     Plan,
+    PlannedStep,
     WorkflowCall,
     compile_plan,
     plan_to_json,
@@ -95,8 +100,19 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
     Raises WorkflowInvalidError for workflows that are not the project's.
     """
     plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
-    settled = plan.with_steps(with_own_models(serving_credentials()))
+    settled = plan.with_steps(_without_needless_model)
+    settled = settled.with_steps(with_own_models(serving_credentials()))
     return settled, plan_to_json(settled)
+
+
+def _without_needless_model(step: PlannedStep) -> PlannedStep:
+    """Whether a custom agent calls a model is for its class to say."""
+    if step.config.get("type") != "custom":
+        return step
+    agent = custom_agent(str(step.config.get("implementation")))
+    if isinstance(agent, str) or agent.calls_model:
+        return step
+    return replace(step, uses_model=False, fallback=())
 
 
 def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, WorkflowCall]:
@@ -123,9 +139,13 @@ def tenant_catalog() -> Catalog:
     tenant = Tenant.objects.get(id=current_tenant_id())
     uses_environment, own = tenant.uses_environment_credentials, serving_credentials()
     tools = toolbox_of(tenant.id).all()
+    found = plugins()
     return Catalog(
         agents=_saved_agents(),
         tools={tool.name: tool.parameters for tool in tools},
+        custom_agents=frozenset(found.agents),
+        broken_agents={each.name: str(each) for each in found.broken if each.kind != "tool"},
+        withheld_agents=withheld_agents(),
         withheld_tools={tool.name: tool.withheld for tool in tools if tool.withheld},
         providers={
             name: unusable(name, own=own, uses_environment=uses_environment) is None
