@@ -38,7 +38,7 @@ from tenants.selectors.credentials import serving_credentials
 
 __all__ = ["draft_spec", "publish", "publish_spec", "save_draft", "validate_spec"]
 
-_AGENT_FIELDS = (
+AGENT_FIELDS = (
     "type",
     "role",
     "provider",
@@ -120,7 +120,7 @@ def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, Workflo
     pinned: dict[str, WorkflowCall] = {}
     for at, reference in workflow_references(spec):
         name, _, number = reference.partition("@")
-        found = _version_of(project, name, int(number) if number else None)
+        found = version_of(project, name, int(number) if number else None)
         if found is None:
             message = f"There is no published workflow `{reference}` in this project"
             raise WorkflowInvalidError([Problem(at, "unknown_workflow", message)])
@@ -158,7 +158,7 @@ def tenant_catalog() -> Catalog:
     )
 
 
-def _version_of(project: Project, name: str, number: int | None) -> WorkflowVersion | None:
+def version_of(project: Project, name: str, number: int | None) -> WorkflowVersion | None:
     workflow = Workflow.objects.filter(project=project, name=name).first()
     if workflow is None or number is None:
         return workflow.current_version if workflow else None
@@ -179,5 +179,5 @@ def _saved_agents() -> dict[str, AgentConfig]:
 
 def agent_content(agent: Agent) -> AgentConfig:
     """A saved agent as an author would describe it in place; empty fields are left out."""
-    fields = {name: getattr(agent, name) for name in _AGENT_FIELDS}
+    fields = {name: getattr(agent, name) for name in AGENT_FIELDS}
     return {**{name: value for name, value in fields.items() if value}, **agent.settings}
