@@ -25,13 +25,13 @@ class AgentSettings(Strict):
         required=False,
         min_value=1,
         max_value=MAX_TURNS,
-        help_text="Type react: calls of its model.",
+        help_text="Types react and planner: calls of its model.",
     )
     max_total_tokens = serializers.IntegerField(
         required=False,
         min_value=1,
         max_value=1_000_000_000,
-        help_text="Type react: those that its model reads and writes, in all turns together.",
+        help_text="Likewise: those that its model reads and writes, in all turns together.",
     )
     repairs = serializers.IntegerField(
         required=False,
@@ -56,6 +56,18 @@ class AgentSettings(Strict):
         help_text="Type router: the names to choose from.",
     )
     implementation = Text(max_length=63, required=False, help_text="Type custom: its name.")
+    delegates = serializers.ListField(
+        child=Slug(), required=False, max_length=100, help_text="Saved agents that it may ask."
+    )
+    workflows = serializers.ListField(
+        child=Text(max_length=80), required=False, max_length=100, help_text="Likewise."
+    )
+    delegate_cost_usd = Text(
+        max_length=20, required=False, help_text="What each of these may cost."
+    )
+    max_tasks = serializers.IntegerField(required=False, min_value=1, max_value=200)
+    approve = serializers.BooleanField(required=False, help_text="Type planner: ask a person.")
+    approve_above_usd = Text(max_length=20, required=False, help_text="Only for dearer plans.")
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 
 

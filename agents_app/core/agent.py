@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from agents_app.core.delegation import NO_DELEGATION, Delegating, Delegation
 from agents_app.core.errors import AgentInvalidError, OutputInvalidError
 from agents_app.core.hands import ONE_BY_ONE, ToolHands
 from agents_app.core.journal import NO_JOURNAL, ToolJournal
@@ -20,6 +21,8 @@ from agents_app.core.model import (
 from agents_app.core.roles import Role
 from agents_app.core.tools import Toolbox, ToolContext
 
+DEFAULT_TASKS = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
@@ -28,8 +31,11 @@ class AgentConfig:
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
     mode and separator, `react` the model's and those of its loop, `evaluator` the model's,
     criteria and threshold, `router` the model's and its routes, `custom` its implementation, the
-    model's and arguments. `parameters` go to the model,
-    except `max_output_tokens`, which bounds its answer.
+    model's and arguments. `delegates` are saved agents, and
+    `workflows` published ones, that `react` and `planner` may hand tasks to, for at most
+    `delegate_cost_usd` each. A planner hands out up to `max_tasks` tasks at a time, once a person
+    has agreed: to any plan, or to those that may cost more than so much (`approve_above_usd`).
+    `parameters` go to the model, except `max_output_tokens`, which bounds its answer.
     """
 
     type: str
@@ -41,6 +47,12 @@ class AgentConfig:
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     output_schema: JsonSchema | None = None
     tools: Sequence[str] = ()
+    delegates: Sequence[str] = ()
+    workflows: Sequence[str] = ()
+    delegate_cost_usd: str = ""
+    max_tasks: int = DEFAULT_TASKS
+    approve: bool = False
+    approve_above_usd: str = ""
     max_turns: int = DEFAULT_TURNS
     max_total_tokens: int | None = None
     repairs: int = DEFAULT_REPAIRS
@@ -69,6 +81,7 @@ class Ports:
     context: ToolContext | None = None
     journal: ToolJournal = NO_JOURNAL
     hands: ToolHands = ONE_BY_ONE
+    delegating: Delegating = NO_DELEGATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +111,14 @@ class Outcome:
     """What an agent hands on: JSON for the steps after it, text for people.
 
     Where it adds steps, `output` is for these; those after it get what the added ones come to.
+    Where it `delegates` it is not done: it begins again once these have ended, and finds in its
+    journal what came of them.
     """
 
     output: JsonValue
     text: str
     adds: AddedSteps | None = None
+    delegates: Delegation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,18 @@ class AgentLimitError(AgentsError):
         return self.detail
 
 
+class DelegationRefusedError(AgentsError):
+    """The steps that an agent wants to delegate cannot be run; the message is for it to read."""
+
+    code = "delegation_refused"
+
+
+class PlanRejectedError(AgentsError):
+    """A person did not want the plan to be carried out."""
+
+    code = "plan_rejected"
+
+
 class AgentInvalidError(AgentsError):
     """An agent's configuration or its inputs do not fit its type."""
 

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 from pydantic import JsonValue
@@ -25,6 +25,38 @@ def clean(value: JsonValue) -> JsonValue:
         return [clean(item) for item in value]
     if isinstance(value, dict):
         return {clean_text(key): clean(item) for key, item in value.items()}
+    return value
+
+
+def texts_in(value: JsonValue) -> Iterator[str]:
+    """All texts in a value, but for the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(item)
+
+
+def with_texts(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue:
+    """The same value with every text changed, but for the keys."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [with_texts(item, change) for item in value]
+    if isinstance(value, dict):
+        return {key: with_texts(item, change) for key, item in value.items()}
+    return value
+
+
+def at_path(value: JsonValue, path: str) -> JsonValue:
+    """What stands at a dotted path, such as `results.0.title`; None if nothing does."""
+    for part in filter(None, path.split(".")):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
     return value
 
 

@@ -24,6 +24,12 @@ _SETTINGS = frozenset(
         "threshold",
         "routes",
         "implementation",
+        "delegates",
+        "workflows",
+        "delegate_cost_usd",
+        "max_tasks",
+        "approve",
+        "approve_above_usd",
     }
 )
 

@@ -29,7 +29,7 @@ class Fragment:
     by: str
     header: Mapping[str, Json]
     steps: Json
-    output: Json
+    output: Json = None
 
     def as_workflow(self) -> dict[str, Json]:
         """To be examined: the adding step stands in it, and the added ones come after it."""

@@ -6,7 +6,7 @@ The workflow itself comes last, those that it calls before it, each version of t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orchestrator.core.errors import BundleInvalidError
@@ -50,23 +50,58 @@ class Bundle:
             "workflows": [_written(each) for each in self.workflows],
         }
 
-    def renamed(self, *, agents: Mapping[str, str], workflows: Mapping[str, str]) -> Bundle:
+    def renamed(self, names: Names) -> Bundle:
         """The same under other names, where there are such; what refers to them follows."""
-
-        def names_in(each: BundledWorkflow) -> BundledWorkflow:
-            references = {
-                reference: other + reference[len(name) :]
-                for name, other in workflows.items()
-                for reference in workflows_named(each.spec)
-                if reference.partition("@")[0] == name
-            }
-            spec = with_references(each.spec, agents=agents, workflows=references)
-            return replace(each, spec={**spec, "name": workflows.get(each.name, each.name)})
-
         return Bundle(
-            workflows=[names_in(each) for each in self.workflows],
-            agents={agents.get(slug, slug): agent for slug, agent in self.agents.items()},
+            workflows=[
+                replace(each, spec={**names.in_spec(each.spec), "name": names.workflow(each.name)})
+                for each in self.workflows
+            ],
+            agents={
+                names.agent(slug): names.in_agent(agent) for slug, agent in self.agents.items()
+            },
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """Other names for agents and workflows; `references` to versions go before names."""
+
+    agents: Mapping[str, str] = field(default_factory=dict)
+    workflows: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+
+    def agent(self, slug: str) -> str:
+        return self.agents.get(slug, slug)
+
+    def workflow(self, reference: str) -> str:
+        name, at, number = reference.partition("@")
+        return self.references.get(reference) or self.workflows.get(name, name) + at + number
+
+    def in_spec(self, spec: JsonObject) -> JsonObject:
+        """The spec with these names in its steps, those in loops too."""
+        return _with_steps(spec, self._in_step)
+
+    def in_agent(self, agent: JsonObject) -> JsonObject:
+        return {
+            **agent,
+            **{
+                name: [change(each) for each in texts_in(agent, name)]
+                for name, change in (("delegates", self.agent), ("workflows", self.workflow))
+                if name in agent
+            },
+        }
+
+    def _in_step(self, step: JsonObject) -> JsonObject:
+        agent, workflow = step.get("agent"), step.get("workflow")
+        changed = dict(step)
+        if isinstance(agent, str):
+            changed["agent"] = self.agent(agent)
+        elif isinstance(agent, dict):
+            changed["agent"] = self.in_agent(agent)
+        if isinstance(workflow, str):
+            changed["workflow"] = self.workflow(workflow)
+        return changed
 
 
 def bundle_of(data: Mapping[str, Json]) -> Bundle:
@@ -84,29 +119,32 @@ def bundle_of(data: Mapping[str, Json]) -> Bundle:
 
 
 def agents_named(spec: Mapping[str, Json]) -> list[str]:
-    return sorted({str(s["agent"]) for s in _steps(spec) if isinstance(s.get("agent"), str)})
+    """The saved agents of its steps, and those that agents described in place may ask."""
+    return [name for step in _steps(spec) for name in _named(step, "agent", "delegates")]
 
 
 def workflows_named(spec: Mapping[str, Json]) -> list[str]:
-    return sorted({str(s["workflow"]) for s in _steps(spec) if isinstance(s.get("workflow"), str)})
+    return [name for step in _steps(spec) for name in _named(step, "workflow", "workflows")]
 
 
-def with_references(
-    spec: JsonObject, *, agents: Mapping[str, str], workflows: Mapping[str, str]
-) -> JsonObject:
-    """The spec with other names for agents and workflows, those in loops too."""
+def workflows_of_agents(spec: Mapping[str, Json]) -> list[str]:
+    """Those that agents described in place may start."""
+    agents = (step.get("agent") for step in _steps(spec))
+    return [
+        name for agent in agents if isinstance(agent, dict) for name in texts_in(agent, "workflows")
+    ]
 
-    def change(step: JsonObject) -> JsonObject:
-        named = {"agent": agents, "workflow": workflows}
-        found = ((key, others, step.get(key)) for key, others in named.items())
-        changes = {
-            key: others[value]
-            for key, others, value in found
-            if isinstance(value, str) and value in others
-        }
-        return {**step, **changes}
 
-    return _with_steps(spec, change)
+def texts_in(part: Mapping[str, Json], name: str) -> list[str]:
+    """The texts in a list; nothing, if it is none."""
+    value = part.get(name)
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def _named(step: Mapping[str, Json], key: str, of_agent: str) -> list[str]:
+    named, agent = step.get(key), step.get("agent")
+    own = [named] if isinstance(named, str) else []
+    return own + (texts_in(agent, of_agent) if isinstance(agent, dict) else [])
 
 
 def _with_steps(part: JsonObject, change: Callable[[JsonObject], JsonObject]) -> JsonObject:

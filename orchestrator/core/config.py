@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.spec import FIELDS_OF_AGENT, AgentSpec, Defaults, StepSpec
+from orchestrator.core.values import Money
 
 # A saved agent is the mapping that an author would have written in place; what else its owner
 # stores in it, such as an id, is carried along.
@@ -44,7 +45,12 @@ def step_config(step: StepSpec, *, agent: AgentConfig, defaults: Defaults) -> di
 def _written(part: AgentSpec | Defaults | StepSpec, names: tuple[str, ...]) -> dict[str, Json]:
     written = part.model_fields_set
     values = ((name, getattr(part, name)) for name in names if name in written)
-    return {name: value for name, value in values if value is not None}
+    # As it was written: no number of JSON holds every amount.
+    return {
+        name: f"{value:f}" if isinstance(value, Money) else value
+        for name, value in values
+        if value is not None
+    }
 
 
 def overlaid(below: AgentConfig, above: AgentConfig) -> dict[str, Json]:

@@ -3,7 +3,8 @@
 `write` is a step of the run, `section[3]` an item of a map, and `polish[1].write` a step in the
 second round of a loop. Where a loop is gone through for each item of a list, `polish[3]` is an
 item, and `polish[3][1].write` a step in its second round. `plan.research` is a step that the step
-`plan` has added to its run, and `plan[3].research` one that an item of it has added.
+`plan` has added to its run, and `plan[3].research` one that an item of it has added. `plan.4`
+stands for the steps that `plan` has delegated in its fourth turn, one of them `plan.4.research`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import Plan, PlannedStep
 
 T = TypeVar("T")
-_NUMBER = re.compile(r"\[\d+\]")
+_NUMBER = re.compile(r"\[\d+\]|\.\d+")
+# A number belongs to the name that it follows.
+_BETWEEN = re.compile(r"\.(?!\d)")
 # What the agent run at a place has added to its run.
 Added: TypeAlias = Callable[[str], Plan]
 # Ahead of a round stands the number of an item. `muster_claim_all` looks for the same.
@@ -26,7 +29,8 @@ _ITEM: Final = re.compile(r"(.*\[(\d+)\])\[\d+\]\.")
 
 def name_at(place: str) -> str:
     """The step that stands at a place, as its own plan names it."""
-    return place.rpartition(".")[2].partition("[")[0]
+    last = _BETWEEN.split(place)[-1]
+    return last.partition(".")[0].partition("[")[0]
 
 
 def defined(place: str) -> str:
@@ -106,8 +110,7 @@ class Scope:
     def of(cls, plan: Plan, place: str, added: Added | None = None) -> Scope:
         """The scope that the agent run at a place stands in."""
         scope = cls(plan)
-        parts = place.split(".")
-        for part in parts[:-1]:
+        for part in _BETWEEN.split(place)[:-1]:
             scope = scope._within(scope.place(part), added or _none_added)
         return scope
 

@@ -39,7 +39,8 @@ DEFAULT_TIMEOUT_SECONDS = 30
 MAX_WINDOW: Final = 1000
 # So deep runs may stand below each other.
 MAX_DEPTH: Final = 8
-_WITHOUT_MODEL: Final = frozenset({"tool", "aggregator"})
+_WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
+_PLANNING: Final = frozenset({"planner", "pattern_planner"})
 _TEMPLATED: Final = ("prompt", "arguments")
 
 
@@ -91,6 +92,17 @@ class PlannedStep:
     def is_plain(self) -> bool:
         """Whether it starts once all its needs have completed, and nothing else is to be asked."""
         return self.is_single and self.join == "all" and self.when is None and not self.optional
+
+    @property
+    def grows(self) -> bool:
+        """Whether it may add steps to its run: all that its agent gives, or what it delegates."""
+        return self.adds_steps or self.delegates
+
+    @property
+    def delegates(self) -> bool:
+        config = self.config
+        to_others = config.get("delegates") or config.get("workflows")
+        return config.get("type") in _PLANNING or bool(to_others)
 
     @property
     def is_single(self) -> bool:
@@ -162,19 +174,19 @@ class Plan:
     @property
     def fixed_window(self) -> int | None:
         """What bounds the agent runs in flight where their number is not known beforehand."""
-        is_open = any(step.map or step.loop or step.adds_steps for step in self.steps)
+        is_open = any(step.map or step.loop or step.grows for step in self.steps)
         return self.max_parallel if is_open else None
 
     @cached_property
     def gathers(self) -> bool:
         """Whether steps may stand for others: maps, loops, sub-workflows, and who adds steps."""
-        return any(step.map or step.loop or step.call or step.adds_steps for step in self.steps)
+        return any(step.map or step.loop or step.call or step.grows for step in self.steps)
 
     @cached_property
     def has_calls(self) -> bool:
         """Whether there may be sub-workflows among its steps, in their loops, or added to them."""
         return any(
-            step.call or step.adds_steps or (step.loop and step.loop.body.has_calls)
+            step.call or step.grows or (step.loop and step.loop.body.has_calls)
             for step in self.steps
         )
 

@@ -109,7 +109,7 @@ class _Pricing:
         if step.call is not None:
             return _One(_below(step.name, self._run_of(step.call, depth + 1)))
         one = self._agent(step, view) if step.uses_model else _One()
-        if not step.adds_steps:
+        if not step.grows:
             return one
         return replace(one, amounts=_together([one.amounts, self._added(step)]))
 

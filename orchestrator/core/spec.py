@@ -30,7 +30,15 @@ DEFAULT_PRIORITY = 5
 BY_COMPLEXITY: Final = "auto"
 
 AgentType = Literal[
-    "prompt", "tool", "aggregator", "react", "planner", "evaluator", "router", "custom"
+    "prompt",
+    "tool",
+    "aggregator",
+    "react",
+    "planner",
+    "pattern_planner",
+    "evaluator",
+    "router",
+    "custom",
 ]
 Role = Literal["orchestrator", "planner", "executor", "reviewer"]
 Strategy = Literal["sequential", "levels", "adaptive"]
@@ -42,10 +50,14 @@ _OF_MODELS = {"provider", "model", "system", "prompt", "parameters"}
 _OF_THINKING = _OF_EVERY_AGENT | _OF_MODELS | {"tools"}
 # They have a form of answer of their own, and call no tools.
 _OF_JUDGING = {"type", "role", "repairs", *_OF_MODELS}
+_OF_DELEGATING = frozenset({"delegates", "workflows", "delegate_cost_usd"})
+_OF_PLANNING = frozenset({"max_tasks", "approve", "approve_above_usd"})
+_OF_LOOPS = frozenset({"max_turns", "max_total_tokens", "repairs"})
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
     "prompt": _OF_EVERY_AGENT | _OF_MODELS | {"repairs"},
-    "react": _OF_THINKING | {"max_turns", "max_total_tokens", "repairs"},
-    "planner": _OF_THINKING | {"max_turns"},
+    "react": _OF_THINKING | _OF_DELEGATING | _OF_LOOPS,
+    "planner": _OF_THINKING | _OF_DELEGATING | _OF_PLANNING | {"max_turns", "max_total_tokens"},
+    "pattern_planner": _OF_EVERY_AGENT | _OF_DELEGATING | _OF_PLANNING | {"prompt", "tools"},
     "evaluator": frozenset(_OF_JUDGING | {"criteria", "threshold"}),
     "router": frozenset(_OF_JUDGING | {"routes"}),
     "custom": _OF_THINKING | {"implementation", "arguments", "max_turns"},
@@ -99,9 +111,15 @@ class AgentSpec(Part):
     threshold: Ratio | None = None  # type evaluator: the least score that is accepted
     routes: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None  # router
     max_turns: Annotated[int, Field(ge=1, le=1_000)] | None = None  # types that loop
-    max_total_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # type react
+    max_total_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # types that loop
     # Further turns for an answer that does not fit its form.
     repairs: Annotated[int, Field(ge=0, le=MAX_REPAIRS)] | None = None
+    delegates: list[Slug] | None = None  # saved agents that it may hand tasks to
+    workflows: list[WorkflowRef] | None = None  # published ones, likewise
+    delegate_cost_usd: Money | None = None  # what each of these may cost
+    max_tasks: Annotated[int, Field(ge=1, le=200)] | None = None  # types that plan
+    approve: bool | None = None  # whether a person is asked before a plan is carried out
+    approve_above_usd: Money | None = None  # or only where it may cost more
     implementation: Label | None = None  # type custom: its registered name
 
 

@@ -39,6 +39,7 @@ class WaitingReason(StrEnum):
     RETRY = "retry"  # the pause before the next attempt
     APPROVAL = "approval"  # a person decides
     DELAY = "delay"  # its author asked for a pause
+    DELEGATION = "delegation"  # what it has handed to others, and goes on with
     PAUSED = "paused"  # its run is paused
     # Of those that are due, and wait for others to make room:
     WORKER = "worker"  # published, and no worker is free

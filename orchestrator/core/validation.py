@@ -35,7 +35,8 @@ MAX_OUTPUT_TOKENS = 10_000_000
 MAX_NESTING = 4
 _OVERRIDES = frozenset(OVERRIDES)
 _SCHEMA = "output_schema"
-_ANSWERING = frozenset({"prompt", "react"})  # a prompt, with an answer in words or JSON
+# A prompt, with an answer in words or JSON.
+_ANSWERING = frozenset({"prompt", "react", "planner", "pattern_planner"})
 
 
 def _knows_every_model(_provider: str, _model: str) -> bool:
@@ -84,7 +85,7 @@ def examine(data: object, catalog: Catalog) -> Report:
     return Report(
         spec=None if parsed.problems else parsed.spec,
         problems=tuple(limited(problems)),
-        unsupported=tuple(limited(not_yet(parsed.spec, catalog.agents))),
+        unsupported=tuple(limited(not_yet(parsed.spec))),
     )
 
 
@@ -152,7 +153,7 @@ class _Validator:
             case "agent":
                 yield from self._agent_step(step, reader=reader, at=at)
             case "workflow":
-                yield from self._sub_workflow(step, at=at)
+                yield from self._workflow(str(step.workflow), at=at + "/workflow")
                 yield from reader.templates(step.input, at + "/input")
             case "loop":
                 yield from self._loop(step, scope=scope, at=at + "/loop")
@@ -160,10 +161,8 @@ class _Validator:
                 yield from self._approval(step, reader=reader, at=at + "/approval")
 
     def _agent_step(self, step: StepSpec, *, reader: Reader, at: str) -> Iterator[Problem]:
-        if isinstance(step.agent, str) and step.agent not in self.catalog.agents:
-            hint = did_you_mean(step.agent, self.catalog.agents)
-            message = f"There is no agent `{step.agent}`{hint}"
-            yield Problem(at + "/agent", "unknown_agent", message)
+        if isinstance(step.agent, str):
+            yield from self._agent(step.agent, at=at + "/agent")
         config = reader.scope.config(step.name)
         kind = str(config.get("type"))
         for name in _OVERRIDES - FIELDS_OF_AGENT.get(kind, _OVERRIDES):
@@ -204,6 +203,8 @@ class _Validator:
             "output_schema": self._schema,
             "prompt": reader.templates,
             "tools": self._tools,
+            "delegates": self._delegates,
+            "workflows": self._workflows,
         }
         for name, check in checks.items():
             if config.get(name) is not None:
@@ -244,6 +245,19 @@ class _Validator:
         for index, name in enumerate(names if isinstance(names, list) else ()):
             yield from self._tool(str(name), at=at + pointer(index))
 
+    def _delegates(self, slugs: Json, at: str) -> Iterator[Problem]:
+        for index, slug in enumerate(slugs if isinstance(slugs, list) else ()):
+            yield from self._agent(str(slug), at=at + pointer(index))
+
+    def _agent(self, slug: str, *, at: str) -> Iterator[Problem]:
+        if slug not in self.catalog.agents:
+            message = f"There is no agent `{slug}`{did_you_mean(slug, self.catalog.agents)}"
+            yield Problem(at, "unknown_agent", message)
+
+    def _workflows(self, references: Json, at: str) -> Iterator[Problem]:
+        for index, reference in enumerate(references if isinstance(references, list) else ()):
+            yield from self._workflow(str(reference), at=at + pointer(index))
+
     def _tool(self, name: str, *, at: str) -> Iterator[Problem]:
         if withheld := self.catalog.withheld_tools.get(name):
             yield Problem(at, "tool_not_allowed", f"The tool `{name}` {withheld}")
@@ -275,23 +289,23 @@ class _Validator:
         if fault:
             yield Problem(at, "invalid_schema", f"This is no usable JSON Schema: {fault}")
 
-    def _sub_workflow(self, step: StepSpec, *, at: str) -> Iterator[Problem]:
-        name, _, version = str(step.workflow).partition("@")
+    def _workflow(self, reference: str, *, at: str) -> Iterator[Problem]:
+        name, _, version = reference.partition("@")
         if name == self.spec.name:
             message = (
                 "A workflow cannot call itself; put what repeats into a `loop`, "
                 "or into a workflow of its own"
             )
-            yield Problem(at + "/workflow", "calls_itself", message)
+            yield Problem(at, "calls_itself", message)
             return
         versions = self.catalog.workflows.get(name)
         if versions is None:
             hint = did_you_mean(name, self.catalog.workflows)
             message = f"There is no published workflow `{name}`{hint}"
-            yield Problem(at + "/workflow", "unknown_workflow", message)
+            yield Problem(at, "unknown_workflow", message)
         elif version and int(version) not in versions:
             message = f"The workflow `{name}` has no version {version}"
-            yield Problem(at + "/workflow", "unknown_workflow", message)
+            yield Problem(at, "unknown_workflow", message)
 
     def _loop(self, step: StepSpec, *, scope: Scope, at: str) -> Iterator[Problem]:
         if step.loop is None:

@@ -28,8 +28,9 @@ class Finish:
     """The outcome of an attempt: an output, or an error and its reason in words.
 
     Status `waiting` lets the agent run try again `again_in` seconds later, after a failure or,
-    where `gate` names one, once a limit or a budget lets it through; `queued` takes it from a
-    worker that is gone; `running` has it stand for the steps that it adds (`added`). `ended` is
+    where `gate` names one, once a limit or a budget lets it through, or go on once the steps have
+    ended that it delegates (`added`); `queued` takes it from a worker that is gone; `running` has
+    it stand for the steps that it adds. `ended` is
     what the agent run was before: at work, or waiting for something that a worker does not do.
     """
 

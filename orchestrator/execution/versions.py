@@ -1,6 +1,7 @@
 """The plans of published versions, and of what agents add: kept, since they never change."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -71,12 +72,24 @@ def ladder_of(tenant_id: UUID, version_id: UUID) -> tuple[DegradeRule, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """The calls of a turn, and the step that answers each; None for all steps together."""
+
+    turn: int
+    calls: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """Steps that the agent run at a place has added, `depth` of such additions below each other."""
+    """Steps that the agent run at a place stands for, `depth` of such additions below each other.
+
+    `awaited` where another, above it, has delegated them.
+    """
 
     place: str
     depth: int
     plan: Plan
+    awaited: Awaited | None = None
 
 
 _additions: LRUCache[UUID, Addition] = LRUCache(
@@ -101,7 +114,12 @@ def addition_of(
         plan = plan_from_json(added["plan"])
     except ValidationError as error:
         raise PlanUnreadableError from error
-    addition = Addition(place=found[0]["step"], depth=added["depth"], plan=plan)
+    addition = Addition(
+        place=found[0]["step"],
+        depth=added["depth"],
+        plan=plan,
+        awaited=Awaited(**added["awaited"]) if "awaited" in added else None,
+    )
     with _guard:
         if len(plan.steps) < _additions.maxsize // 2:
             _additions[agent_run_id] = addition

@@ -1,21 +1,26 @@
-"""Runs the steps that agents have added to their run, below the agent run that has added them."""
+"""Runs the steps that agents have added to their run, below the agent run that stands for them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from django.conf import settings
+from psycopg.types.json import Json as AsJson
 
+from orchestrator.core import delegated
 from orchestrator.core.completion import Outcome, verdict
 from orchestrator.core.errors import TemplateError, TooManyAddedStepsError
+from orchestrator.core.jsonvalue import Json
 from orchestrator.core.places import Scope
 from orchestrator.core.scheduling import ready
 from orchestrator.core.state import TERMINAL_AGENT_RUN, AgentRunStatus, RunStatus
 from orchestrator.execution.engine_db import Row
+from orchestrator.execution.versions import Awaited
 from orchestrator.services.parts import Parts
 from orchestrator.services.run_pass import failed
 
 _COUNT = "SELECT muster_count_added(%s, %s, %s, %s) AS has_room"
+_TAKE_UP = "SELECT * FROM muster_take_up(%s, %s, %s, %s, %s)"
 _GOOD = frozenset({RunStatus.COMPLETED, RunStatus.PARTIALLY_COMPLETED})
 
 
@@ -38,6 +43,10 @@ class Adding(Parts):
         if self._call(_COUNT, len(scope.plan.steps), most)[0]["has_room"]:
             return self._add_round(row, scope)
         error = TooManyAddedStepsError(most)
+        awaited = self._addition_at(row["step"]).awaited
+        if awaited:
+            refused: dict[str, Json] = {"error": str(error)}
+            return self._take_up(row, awaited, dict.fromkeys(awaited.calls, refused))
         self._end(row, **failed(error.code, str(error)))
         return True
 
@@ -54,6 +63,9 @@ class Adding(Parts):
         return is_over and self._end_added(row, scope)
 
     def _end_added(self, row: Row, scope: Scope) -> bool:
+        awaited = self._addition_at(row["step"]).awaited
+        if awaited:
+            return self._take_up(row, awaited, self._results(row, scope, awaited))
         outcomes = [
             Outcome(
                 name=scope.name(step["step"]),
@@ -72,4 +84,26 @@ class Adding(Parts):
         else:
             reason = judged.reason if judged.status is RunStatus.PARTIALLY_COMPLETED else ""
             self._end(row, status=AgentRunStatus.COMPLETED, output=output.value, reason=reason)
+        return True
+
+    def _results(self, row: Row, scope: Scope, awaited: Awaited) -> dict[str, dict[str, Json]]:
+        """The answer to each of the calls that the steps were delegated by."""
+        names = scope.plan.names
+        outputs = scope.named(self._outputs(scope, names))
+        ends = {scope.name(step["step"]): step for step in self._endings(row)}
+        known = {
+            name: (ends[name]["status"], ends[name]["status_reason"], outputs[name])
+            for name in names
+        }
+        all_of_them: Json = {name: delegated.report(*end) for name, end in known.items()}
+        return {
+            call: delegated.answer(*known[name]) if name else {"output": all_of_them}
+            for call, name in awaited.calls.items()
+        }
+
+    def _take_up(self, row: Row, awaited: Awaited, answers: Mapping[str, dict[str, Json]]) -> bool:
+        """Whoever has delegated the steps goes on with what came of them."""
+        self._end(row, status=AgentRunStatus.COMPLETED)
+        listed = [{"call": call, **answer} for call, answer in answers.items()]
+        self.hints += self._call(_TAKE_UP, row["agent_run_id"], awaited.turn, AsJson(listed))
         return True

@@ -81,6 +81,7 @@ class _Result:
     prompt: str | None = None
     output: JsonValue = None
     added: Mapping[str, JsonValue] | None = None
+    delegated: Mapping[str, JsonValue] | None = None
     error: Mapping[str, JsonValue] | None = None
     again_in: float | None = None
     wait: MustWaitError | None = None
@@ -93,12 +94,18 @@ class _Result:
             return AgentRunStatus.CANCELLED
         if self.is_out_of_budget:
             return AgentRunStatus.BUDGET_EXCEEDED
-        if self.again_in is not None:
+        if self.again_in is not None or self.delegated is not None:
             return AgentRunStatus.WAITING
         if self.added is not None:
             # It stands for the steps that it has added, until these have ended.
             return AgentRunStatus.RUNNING
         return AgentRunStatus.FAILED if self.error else AgentRunStatus.COMPLETED
+
+    @property
+    def waits_for(self) -> WaitingReason:
+        if self.wait:
+            return self.wait.reason
+        return WaitingReason.DELEGATION if self.delegated is not None else WaitingReason.RETRY
 
     @property
     def reason(self) -> str:
@@ -146,6 +153,7 @@ def execute(tenant_id: UUID, agent_run_id: UUID, *, worker: str) -> None:
 def _attempt(claimed: Claim, lease: Lease) -> _Result:
     prompt: str | None = None
     step: PlannedStep | None = None
+    delegations = additions.Delegations(claimed)
     try:
         where = (claimed.tenant_id, claimed.version_id, claimed.step, claimed.added_by)
         step = planned_step(*where)
@@ -173,8 +181,11 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                 context=_context(claimed),
                 journal=ToolRows(claimed, lease),
                 hands=_HANDS,
+                delegating=delegations,
             ),
         )
+        if outcome.delegates:
+            return _Result(prompt=prompt, delegated=delegations.written)
         _check_size(outcome.output)
         added = _added(claimed, step, outcome)
         _check_size(added)
@@ -240,7 +251,7 @@ def _added(claimed: Claim, step: PlannedStep, outcome: Outcome) -> dict[str, Jso
     """The steps that the agent adds to its run, ready to be written."""
     if outcome.adds is None or not outcome.adds.steps:
         return None
-    if not step.adds_steps:
+    if not step.grows:
         raise AddedStepsError("It may not add steps: its step does not say `adds_steps: true`")
     return additions.added_by(claimed, outcome.adds, output=outcome.output)
 
@@ -312,6 +323,12 @@ _PLAIN = (
     "parameters",
     "output_schema",
     "tools",
+    "delegates",
+    "workflows",
+    "delegate_cost_usd",
+    "max_tasks",
+    "approve",
+    "approve_above_usd",
     "max_turns",
     "max_total_tokens",
     "repairs",
@@ -362,10 +379,10 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
         reason=result.reason,
         prompt=result.prompt,
         output=result.output,
-        added=result.added,
+        added=result.added if result.delegated is None else result.delegated,
         error=result.error,
         again_in=result.again_in,
-        waiting_for=result.wait.reason if result.wait else WaitingReason.RETRY,
+        waiting_for=result.waits_for,
         gate=result.wait.gate if result.wait else "",
         system=asdict(host_sample()),
     )

@@ -1,8 +1,8 @@
 """Workflows taken out with all that they need, and put in elsewhere: all of it, or nothing."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,10 +13,12 @@ from agents_app.services.agents import change_agent, create_agent
 from orchestrator.core.bundle import (
     Bundle,
     BundledWorkflow,
+    Names,
     agents_named,
     bundle_of,
-    with_references,
+    texts_in,
     workflows_named,
+    workflows_of_agents,
 )
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import BundleInvalidError
@@ -67,48 +69,69 @@ def export_bundle(workflow: Workflow, version: WorkflowVersion | None = None) ->
     return collected.bundle().as_mapping()
 
 
-@dataclass
 class _Collected:
-    project: Project
-    workflows: list[BundledWorkflow] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    seen: set[Any] = field(default_factory=set)
+    """What a workflow needs, each version behind those that it calls."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._saved = {agent.slug: agent for agent in Agent.objects.all()}
+        self._agents: dict[str, dict[str, Any]] = {}
+        self._workflows: list[BundledWorkflow] = []
+        self._problems: list[Problem] = []
+        self._seen: set[UUID] = set()
 
     def add_draft(self, spec: dict[str, Any]) -> None:
-        ids = []
-        for reference in workflows_named(spec):
-            name, _, number = reference.partition("@")
-            found = version_of(self.project, name, int(number) if number else None)
-            if found is None:
-                message = f"There is no published workflow `{reference}` in this project"
-                self.problems.append(Problem("/steps", "unknown_workflow", message))
-            else:
-                ids.append(found.id)
-        self._add_called(ids)
-        self.workflows.append(BundledWorkflow(spec=spec))
+        self._add_called(self._found([*workflows_named(spec), *self._startable(spec)]))
+        self._workflows.append(BundledWorkflow(spec=spec))
 
     def add_version(self, version: WorkflowVersion) -> None:
-        if version.id not in self.seen:
-            self.seen.add(version.id)
-            self._add_called([UUID(each) for each in _called(plan_from_json(version.plan))])
-            self.workflows.append(BundledWorkflow(spec=version.spec, version=version.number))
-
-    def _add_called(self, ids: Sequence[UUID]) -> None:
-        """Of the versions of one workflow the latest comes last: it is to be the current one."""
-        for called in WorkflowVersion.objects.filter(id__in=ids).order_by("number"):
-            self.add_version(called)
+        if version.id in self._seen:
+            return
+        self._seen.add(version.id)
+        spec = version.spec
+        pinned = [UUID(each) for each in _called(plan_from_json(version.plan))]
+        started = self._found([*workflows_of_agents(spec), *self._startable(spec)])
+        self._add_called([*pinned, *started])
+        self._workflows.append(BundledWorkflow(spec=spec, version=version.number))
 
     def bundle(self) -> Bundle:
-        slugs = sorted({slug for each in self.workflows for slug in agents_named(each.spec)})
-        saved = {agent.slug: agent for agent in Agent.objects.filter(slug__in=slugs)}
-        for slug in slugs:
-            if slug not in saved:
+        if self._problems:
+            raise BundleInvalidError(self._problems)
+        return Bundle(workflows=self._workflows, agents=dict(sorted(self._agents.items())))
+
+    def _add_called(self, ids: Iterable[UUID]) -> None:
+        """Of the versions of one workflow the latest comes last: it is to be the current one."""
+        found = WorkflowVersion.objects.filter(id__in={*ids}).select_related("workflow__project")
+        for called in found.order_by("number"):
+            self.add_version(called)
+
+    def _found(self, references: Iterable[str]) -> list[UUID]:
+        ids = []
+        for reference in dict.fromkeys(references):
+            name, _, number = reference.partition("@")
+            found = version_of(self._project, name, int(number) if number else None)
+            if found is None:
+                message = f"There is no published workflow `{reference}` in this project"
+                self._problems.append(Problem("/steps", "unknown_workflow", message))
+            else:
+                ids.append(found.id)
+        return ids
+
+    def _startable(self, spec: Mapping[str, Any]) -> list[str]:
+        """The workflows that the saved agents of a spec may start; takes the agents in."""
+        ahead, started = agents_named(spec), list[str]()
+        while ahead:
+            slug = ahead.pop()
+            if slug in self._agents:
+                continue
+            if slug not in self._saved:
                 message = f"There is no agent `{slug}` any more"
-                self.problems.append(Problem("/steps", "unknown_agent", message))
-        if self.problems:
-            raise BundleInvalidError(self.problems)
-        agents = {slug: _described(saved[slug]) for slug in slugs}
-        return Bundle(workflows=self.workflows, agents=agents)
+                self._problems.append(Problem("/steps", "unknown_agent", message))
+                continue
+            agent = self._agents[slug] = _described(self._saved[slug])
+            ahead += texts_in(agent, "delegates")
+            started += texts_in(agent, "workflows")
+        return started
 
 
 def _called(plan: Plan) -> Iterator[str]:
@@ -144,7 +167,7 @@ def install_bundle(
     problems = list(taken.problems()) if on_conflict == "refuse" else []
     agents = taken.other_agents() if on_conflict == "rename" else {}
     workflows = taken.other_workflows() if on_conflict == "rename" else {}
-    renamed = bundle.renamed(agents=agents, workflows=workflows)
+    renamed = bundle.renamed(Names(agents=agents, workflows=workflows))
     problems += _problems(renamed, tenant_catalog())
     if problems:
         raise BundleInvalidError(limited(problems))
@@ -222,10 +245,8 @@ class _Taken:
 def _problems(bundle: Bundle, catalog: Catalog) -> Iterator[Problem]:
     """Everything that keeps the parts from working here, each seen with the others in place."""
     contents = {slug: _content(agent) for slug, agent in bundle.agents.items()}
-    versions: dict[str, frozenset[int]] = {}
     known = replace(catalog, agents={**catalog.agents, **contents})
-    for slug, content in contents.items():
-        yield from _agent_problems(slug, content, known)
+    versions: dict[str, frozenset[int]] = {}
     for index, each in enumerate(bundle.workflows):
         at = pointer("workflows", index, "spec")
         report = examine(each.spec, replace(known, workflows=versions))
@@ -234,6 +255,8 @@ def _problems(bundle: Bundle, catalog: Catalog) -> Iterator[Problem]:
         if each.version is not None:
             before = versions.get(each.name, frozenset())
             versions[each.name] = before | {each.version}
+    for slug, content in contents.items():
+        yield from _agent_problems(slug, content, replace(known, workflows=versions))
 
 
 def _agent_problems(slug: str, content: AgentConfig, catalog: Catalog) -> Iterator[Problem]:
@@ -282,6 +305,7 @@ def _save_workflows(
     for each in bundle.workflows[:-1]:
         version = _published(each, project, numbers)
         numbers[f"{each.name}@{each.version}"] = f"{each.name}@{version.number}"
+    _save_agents(bundle.renamed(Names(references=numbers)), _Here.of(project))
     workflow = _saved(bundle.main, project, numbers)
     return workflow, publish(workflow) if and_publish else None
 
@@ -290,7 +314,7 @@ def _published(
     each: BundledWorkflow, project: Project, numbers: Mapping[str, str]
 ) -> WorkflowVersion:
     """A version like this one, if the project has it, so that none comes twice; else a new one."""
-    spec = spec_from_mapping(with_references(each.spec, agents={}, workflows=numbers))
+    spec = spec_from_mapping(Names(references=numbers).in_spec(each.spec))
     _, plan = compiled(spec, project)
     alike = WorkflowVersion.objects.filter(workflow__project=project, workflow__name=each.name)
     for version in alike:
@@ -301,5 +325,5 @@ def _published(
 
 def _saved(each: BundledWorkflow, project: Project, numbers: Mapping[str, str]) -> Workflow:
     existing = Workflow.objects.filter(project=project, name=each.name).first()
-    spec = with_references(each.spec, agents={}, workflows=numbers)
+    spec = Names(references=numbers).in_spec(each.spec)
     return save_draft(project=project, spec=spec, workflow=existing)

@@ -20,7 +20,7 @@ from orchestrator.core.state import AgentRunStatus
 from orchestrator.execution import ladder
 from orchestrator.execution.engine_db import Row, rows
 from orchestrator.execution.finishes import Finish, finish_within
-from orchestrator.execution.versions import addition_of
+from orchestrator.execution.versions import Addition, addition_of
 
 _SETTLE = "SELECT * FROM muster_settle_steps(%s, %s, %s, %s, %s, %s)"
 # Who has added steps is at work until these have ended, and they read what it gave.
@@ -44,17 +44,20 @@ class RunPass:
     hints: list[Row] = field(default_factory=list)
     is_stopping: bool = False
     standing: Standing = field(default_factory=Standing)
-    added: dict[str, Plan] = field(default_factory=dict)  # steps that were added, by who did
+    added: dict[str, Addition] = field(default_factory=dict)  # steps that were added, by who did
 
     def _scope(self, plan: Plan, place: str) -> Scope:
         """The scope that the agent run at a place stands in."""
         return Scope.of(plan, place, self._added_at)
 
     def _added_at(self, place: str) -> Plan:
+        return self._addition_at(place).plan
+
+    def _addition_at(self, place: str) -> Addition:
         if place not in self.added:
             found = rows(self.connection, _WHO_ADDED, [self.run_id, place])
             addition = addition_of(self.tenant_id, found[0]["id"], connection=self.connection)
-            self.added[place] = addition.plan
+            self.added[place] = addition
         return self.added[place]
 
     def _settle(

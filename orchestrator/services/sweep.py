@@ -238,7 +238,14 @@ def _publish_again(unheard: list[Row]) -> int:
     return len(again)
 
 
-_GOES_ON = frozenset({WaitingReason.RETRY, WaitingReason.RATE_LIMITED, WaitingReason.BUDGET})
+_GOES_ON = frozenset(
+    {
+        WaitingReason.RETRY,
+        WaitingReason.RATE_LIMITED,
+        WaitingReason.BUDGET,
+        WaitingReason.DELEGATION,
+    }
+)
 
 
 def _end_waits(due: list[Row]) -> int:

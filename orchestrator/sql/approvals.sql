@@ -57,7 +57,8 @@ BEGIN
                    ELSE CASE v_approval.on_reject WHEN 'continue' THEN 'completed'
                              WHEN 'skip' THEN 'skipped' ELSE 'failed' END END;
     v_reason := CASE p_status WHEN 'expired' THEN 'Nobody decided in time'
-                     ELSE initcap(p_status) || ' by ' || (p_by ->> 'label') END;
+                     ELSE initcap(p_status) || ' by ' || (p_by ->> 'label')
+                          || COALESCE(': ' || NULLIF(left(p_form ->> 'note', 500), ''), '') END;
     v_output := json_build_object('decision', v_decision, 'by', p_by ->> 'label',
         'at', to_char(v_approval.decided_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'form', p_form);

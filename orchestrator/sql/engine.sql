@@ -484,9 +484,10 @@ END $$;
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
 -- p_again_in, after a failure (p_waits: `retry`) or once a limit or budget lets it through
--- (p_gates names it); `queued` takes it from a worker that is gone; `running` has it stand for the steps
--- that it adds to its run (p_added), in an attempt of its own, so that nobody ends it twice. Any
--- other status ends it. Gives `finished` with the attempt's number for each that still was its
+-- (p_gates names it), or go on once steps have ended that it adds to its run (p_added, `delegation`), for
+-- which an agent run of their own stands below it; `queued` takes it from a worker that is gone; `running`
+-- has it stand for the steps that it adds by itself, in an attempt of its own, so that nobody ends it
+-- twice. Any other status ends it. Gives `finished` with the attempt's number for each that still was its
 -- agent run's, and the hints.
 CREATE FUNCTION muster_finish_all(
     p_tenant uuid, p_from text, p_agent_runs uuid[], p_attempts integer[], p_statuses text[],
@@ -540,14 +541,15 @@ BEGIN
                waiting_since = CASE WHEN f.gate <> '' THEN COALESCE(a.waiting_since, clock_timestamp()) END,
                spared = a.spared + (p_from = 'running' AND COALESCE(f.error ->> 'code', '') <> 'worker_lost'
                    AND (COALESCE(f.gate, '') <> '' OR COALESCE(f.error ->> 'code', '') = 'worker_left'
-                        OR f.status IN ('budget_exceeded', 'cancelled')))::integer,
+                        OR f.status IN ('budget_exceeded', 'cancelled')
+                        OR f.status = 'waiting' AND f.waits = 'delegation'))::integer,
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
                tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued', 'running')),
                in_chord = a.in_chord AND f.status NOT IN ('waiting', 'queued', 'running'),
                kind = CASE f.status WHEN 'running' THEN 'steps' ELSE a.kind END,
-               added = COALESCE(f.added, a.added),
+               added = CASE f.status WHEN 'running' THEN f.added ELSE a.added END,
                attempt = CASE f.status WHEN 'running' THEN a.attempt + 1 ELSE a.attempt END,
                attempt_started_at = CASE f.status WHEN 'running' THEN clock_timestamp()
                                          ELSE a.attempt_started_at END,
@@ -562,7 +564,18 @@ BEGIN
                   a.error, old.attempt_started_at, a.due_at, a.waiting_for, a.waits_on, a.in_chord, a.tells, a.next_steps, a.gates,
                   a.parent_id, a.attempt_started_at AS stands_since,
                   old.lease_until IS NOT NULL AS had_place,
-                  old.tells AS told_before, f.system),
+                  old.tells AS told_before, f.system, a.waiting_for = 'delegation' AS delegates,
+                  f.added, a.level, a.position, a.agent, a.added_by),
+    -- What stands for them is named by their number; taken up again, an agent delegates them once.
+    delegated AS (
+        INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, position, level, kind, status,
+                               priority, reads, reads_input, agent, uses_model, attempt, started_at,
+                               attempt_started_at, tells, added, added_by)
+        SELECT uuidv7(), p_tenant, d.run_id, d.id, d.step || '.' || (d.added ->> 'number'), d.position,
+               d.level, 'steps', 'running', d.priority, '{}', false, d.agent, false, 1, clock_timestamp(),
+               clock_timestamp(), true, d.added, d.added_by
+          FROM done d WHERE d.delegates
+        ON CONFLICT DO NOTHING),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
                              started_at, finished_at)
@@ -570,6 +583,7 @@ BEGIN
                CASE WHEN d.error ->> 'code' = 'worker_lost' THEN 'lost'
                     WHEN d.error ->> 'code' = 'worker_left' THEN 'handed_over'
                     WHEN d.waits_on <> '' THEN 'waited'
+                    WHEN d.delegates THEN 'delegated'
                     WHEN d.status = 'waiting' THEN 'failed'
                     WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
                d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()),
@@ -589,7 +603,7 @@ BEGIN
            array_agg(d.priority::integer) FILTER (WHERE d.status = 'queued') AS priorities,
            count(*) FILTER (WHERE d.status <> 'queued' AND d.had_place)::integer AS places,
            -- What became of an item is for the gate of its map to tell.
-           bool_or(CASE d.status WHEN 'completed' THEN d.tells WHEN 'waiting' THEN d.told_before
+           bool_or(CASE d.status WHEN 'completed' THEN d.tells WHEN 'waiting' THEN d.told_before OR d.delegates
                        WHEN 'queued' THEN false WHEN 'running' THEN true ELSE d.tells OR d.parent_id IS NULL END) AS tells,
            array_agg(d.parent_id) FILTER (
                WHERE d.parent_id IS NOT NULL AND d.status NOT IN ('waiting', 'queued', 'running')) AS lanes,
@@ -992,6 +1006,33 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     RETURN QUERY SELECT a.step::text, a.added FROM agent_run a
                   WHERE a.id = p_agent_run AND a.added IS NOT NULL;
+END $$;
+
+-- The agent run that has delegated the steps which p_stands stands for goes on, and finds in its tool
+-- calls what came of them: p_results has an output or an error for each call.
+CREATE FUNCTION muster_take_up(p_tenant uuid, p_run uuid, p_stands uuid, p_turn integer, p_results json)
+RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
+DECLARE
+    a record;
+BEGIN
+    SELECT x.id, x.forgiven INTO a FROM agent_run x
+     WHERE x.id = (SELECT s.parent_id FROM agent_run s WHERE s.id = p_stands)
+       AND x.status = 'waiting' AND x.waiting_for = 'delegation' FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RETURN; END IF;
+    WITH ended AS (
+        UPDATE tool_call t
+           SET status = CASE WHEN r.error IS NULL THEN 'finished' ELSE 'failed' END,
+               output = r.output, error = r.error, ended_at = clock_timestamp()
+          FROM json_to_recordset(p_results) AS r (call text, output json, error text)
+         WHERE t.agent_run_id = a.id AND t.turn = p_turn AND t.call = r.call
+           AND t.attempt > a.forgiven AND t.status = 'running'
+        RETURNING t.attempt, t.turn, t.tool, t.status)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT p_tenant, p_run, a.id, clock_timestamp(), 'tool_call.' || e.status,
+           jsonb_build_object('attempt', e.attempt, 'turn', e.turn, 'tool', e.tool)
+      FROM ended e;
+    UPDATE agent_run SET due_at = clock_timestamp() WHERE id = a.id;
+    RETURN QUERY SELECT * FROM muster_hand_out(p_run, ARRAY[a.id]);
 END $$;
 
 -- Counts steps that are to be added to a run. False: these would be more than it may have.

@@ -17,7 +17,6 @@ from agents_app.tools.builtin import BUILTIN_TOOLS
 from costs.api.urls import router as ledger
 from orchestrator.api.urls import router as runs
 from orchestrator.core.spec import FIELDS_OF_AGENT
-from orchestrator.core.support import NOT_YET
 from orchestrator.core.validation import Catalog, examine
 from orchestrator.core.yaml_io import load_text
 from tenants.api.urls import router as people
@@ -25,8 +24,10 @@ from tenants.api.urls import router as people
 ROOT = Path(__file__).resolve().parents[2]
 CALL = re.compile(r"`(GET|POST|PUT|PATCH|DELETE) ([a-z][a-z/{}-]*)")
 AN_ID = "01a1fdeb-2481-720d-9a41-1f446a2e4bdc"
+SAVED = {"type": "prompt", "system": "You are careful.", "prompt": "Do it."}
 CATALOG = Catalog(
-    agents={"editor": {"type": "prompt", "system": "You are a careful editor."}},
+    agents=dict.fromkeys(["editor", "researcher", "writer"], SAVED),
+    workflows={"fact-check": frozenset({1})},
     tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
     custom_agents=frozenset({"haiku"}),
     providers=dict.fromkeys(ProviderKind, True),
@@ -76,25 +77,6 @@ def test_workflow_in_python_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert report.can_publish
     assert report.spec
     assert report.spec.steps[1].needs == ["greet"]
-
-
-def test_list_of_what_is_not_yet_supported_is_the_engines() -> None:
-    told = {
-        (names(where)[0], item)
-        for where, what in table("docs/workflows.md", "where")
-        for item in names(what)
-    }
-
-    assert told == {
-        (part, _shown(field, value))
-        for part, refused in NOT_YET.items()
-        for field, value in refused
-    }
-
-
-def _shown(field: str, value: object) -> str:
-    only_some_values = isinstance(value, str | bool)
-    return f"{field}: {str(value).lower()}" if only_some_values else field
 
 
 def test_tool_in_the_guide_works() -> None:

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
 from agents_app.core.conversation import converse
+from agents_app.core.delegating_tools import delegating_tools
 from agents_app.core.loop import LoopLimits
 from agents_app.core.model import ModelRequest, ToolSpec
 from agents_app.core.tools import Toolbox
@@ -27,13 +28,7 @@ class ReactAgent:
     calls_model = True
 
     def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
-        faults = (tools.fault(name) for name in config.tools)
-        found = [Problem("tools", fault) for fault in faults if fault]
-        if config.max_total_tokens is not None and not is_count(config.max_total_tokens):
-            found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
-        if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
-            found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
-        return prompt_problems(config) + model_problems(config) + found
+        return prompt_problems(config) + model_problems(config) + loop_problems(config, tools)
 
     def run(
         self,
@@ -42,11 +37,23 @@ class ReactAgent:
         inputs: Mapping[str, JsonValue],  # they are in the prompt already
         ports: Ports,
     ) -> Outcome:
-        ports = replace(ports, tools=ports.tools.only(dict.fromkeys(config.tools)))
+        own = ports.tools.only(dict.fromkeys(config.tools))
+        ports = replace(ports, tools=Toolbox([*own.all(), *delegating_tools(config)]))
         limits = LoopLimits(
             turns=config.max_turns, tokens=config.max_total_tokens, repairs=config.repairs
         )
         return converse(_first_request(config, ports.tools), limits=limits, ports=ports)
+
+
+def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
+    """What is wrong with the settings of an agent that works in turns."""
+    faults = (tools.fault(name) for name in config.tools)
+    found = [Problem("tools", fault) for fault in faults if fault]
+    if config.max_total_tokens is not None and not is_count(config.max_total_tokens):
+        found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
+    if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
+        found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
+    return found
 
 
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:

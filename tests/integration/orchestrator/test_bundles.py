@@ -93,6 +93,24 @@ def test_bundle_runs_in_another_tenant(acme: World, globex: World) -> None:
         assert WorkflowVersion.objects.filter(workflow__name="check").count() == 2
 
 
+def test_agents_bring_those_that_they_may_ask_and_the_workflows_that_they_may_start(
+    acme: World, globex: World
+) -> None:
+    taken_out(acme)
+    with acme.scope():
+        asking = {"delegates": ["writer"], "workflows": ["check@2"]}
+        create_agent(slug="boss", type="react", prompt="Ask.", settings=asking, **MODEL)
+        spec = {"muster": 1, "name": "ask", "steps": {"a": {"agent": "boss"}}}
+        bundle = export_bundle(publish_spec(project=acme.project, spec=spec).workflow)
+
+    installed = put_in(globex, bundle)
+
+    assert installed.agents == {"boss": "boss", "writer": "writer"}
+    with globex.scope():
+        # It has number 1 where it comes to.
+        assert Agent.objects.get(slug="boss").settings["workflows"] == ["check@1"]
+
+
 def test_same_bundle_twice_changes_nothing(acme: World, globex: World) -> None:
     bundle = taken_out(acme)
     first = put_in(globex, bundle)

@@ -209,7 +209,7 @@ def test_aggregator_counts_its_separators():
 
 
 def test_unknown_types_name_the_known():
-    with pytest.raises(AgentInvalidError, match="known: prompt, react, evaluator, router, tool"):
+    with pytest.raises(AgentInvalidError, match="known: prompt, react, planner, pattern_planner"):
         run(AgentConfig(type="wizard"))
 
 

@@ -373,14 +373,17 @@ def test_loops_nest_no_deeper_than_their_places_can_be_named() -> None:
     assert list(found({"a": step}).values()) == ["too_deep"]
 
 
-def test_what_cannot_run_yet_is_found_inside_of_loops_too() -> None:
-    judge = {"agent": {"type": "planner", "prompt": "Good?"}}
-    loop = {"steps": {"judge": judge}, "until": "true", "max_rounds": 1}
+def test_what_cannot_run_yet_is_valid_but_not_published() -> None:
+    inner = {"a": {"agent": PROMPT}}
+    capped = {"max_cost_usd": "1", "loop": {"steps": inner, "until": "true", "max_rounds": 1}}
+    loop = {"steps": {"again": capped}, "until": "true", "max_rounds": 1}
 
     report = examine({"name": "x", "steps": {"polish": {"loop": loop}}}, CATALOG)
 
+    assert report.is_valid
+    assert not report.can_publish
     assert [problem.loc for problem in report.unsupported] == [
-        "/steps/polish/loop/steps/judge/agent/type"
+        "/steps/polish/loop/steps/again/max_cost_usd"
     ]
 
 
@@ -456,32 +459,6 @@ def test_fallback_models_are_checked() -> None:
     assert found({"a": {"agent": PROMPT, "fallback": fallback}}) == {
         "/steps/a/fallback/1/provider": "provider_not_configured"
     }
-
-
-@pytest.mark.parametrize(
-    ("fields", "step", "loc"),
-    [
-        ({}, {"agent": {"type": "planner", "prompt": "x"}}, "/steps/a/agent/type"),
-    ],
-)
-def test_what_the_engine_cannot_run_yet_is_valid_but_not_published(
-    fields: dict[str, object], step: dict[str, object], loc: str
-) -> None:
-    data = {"name": "x", **fields, "steps": {"a": {"agent": PROMPT, **step}}}
-
-    report = examine(data, CATALOG)
-
-    assert report.is_valid
-    assert not report.can_publish
-    assert [problem.loc for problem in report.unsupported] == [loc]
-
-
-def test_saved_agent_of_a_type_that_cannot_run_yet_is_not_published() -> None:
-    catalog = Catalog(agents={"thinker": {"type": "planner", "prompt": "x"}})
-
-    report = examine({"name": "x", "steps": {"a": {"agent": "thinker"}}}, catalog)
-
-    assert [problem.loc for problem in report.unsupported] == ["/steps/a/agent"]
 
 
 @pytest.mark.parametrize(

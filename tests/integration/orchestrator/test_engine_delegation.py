@@ -1,0 +1,342 @@
+"""Agents that hand tasks to others, and go on with what comes of them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import JsonValue
+
+from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
+from agents_app.services.agents import create_agent
+from costs.core.usage import Usage
+from costs.models import TenantPrice
+from orchestrator.execution import engine_db, gateway, tool_rows
+from orchestrator.execution.providers import TenantClient
+from orchestrator.models import AgentRun, LlmCall
+from orchestrator.models import ToolCall as KeptCall
+from orchestrator.services import agent_runs, control
+from orchestrator.services.advance import advance
+from orchestrator.services.sweep import sweep
+from tests.e2e.stories import echo, start
+from tests.engine_driver import drain, drain_all, open_limiter, queued, run_of, step_of
+from tests.integration.orchestrator.test_engine_calls import published
+from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
+from tests.world import World
+
+Turn = str | list[tuple[str, JsonValue]]
+LEAD = "Lead."
+ASKS: list[Turn] = [
+    [
+        ("delegate", {"agent": "digger", "task": "Dig for ${gold}."}),
+        ("delegate", {"agent": "digger", "task": "Dig for silver."}),
+    ],
+    "All is dug.",
+]
+
+
+class Killed(BaseException):
+    """The worker is gone: nothing catches this."""
+
+
+@dataclass
+class Crowd:
+    """Models that say what the first line of their prompt has them say, turn by turn."""
+
+    scripts: dict[str, Sequence[Turn]] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    heard: dict[str, list[ModelRequest]] = field(default_factory=dict)
+    dies_at: int | None = None
+    passed: list[str] = field(default_factory=list)
+
+    def complete(self, request: ModelRequest) -> ModelReply:
+        who = request.messages[0].content.splitlines()[0]
+        turn = sum(message.role == "assistant" for message in request.messages)
+        self.asked[f"{who} {turn}"] += 1
+        self.heard.setdefault(who, []).append(request)
+        script = self.scripts.get(who, [f"Did: {who}"])
+        says = script[turn]
+        calls = tuple(
+            ToolCall(id=f"t{turn}c{number}", name=name, arguments=arguments)
+            for number, (name, arguments) in enumerate(says if isinstance(says, list) else [])
+        )
+        return ModelReply(
+            text=says if isinstance(says, str) else "",
+            finish_reason=FinishReason.TOOL_CALLS if calls else FinishReason.STOP,
+            usage=Usage(input_tokens=10, output_tokens=5),
+            provider=request.provider,
+            model=request.model,
+            tool_calls=calls,
+        )
+
+    def results(self, who: str = LEAD) -> list[tuple[str, bool]]:
+        """What this one was told last, and whether it was told as an error."""
+        told = self.heard[who][-1].messages[-1].tool_results
+        return [(each.content, each.is_error) for each in told]
+
+    def crash_here(self, point: str) -> None:
+        self.passed.append(point)
+        if len(self.passed) == self.dies_at:
+            raise Killed(point)
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch, acme: World) -> Crowd:
+    crowd = Crowd({LEAD: ASKS})
+    open_limiter()
+    monkeypatch.setattr(gateway, "client_for_tenant", lambda name, **_: TenantClient(client=crowd))
+    for module in (agent_runs, gateway, tool_rows):
+        monkeypatch.setattr(module, "crash_here", crowd.crash_here)
+    with acme.scope():
+        create_agent(slug="digger", type="prompt", provider="simulated", model="sim")
+    return crowd
+
+
+@pytest.fixture
+def priced(acme: World) -> None:
+    with acme.scope():
+        TenantPrice.objects.create(
+            provider="simulated",
+            model="*",
+            valid_from="2020-01-01",
+            input_usd=Decimal(0),
+            output_usd=Decimal(1),
+        )
+
+
+def lead(**fields: Any) -> dict[str, Any]:
+    agent = {"type": "react", "provider": "simulated", "model": "sim", "prompt": LEAD}
+    return {"agent": {**agent, "delegates": ["digger"], **fields}}
+
+
+def begin(world: World, step: Mapping[str, Any] | None = None, **header: Any) -> UUID:
+    run_id = start(world, {"a": step or lead()}, **header)
+    advance(world.tenant.id, run_id)
+    return run_id
+
+
+def statuses(world: World, run_id: UUID) -> dict[str, str]:
+    with world.scope():
+        return dict(AgentRun.objects.filter(run_id=run_id).values_list("step", "status"))
+
+
+def work(world: World, run_id: UUID) -> None:
+    """One worker takes what is queued now, and lives."""
+    for due in queued(world, run_id):
+        agent_runs.execute(world.tenant.id, due.id, worker="w1")
+    advance(world.tenant.id, run_id)
+
+
+STRATEGIES = pytest.mark.parametrize("strategy", ["sequential", "levels", "adaptive"])
+
+
+@STRATEGIES
+def test_agent_goes_on_with_what_others_answered(acme: World, crowd: Crowd, strategy: str) -> None:
+    run = drain(acme, begin(acme, strategy=strategy))
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert [content for content, _ in crowd.results()] == [
+        "<tool_output>\nDid: Dig for ${gold}.\n</tool_output>",
+        "<tool_output>\nDid: Dig for silver.\n</tool_output>",
+    ]
+    assert statuses(acme, run.id) == dict.fromkeys(
+        ["a", "a.1", "a.1.digger", "a.1.digger_2"], "completed"
+    )
+    assert {*crowd.asked.values()} == {1}
+
+
+def test_agent_holds_no_worker_while_others_work_for_it(acme: World, crowd: Crowd) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+
+    waiting = step_of(acme, run_id, "a")
+
+    assert (waiting.status, waiting.waiting_for) == ("waiting", "delegation")
+    assert [each.step for each in queued(acme, run_id)] == ["a.1.digger", "a.1.digger_2"]
+    sweep()
+    assert step_of(acme, run_id, "a").status == "waiting"
+
+
+def test_failure_of_a_delegate_is_told_and_not_its_own(acme: World, crowd: Crowd) -> None:
+    crowd.scripts["Dig for silver."] = [""]
+    crowd.scripts["Dig for ${gold}."] = [[("nothing", {})]]
+    run = drain(acme, begin(acme))
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    (gold, is_error), _ = crowd.results()
+    assert is_error
+    assert "called a tool it was not given" in gold
+
+
+def test_who_may_not_be_asked_is_an_observation(acme: World, crowd: Crowd) -> None:
+    crowd.scripts[LEAD] = [[("delegate", {"agent": "boss", "task": "Go."})], "Alone then."]
+    run = drain(acme, begin(acme))
+
+    assert run.output == "Alone then."
+    assert crowd.results()[0][1]
+    assert [*statuses(acme, run.id)] == ["a"]
+
+
+def test_steps_that_cannot_run_are_an_observation(
+    acme: World, crowd: Crowd, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.MUSTER_MAX_ADDED_DEPTH = 0
+    run = drain(acme, begin(acme))
+
+    assert run.output == "All is dug."
+    assert all(is_error and "deeper than 0" in told for told, is_error in crowd.results())
+
+
+def test_too_many_steps_for_a_run_are_an_observation(
+    acme: World, crowd: Crowd, settings: Any
+) -> None:
+    crowd.scripts[LEAD] = [*ASKS[:1], *ASKS]
+    settings.MUSTER_MAX_ADDED_STEPS = 3
+    run = drain(acme, begin(acme))
+
+    assert run.output == "All is dug."
+    assert all(is_error and "MUSTER_MAX_ADDED_STEPS" in told for told, is_error in crowd.results())
+    assert sum(step.startswith("a.1.") for step in statuses(acme, run.id)) == 2
+    assert sum(step.startswith("a.2.") for step in statuses(acme, run.id)) == 0
+
+
+def test_agent_delegates_turn_after_turn(acme: World, crowd: Crowd) -> None:
+    crowd.scripts[LEAD] = [*ASKS[:1], *ASKS]
+    run = drain(acme, begin(acme))
+
+    assert run.output == "All is dug."
+    assert {"a.1.digger", "a.2.digger"} < {*statuses(acme, run.id)}
+
+
+def test_wherever_a_worker_dies_nothing_is_asked_or_delegated_twice(
+    acme: World, crowd: Crowd
+) -> None:
+    drain(acme, begin(acme))
+    points = list(crowd.passed)
+
+    for dies_at, point in enumerate(points, start=1):
+        crowd.passed.clear()
+        crowd.asked.clear()
+        crowd.dies_at = dies_at
+        run_id = begin(acme)
+        while len(crowd.passed) < dies_at:
+            die_or_live(acme, run_id)
+        run = drain(acme, run_id)
+
+        assert (run.status, run.output) == ("completed", "All is dug."), point
+        again = sum(crowd.asked.values()) - len(crowd.asked)
+        assert again == (1 if point == "after_answer" else 0), point
+        with acme.scope():
+            answered = LlmCall.objects.filter(run_id=run_id, status="closed")
+            assert answered.count() == 4, point
+            assert AgentRun.objects.filter(run_id=run_id).count() == 4, point
+
+
+def die_or_live(world: World, run_id: UUID) -> None:
+    for due in queued(world, run_id):
+        try:
+            agent_runs.execute(world.tenant.id, due.id, worker="w1")
+        except Killed:
+            engine_db.one(EXPIRE, due.id, alias="system")
+            sweep()
+    advance(world.tenant.id, run_id)
+
+
+def test_cancelled_run_ends_with_all_that_was_delegated(acme: World, crowd: Crowd) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+
+    with acme.scope():
+        control.cancel_run(run_of(acme, run_id))
+    advance(acme.tenant.id, run_id)
+
+    assert run_of(acme, run_id).status == "cancelled"
+    assert {*statuses(acme, run_id).values()} == {"cancelled"}
+
+
+def test_cancelled_run_that_is_retried_delegates_nothing_twice(acme: World, crowd: Crowd) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+    with acme.scope():
+        control.cancel_run(run_of(acme, run_id))
+    advance(acme.tenant.id, run_id)
+
+    with acme.scope():
+        control.retry_run(run_of(acme, run_id))
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert {*crowd.asked.values()} == {1}
+    assert {*statuses(acme, run_id).values()} == {"completed"}
+
+
+def test_failed_agent_that_is_retried_delegates_anew(acme: World, crowd: Crowd) -> None:
+    crowd.scripts[LEAD] = [ASKS[0], "", "", ""]
+    run_id = begin(acme)
+    assert drain(acme, run_id).status == "failed"
+    crowd.scripts[LEAD] = ASKS
+
+    with acme.scope():
+        control.retry_run(run_of(acme, run_id))
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert sum(step.endswith(".digger") for step in statuses(acme, run_id)) == 2
+    assert {*statuses(acme, run_id).values()} == {"completed"}
+
+
+def test_attempts_that_delegated_have_not_failed(acme: World, crowd: Crowd) -> None:
+    run = drain(acme, begin(acme, {**lead(), "retry": {"strategy": "immediate", "attempts": 1}}))
+
+    with acme.scope():
+        agent = AgentRun.objects.get(run=run, step="a")
+        outcomes = list(agent.attempts.order_by("number").values_list("outcome", flat=True))
+    assert run.status == "completed"
+    assert outcomes == ["delegated", "completed"]
+    assert (agent.spared, agent.attempt) == (1, 2)
+
+
+def test_each_delegated_step_has_money_of_its_own(acme: World, crowd: Crowd, priced: None) -> None:
+    run = drain(acme, begin(acme, lead(delegate_cost_usd="0.000000001")))
+
+    assert run.status == "completed"
+    assert [is_error for _, is_error in crowd.results()] == [True, True]
+    assert all("0.000000001" in told for told, _ in crowd.results())
+
+
+def test_items_of_a_map_delegate_each_for_itself(acme: World, crowd: Crowd) -> None:
+    step = {**lead(prompt=f"{LEAD}\n${{item}}"), "map": {"over": "${input.list}"}}
+    run = drain(acme, begin(acme, step, given={"list": [1, 2]}))
+
+    assert run.output == ["All is dug.", "All is dug."]
+    assert {"a[0].1.digger", "a[1].1.digger"} < {*statuses(acme, run.id)}
+
+
+def test_agent_runs_a_workflow(acme: World, crowd: Crowd) -> None:
+    takes = {"type": "object", "required": ["x"], "properties": {"x": {}}}
+    published(acme, {"say": echo(value="${input.x}")}, inputs=takes)
+    crowd.scripts[LEAD] = [
+        [("run_workflow", {"workflow": "check", "input": {"x": "${1}"}})],
+        [("run_workflow", {"workflow": "check", "input": {}})],
+        "Checked.",
+    ]
+    run = drain_all(acme, begin(acme, lead(delegates=None, workflows=["check"])))
+
+    assert (run.status, run.output) == ("completed", "Checked.")
+    told = [message for message in crowd.heard[LEAD][-1].messages if message.tool_results]
+    assert told[0].tool_results[0].content == "<tool_output>\n${1}\n</tool_output>"
+    assert "x is required" in told[1].tool_results[0].content
+
+
+def test_tool_calls_tell_of_what_was_delegated(acme: World, crowd: Crowd) -> None:
+    run = drain(acme, begin(acme))
+
+    with acme.scope():
+        kept = KeptCall.objects.filter(run=run).order_by("call")
+        assert list(kept.values_list("tool", "status", "output")) == [
+            ("delegate", "finished", "Did: Dig for ${gold}."),
+            ("delegate", "finished", "Did: Dig for silver."),
+        ]
