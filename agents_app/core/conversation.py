@@ -77,7 +77,9 @@ class Conversation:
         return effect
 
     def _ask(self, request: ModelRequest) -> loop.Answered:
-        request = replace(request, deadline_seconds=max(self._seconds_left, 0.1))
+        # The first call has all the time there is; most agents make no other.
+        if self._state.turn > 1:
+            request = replace(request, deadline_seconds=max(self._seconds_left, 0.1))
         return loop.Answered(self._ports.model.complete(request))
 
     def _use(self, asked: loop.CallTools) -> loop.Effect | None:

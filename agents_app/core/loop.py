@@ -166,7 +166,9 @@ def _ask(state: State) -> Step:
     if limits.tokens is not None and state.tokens >= limits.tokens:
         told = f"it had no answer after {state.tokens} tokens, and may use {limits.tokens}"
         return _over(state, AgentLimit.TOKENS, told)
-    request = replace(state.request, messages=(*state.request.messages, *state.messages))
+    request = state.request
+    if state.messages:
+        request = replace(request, messages=(*request.messages, *state.messages))
     return replace(state, phase=Phase.THINKING, turn=state.turn + 1), CallModel(request)
 
 
