@@ -1,12 +1,15 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.text import Truncator
 
 from agents_app.admin_choices import ROLES, known_models, provider_choices, tool_names, type_choices
-from agents_app.models import Agent
+from agents_app.models import Agent, MemoryEntry
+from agents_app.selectors.memory import lasting
 from agents_app.services.agents import AgentRefusedError, check_agent
-from tenants.admin_base import TenantForm, TenantModelAdmin
+from tenants.admin_base import TenantForm, TenantModelAdmin, shown_json
 from tenants.admin_fields import (
     JsonField,
     OpenChoiceField,
@@ -40,7 +43,8 @@ class AgentForm(TenantForm):
     settings = JsonField(
         help_text='What the type needs beyond the fields above. Type tool: {"tool": "calculator",'
         ' "arguments": {"expression": "1 + 1"}}. Type aggregator: {"mode": "concat"}.'
-        ' Type react: {"max_turns": 10}. Type evaluator: {"threshold": 0.8, "criteria": "..."}.'
+        ' Type react: {"max_turns": 10, "memory": {"max_tokens": 20000}}.'
+        ' Type evaluator: {"threshold": 0.8, "criteria": "..."}.'
         ' Type router: {"routes": ["refund", "answer"]}.'
     )
 
@@ -100,3 +104,57 @@ class AgentAdmin(TenantModelAdmin):
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> dict[str, Any]:
         return {} if obj else {"slug": ("name",)}
+
+
+class SetAside(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "set_aside"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Set aside"), ("no", "Readable")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[MemoryEntry]
+    ) -> QuerySet[MemoryEntry]:
+        match self.value():
+            case "yes":
+                return queryset.exclude(fault="")
+            case "no":
+                return queryset.filter(fault="")
+        return queryset
+
+
+@admin.register(MemoryEntry)
+class MemoryEntryAdmin(TenantModelAdmin):
+    """What agents remember: people look at it and delete it, and agents write it."""
+
+    view_scope = Scope.RUNS_READ
+    edit_scope = Scope.WORKFLOWS_WRITE
+    list_display = ("key", "scope", "owner", "kind", "beginning", "updated_at", "expires_at")
+    list_filter = ("scope", "kind", SetAside, "owner")
+    search_fields = ("key", "text")
+    fields = (
+        ("key", "version"),
+        ("scope", "owner"),
+        ("kind", "run_id"),
+        "shown_content",
+        ("updated_at", "expires_at"),
+        "fault",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[MemoryEntry]:
+        return lasting(super().get_queryset(request))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="Content")
+    def beginning(self, entry: MemoryEntry) -> str:
+        return Truncator(entry.text).chars(80)
+
+    @admin.display(description="Content")
+    def shown_content(self, entry: MemoryEntry) -> str:
+        return shown_json(entry.content)

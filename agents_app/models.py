@@ -1,11 +1,22 @@
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVectorField
 from django.db import models
+from django.db.models import Q
 
 from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantOwned
 from tenants.models import slug_validator
+
+
+class MemoryScope(models.TextChoices):
+    """Who shares an entry; `agents_app.core.memory.MemoryScope` in Django's form."""
+
+    RUN = "run", "Run"
+    AGENT = "agent", "Agent"
+    TENANT = "tenant", "Tenant"
 
 
 class Agent(TenantOwned):
@@ -64,6 +75,85 @@ class AgentGrant(TenantOwned):
 
     def __str__(self) -> str:
         return self.agent
+
+
+class PromptTemplate(TenantOwned):
+    """What a model is told to turn an objective into work, and which model each role has for it.
+
+    `task` is a template with `${objective}` in it; `models` has a provider and a model by role.
+    """
+
+    name = models.CharField(max_length=63, validators=[slug_validator])
+    description = models.TextField(blank=True)
+    system = models.TextField(blank=True, verbose_name="system message")
+    task = models.TextField(verbose_name="task prompt")
+    models = OrderedJSONField(default=dict, blank=True)
+
+    labelled_by = ("name",)
+
+    class Meta:
+        db_table = "prompt_template"
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"], name="prompt_template_name_once_per_tenant"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class MemoryEntry(TenantOwned):
+    """Something that agents remember, under a key that is its owner's alone.
+
+    `owner` is a run's id or an agent's slug; of the tenant it is empty. `run_id` is the run that
+    wrote it last, as a plain fact, and `calls` are the latest changes by the ids of their calls.
+    With a `fault` it cannot be read as what it should be, and is set aside: nobody finds it.
+    """
+
+    scope = models.CharField(max_length=8, choices=MemoryScope.choices)
+    owner = models.CharField(max_length=63, blank=True)
+    key = models.CharField(max_length=200)
+    kind = models.CharField(max_length=40)
+    content = OrderedJSONField()
+    text = models.TextField()
+    words = SearchVectorField(null=True, editable=False)
+    version = models.PositiveIntegerField(default=1)
+    calls = ArrayField(models.UUIDField(), default=list)
+    run_id = models.UUIDField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    fault = models.CharField(max_length=300, blank=True)
+
+    labelled_by = ("key",)
+
+    class Meta:
+        db_table = "memory_entry"
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "scope", "owner", "key"], name="memory_entry_once_per_key"
+            ),
+            models.CheckConstraint(
+                condition=Q(scope__in=MemoryScope.values), name="memory_entry_scope_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(scope="tenant", owner="") | (~Q(scope="tenant") & ~Q(owner="")),
+                name="memory_entry_has_an_owner",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "-id"], name="memory_entry_lists"),
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(expires_at__isnull=False),
+                name="memory_entry_expiry",
+            ),
+            GinIndex(fields=["words"], name="memory_entry_words"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class ToolGrant(TenantOwned):

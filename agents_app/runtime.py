@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from agents_app.agent_types import ALL_TYPES
 from agents_app.core.agent import AddedSteps, AgentConfig, AgentTypes, Outcome, Ports
+from agents_app.core.recalling import recalled
 
 
 def run_agent(
@@ -21,6 +22,7 @@ def run_agent(
     With `adds_steps`, what it gives are steps to be added, unless its type adds steps by itself.
     Raises nothing else, except what the ports raise for their own reasons.
     """
+    config = recalled(config, ports)
     outcome = types[config.type].run(config, inputs=inputs, ports=ports)
     if not config.adds_steps or outcome.adds is not None:
         return outcome

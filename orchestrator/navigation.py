@@ -26,6 +26,12 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Workflows", "account_tree", "orchestrator_workflow_changelist", Scope.WORKFLOWS_READ),
             ("Agents", "smart_toy", "agents_app_agent_changelist", Scope.WORKFLOWS_READ),
             ("Agent types", "extension", "agent_types", Scope.WORKFLOWS_READ),
+            (
+                *("Prompt templates", "edit_note"),
+                *("agents_app_prompttemplate_changelist", Scope.WORKFLOWS_READ),
+            ),
+            ("Memory", "neurology", "agents_app_memoryentry_changelist", Scope.RUNS_READ),
+            ("Tools", "build", "tools", Scope.WORKFLOWS_READ),
             ("Limits", "speed", "orchestrator_ratelimit_changelist", Scope.WORKFLOWS_READ),
         ),
     ),

@@ -19,7 +19,7 @@ from orchestrator.services import provider_checks as checks
 from tenants.admin_base import may, principal_of
 from tenants.middleware import opens_its_own_scope
 from tenants.roles import Scope
-from tenants.services.errors import CheckTooSoonError
+from tenants.services.errors import CheckTooSoonError, UncheckableError
 
 
 def providers_page(request: HttpRequest, context: Mapping[str, Any]) -> HttpResponse:
@@ -54,7 +54,7 @@ def tell_of_check(request: HttpRequest, begin: Callable[[], checks.Asking]) -> N
     """Check outside any scope, and say what came of it on the next page."""
     try:
         check = checks.checked(principal_of(request).tenant_id, begin)
-    except CheckTooSoonError as error:
+    except (CheckTooSoonError, UncheckableError) as error:
         messages.warning(request, str(error))
         return
     if check.ok:

@@ -23,6 +23,7 @@ from orchestrator.agent_pages import agent_types_page, allow_agent_type
 from orchestrator.provider_pages import check_provider, providers_page
 from orchestrator.selectors.home import home
 from orchestrator.selectors.status import platform_status, tenant_status
+from orchestrator.tool_pages import tool_page, tools_page
 from orchestrator.waiting_page import waiting_page
 from tenants.admin_base import principal_or_none
 from tenants.middleware import SESSION_TENANT, opens_its_own_scope
@@ -72,6 +73,8 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
                 self.admin_view(check_provider),
                 name="provider_check",
             ),
+            path("tools/", self.admin_view(self.tools), name="tools"),
+            path("tools/<str:name>/", self.admin_view(self.tool), name="tool"),
         ]
 
     def providers(self, request: HttpRequest) -> HttpResponse:
@@ -79,6 +82,12 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
 
     def agent_types(self, request: HttpRequest) -> HttpResponse:
         return agent_types_page(request, self.each_context(request))
+
+    def tools(self, request: HttpRequest) -> HttpResponse:
+        return tools_page(request, self.each_context(request))
+
+    def tool(self, request: HttpRequest, name: str) -> HttpResponse:
+        return tool_page(request, self.each_context(request), name)
 
     def waiting(self, request: HttpRequest) -> HttpResponse:
         return waiting_page(request, self.each_context(request))

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents_app.models import Agent
+from agents_app.core.memory import MemoryScope
+from agents_app.models import Agent, PromptTemplate
+from agents_app.services.memory import teach
 from costs.models import Budget, CostAlert, CostEntry
 from orchestrator.models import AgentRun, Approval, RateLimit, Run, RunBatch
 from tenants.kernel.models import uuid7
@@ -55,8 +57,11 @@ def fill(acme: World) -> Filled:
         agent = Agent.objects.create(slug="writer", name="Writer")
         entry = _charge(run)
         limit = RateLimit.objects.create(scope="tenant", unit="requests", period="day", limit=9)
+        memory = teach(scope=MemoryScope.TENANT, kind="note", content={"note": "x"})
         ids = {
             "agents": agent.id,
+            "memory": memory.id,
+            "memory/export": memory.id,
             "api-keys": ApiKey.objects.first().id,
             "approvals": asked(run).id,
             "audit": AuditEntry.objects.filter(tenant=acme.tenant).first().id,
@@ -67,6 +72,7 @@ def fill(acme: World) -> Filled:
             "costs/forecast": acme.tenant.id,
             "costs/summary": acme.tenant.id,
             "members": Membership.objects.get().id,
+            "prompt-templates": PromptTemplate.objects.create(name="terse", task="${objective}").id,
             "projects": acme.project.id,
             "rate-limits": limit.id,
             "rate-limits/usage": limit.id,

@@ -68,6 +68,9 @@ class AgentSettings(Strict):
     max_tasks = serializers.IntegerField(required=False, min_value=1, max_value=200)
     approve = serializers.BooleanField(required=False, help_text="Type planner: ask a person.")
     approve_above_usd = Text(max_length=20, required=False, help_text="Only for dearer plans.")
+    memory = serializers.DictField(
+        required=False, help_text="Type react: max_tokens, summary; see the guide to agents."
+    )
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 
 

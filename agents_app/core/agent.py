@@ -35,7 +35,10 @@ class AgentConfig:
     `workflows` published ones, that `react` and `planner` may hand tasks to, for at most
     `delegate_cost_usd` each. A planner hands out up to `max_tasks` tasks at a time, once a person
     has agreed: to any plan, or to those that may cost more than so much (`approve_above_usd`).
-    `parameters` go to the model, except `max_output_tokens`, which bounds its answer.
+    `objective` is what patterns read where a prompt says more, `role_models` have a provider and a
+    model for tasks of a role, and with `report` it gives its tasks beside its answer.
+    `parameters` go to the model, except `max_output_tokens`, which bounds its answer. `memory` is
+    what `MemorySettings` reads.
     """
 
     type: str
@@ -53,12 +56,16 @@ class AgentConfig:
     max_tasks: int = DEFAULT_TASKS
     approve: bool = False
     approve_above_usd: str = ""
+    objective: str = ""
+    role_models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    report: bool = False
     max_turns: int = DEFAULT_TURNS
     max_total_tokens: int | None = None
     repairs: int = DEFAULT_REPAIRS
     criteria: str = ""
     threshold: float | None = None
     routes: Sequence[str] = ()
+    memory: Mapping[str, JsonValue] = field(default_factory=dict)
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     implementation: str = ""

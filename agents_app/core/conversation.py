@@ -9,7 +9,12 @@ from agents_app.core import loop
 from agents_app.core.agent import Outcome, Ports
 from agents_app.core.delegating_tools import is_delegating, whom
 from agents_app.core.delegation import Delegation, step_name
-from agents_app.core.errors import AgentsError, DelegationRefusedError
+from agents_app.core.errors import (
+    AgentsError,
+    DelegationRefusedError,
+    ProviderError,
+    ProviderErrorKind,
+)
 from agents_app.core.hands import DueCall, end_of
 from agents_app.core.journal import ToolEnd
 from agents_app.core.model import ModelRequest, ToolCall
@@ -76,11 +81,16 @@ class Conversation:
         self._state, effect = loop.step(self._state, event)
         return effect
 
-    def _ask(self, request: ModelRequest) -> loop.Answered:
+    def _ask(self, request: ModelRequest) -> loop.Answered | loop.TooLong:
         # The first call has all the time there is; most agents make no other.
         if self._state.turn > 1:
             request = replace(request, deadline_seconds=max(self._seconds_left, 0.1))
-        return loop.Answered(self._ports.model.complete(request))
+        try:
+            return loop.Answered(self._ports.model.complete(request))
+        except ProviderError as error:
+            if error.kind is not ProviderErrorKind.CONTEXT_TOO_LONG:
+                raise
+            return loop.TooLong(error)
 
     def _use(self, asked: loop.CallTools) -> loop.Effect | None:
         effect: loop.Effect | None = None

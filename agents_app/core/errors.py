@@ -87,6 +87,22 @@ class ToolFailedError(AgentsError):
         return f"tool {self.tool!r}: {self.detail}"
 
 
+class ToolTimeoutError(ToolFailedError):
+    """A tool gave nothing within its time. It may have done its work all the same."""
+
+    code = "tool_timeout"
+
+    def __init__(self, tool: str, seconds: float, is_repeatable: bool) -> None:
+        told = f"no result within {seconds:.3g} s; it may have done its work all the same"
+        super().__init__(tool, told)
+        self.args = tool, seconds, is_repeatable
+        self.is_repeatable = is_repeatable
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]  # some must not be called twice
+        return self.is_repeatable
+
+
 class ToolNotAllowedError(AgentsError):
     """There is no such tool for this tenant or agent; `detail` says why, and what helps."""
 
@@ -242,3 +258,28 @@ class OutputTooLargeError(AgentsError):
             f"the output has {self.size:,} bytes, and at most {self.limit:,} may be; "
             "let it say less, or combine fewer steps"
         )
+
+
+class MemoryRefusedError(AgentsError):
+    """Something cannot be remembered, or not so; fit to be shown to an agent."""
+
+    code = "memory_refused"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MemoryConflictError(MemoryRefusedError):
+    """Somebody else has changed the entry; 0 stands for one that is not there."""
+
+    code = "memory_conflict"
+
+    def __init__(self, key: str, version: int) -> None:
+        super().__init__(f"{key!r} is at version {version} now; read it again")
+        self.args = (key, version)
+        self.key = key
+        self.version = version
+
+    def __str__(self) -> str:
+        return self.detail

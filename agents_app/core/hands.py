@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agents_app.core import values
 from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
 from agents_app.core.journal import ToolEnd
 from agents_app.core.model import ToolCall
@@ -28,7 +27,10 @@ class ToolHands(Protocol):
         ...
 
     def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
-        """Make the calls, and give what came of each, by its id, as it comes."""
+        """Make the calls, and give what came of each, by its id, as it comes.
+
+        What it raises ends the attempt, and the calls with it where they can be ended.
+        """
         ...
 
 
@@ -38,7 +40,7 @@ def end_of(due: DueCall) -> ToolEnd:
     try:
         return ToolEnd(output=due.tool.call(arguments, context=due.context))
     except (ToolFailedError, ToolNotAllowedError) as error:
-        return ToolEnd(error=values.clean_text(error.detail))
+        return ToolEnd.failed(error)
 
 
 class _OneByOne:

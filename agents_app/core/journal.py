@@ -1,20 +1,30 @@
 """The port to what is kept of tools: what they gave, for when an agent has to begin again."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol, Self
 
 from pydantic import JsonValue
 
+from agents_app.core import values
+from agents_app.core.errors import AgentsError, ToolFailedError, ToolNotAllowedError
 from agents_app.core.model import ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolEnd:
-    """What came of a call: an output, or an error in words that a model may read."""
+    """What came of a call: an output, or an error in words that a model may read.
+
+    `failure` is what it raised, as long as nobody had to keep it.
+    """
 
     output: JsonValue = None
     error: str | None = None
+    failure: AgentsError | None = field(default=None, compare=False)
+
+    @classmethod
+    def failed(cls, failure: ToolFailedError | ToolNotAllowedError) -> Self:
+        return cls(error=values.clean_text(failure.detail), failure=failure)
 
 
 IN_DOUBT: Final = ToolEnd(

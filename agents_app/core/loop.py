@@ -7,12 +7,13 @@ comes back to where it was from the answers and results that were kept.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
 from pydantic import JsonValue
 
-from agents_app.core import observations, values
+from agents_app.core import observations, pruning, values
 from agents_app.core.agent import Outcome
 from agents_app.core.errors import (
     AgentInvalidError,
@@ -45,7 +46,8 @@ class LoopLimits:
     `turns` are calls of the model, `tokens` those read and written together. After `idle_turns`
     in a row that only repeat earlier calls the model is told, and after one more it is over. So it
     is after `failed_turns` in a row of whose calls none succeeded, and once `repairs` answers in
-    place of one that did not fit do not fit either.
+    place of one that did not fit do not fit either. Of a conversation of more than
+    `context_tokens` its model reads the latest turns, and where it `sums_up`, notes of the others.
     """
 
     turns: int = DEFAULT_TURNS
@@ -54,21 +56,28 @@ class LoopLimits:
     failed_turns: int = 5
     calls_per_turn: int = 16
     repairs: int = DEFAULT_REPAIRS
+    context_tokens: int | None = None
+    sums_up: bool = False
 
 
 class Phase(StrEnum):
     NEW = "new"
     THINKING = "thinking"  # the model has the word
+    SUMMING = "summing"  # the model sums up what it will not be shown again
     ACTING = "acting"  # tools are at work
     ENDED = "ended"
+
+
+_ASKED: Final = frozenset({Phase.THINKING, Phase.SUMMING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """All that a conversation has come to; plain data, fit to be kept as JSON.
 
-    `request` is how it began, and `messages` what was said since. `calls` are those of the last
-    turn, `results` what has come of them so far, `made` the marks of all that were made.
+    `request` is how it began, and `messages` what was said since, of which `window` is shown.
+    `calls` are those of the last turn, `results` what has come of them so far, `made` the marks of
+    all that were made. `is_shortened`: the last request had to become shorter than it may be.
     """
 
     request: ModelRequest
@@ -83,6 +92,8 @@ class State:
     calls: tuple[ToolCall, ...] = ()
     results: tuple[ToolResult, ...] = ()
     made: tuple[str, ...] = ()
+    window: pruning.Window = field(default_factory=pruning.Window)
+    is_shortened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,13 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class Answered:
     reply: ModelReply
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """The request was more than the model takes."""
+
+    error: ProviderError
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +130,7 @@ class TimeIsUp:
     pass
 
 
-Event = Started | Answered | ToolFinished | ToolFailed | TimeIsUp
+Event = Started | Answered | TooLong | ToolFinished | ToolFailed | TimeIsUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +165,11 @@ def step(state: State, event: Event) -> Step:
     match event:
         case Started() if state.phase is Phase.NEW:
             return _ask(state)
-        case Answered(reply) if state.phase is Phase.THINKING:
-            tokens = state.tokens + reply.usage.total_tokens
-            return _answered(replace(state, tokens=tokens), reply)
+        case Answered(reply) if state.phase in _ASKED:
+            return _heard(state, reply)
+        case TooLong(error) if state.phase in _ASKED:
+            is_summing = state.phase is Phase.SUMMING
+            return _summed_up(state, "") if is_summing else _shorter(state, error)
         case ToolFinished(call_id, output) if call_id in _open_calls(state):
             return _observed(state, call_id, output, is_error=False)
         case ToolFailed(call_id, reason) if call_id in _open_calls(state):
@@ -166,16 +186,67 @@ def _ask(state: State) -> Step:
     if limits.tokens is not None and state.tokens >= limits.tokens:
         told = f"it had no answer after {state.tokens} tokens, and may use {limits.tokens}"
         return _over(state, AgentLimit.TOKENS, told)
-    request = state.request
-    if state.messages:
-        request = replace(request, messages=(*request.messages, *state.messages))
-    return replace(state, phase=Phase.THINKING, turn=state.turn + 1), CallModel(request)
+    state = _fitted(state)
+    conversation = _conversation(state)
+    asked = Phase.THINKING, conversation.shown
+    # The last turn is for the answer.
+    if limits.sums_up and limits.context_tokens is not None and state.turn + 1 < limits.turns:
+        summary = pruning.summary_request(conversation, tokens=limits.context_tokens)
+        asked = (Phase.SUMMING, summary) if summary else asked
+    phase, request = asked
+    return replace(state, phase=phase, turn=state.turn + 1), CallModel(request)
+
+
+def _conversation(state: State) -> pruning.Conversation:
+    return pruning.Conversation(request=state.request, messages=state.messages, window=state.window)
+
+
+def _fitted(state: State) -> State:
+    """With no more shown than may be."""
+    limits = state.limits
+    if limits.context_tokens is None:
+        return state
+    fitted = pruning.pruned(
+        _conversation(state), tokens=limits.context_tokens, with_summary=limits.sums_up
+    )
+    return replace(state, messages=fitted.messages, window=fitted.window)
+
+
+def _heard(state: State, reply: ModelReply) -> Step:
+    state = replace(state, tokens=state.tokens + reply.usage.total_tokens)
+    if state.phase is Phase.THINKING:
+        return _answered(state, reply)
+    is_usable = reply.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+    return _summed_up(state, reply.text if is_usable else "")
+
+
+def _summed_up(state: State, summary: str) -> Step:
+    """Go on with the summary; without one, if it is empty."""
+    most = state.limits.context_tokens or 0
+    window = pruning.summed_up(_conversation(state), summary, tokens=most).window
+    return _ask(replace(state, window=window))
+
+
+def _shorter(state: State, error: ProviderError) -> Step:
+    """Ask again with half of what was too long; once, and where something can be left out."""
+    if state.limits.context_tokens is None or state.is_shortened:
+        return _failed(state, error)
+    before = _conversation(state)
+    limits = replace(state.limits, context_tokens=max(1, before.tokens // 2))
+    shorter = _fitted(replace(state, limits=limits, is_shortened=True))
+    if _conversation(shorter).tokens >= before.tokens:
+        return _failed(state, error)
+    return _ask(shorter)
 
 
 def _answered(state: State, reply: ModelReply) -> Step:
+    if reply.finish_reason is FinishReason.CONTEXT_FULL:
+        return _filled(state, reply)
     fault = _fault(state, reply)
     if fault is not None:
         return _failed(state, ProviderError(*fault, reply.provider))
+    if state.is_shortened:
+        state = replace(state, is_shortened=False)
     if reply.tool_calls and state.request.tools:
         return _act(state, reply)
     if reply.finish_reason is FinishReason.PAUSED:
@@ -198,10 +269,16 @@ def _fault(state: State, reply: ModelReply) -> tuple[ProviderErrorKind, str] | N
             return ProviderErrorKind.PROTOCOL, "the model called tools without naming any"
         case FinishReason.PAUSED if not has_tools:
             return ProviderErrorKind.PROTOCOL, "the provider paused an answer that needs no tools"
-        case FinishReason.CONTEXT_FULL if not _is_answer(state, reply):
-            told = "it has filled all that its model holds; shorten the prompt"
-            return ProviderErrorKind.CONTEXT_TOO_LONG, told
     return None
+
+
+def _filled(state: State, reply: ModelReply) -> Step:
+    """The answer was cut where the model can hold no more: asked again with less, or taken."""
+    told = "it has filled all that its model holds; shorten the prompt"
+    error = ProviderError(ProviderErrorKind.CONTEXT_TOO_LONG, told, reply.provider)
+    again = _shorter(state, error)
+    is_over = isinstance(again[1], Failed)
+    return _conclude(state, reply) if is_over and _is_answer(state, reply) else again
 
 
 def _is_answer(state: State, reply: ModelReply) -> bool:

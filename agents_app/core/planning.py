@@ -12,6 +12,7 @@ from agents_app.core import values
 from agents_app.core.delegation import APPROVAL, literal, literal_text
 from agents_app.core.errors import OutputInvalidError
 from agents_app.core.model import JsonSchema
+from agents_app.core.roles import detect
 
 # A text that stands for the result of a task, or a field of it.
 _REFERENCE: Final = re.compile(r"\$\{([a-z][a-z0-9_]*)((?:\.[A-Za-z0-9_]+)*)\}")
@@ -51,6 +52,10 @@ class Decision(_Part):
     tasks: tuple[Task, ...] = ()
     answer: JsonValue = None
 
+    @property
+    def as_json(self) -> dict[str, JsonValue]:
+        return self.model_dump(mode="json", exclude_defaults=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
@@ -66,6 +71,7 @@ class Means:
     model: str = ""
     timeout: str = "60s"
     max_cost_usd: str | None = None
+    role_models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     known: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
@@ -213,7 +219,9 @@ def _agent_for(task: Task, means: Means) -> dict[str, JsonValue]:
         agent["tools"] = [*task.tools]
     if task.role:
         agent["role"] = task.role
-    return {**agent, "provider": means.provider, "model": means.model}
+    usual = {"provider": means.provider, "model": means.model}
+    role = task.role or str(detect(task.task or task.title))
+    return {**agent, **(means.role_models.get(role) or usual)}
 
 
 def _prompt(task: Task, means: Means) -> str:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from agents_app.core.tools import Tool
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,13 @@ class ToolOwner:
     tenant_id: UUID
     settings: Mapping[str, Mapping[str, JsonValue]]
     secret: Callable[[str], str]
+
+    def settings_of(self, tool: str, form: type[Settings]) -> Settings:
+        """What is set for a tool; its defaults, where that does not fit (then it is withheld)."""
+        try:
+            return form.model_validate(self.settings.get(tool, {}))
+        except ValidationError:
+            return form()
 
 
 @runtime_checkable

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from pydantic import create_model as create_pydantic_model
 
 from agents_app.core import values
-from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.cancellation import CallOverError, finished
+from agents_app.core.errors import ToolFailedError, ToolNotAllowedError, ToolTimeoutError
+from agents_app.core.memory import Memory
 from agents_app.core.model import JsonSchema
 
 MAX_RESULT_BYTES = 64 * 1024
@@ -25,7 +27,7 @@ class ToolContext:
     """Who calls a tool, and in which run: a tool gets it by a parameter of this type.
 
     `call_id` names the call. It is the same for every attempt at it, so that what is written under
-    this name is written once, whichever worker dies.
+    this name is written once, whichever worker dies. `memory` is what the agent may keep and find.
     """
 
     tenant_id: UUID
@@ -33,6 +35,7 @@ class ToolContext:
     agent_run_id: UUID
     step: str
     call_id: UUID
+    memory: Memory | None = None
 
     def for_call(self, turn: int, call: str) -> Self:
         """The context of one of the calls that an agent makes in its turns."""
@@ -46,6 +49,7 @@ class Tool:
     `check` makes what `function` takes of what was asked; it raises ValueError in words that a
     model may read, such as pydantic's. `function` raises whatever it likes.
 
+    One that `is_instant` only computes, within bounds of its own: no thread is spent on it.
     One that `needs_grant` works only for tenants that were granted it. `settings` is what a grant
     may say beside that. With a text in `withheld`, which says why and what helps, it refuses to be
     called.
@@ -57,6 +61,7 @@ class Tool:
     max_result_bytes: int = MAX_RESULT_BYTES
     timeout_seconds: float = TIMEOUT_SECONDS
     is_repeatable: bool = True
+    is_instant: bool = False
     needs_grant: bool = False
     settings: type[BaseModel] | None = None
     withheld: str = ""
@@ -79,12 +84,20 @@ class Tool:
             raise ToolFailedError(self.name, f"arguments: {_told(error)}"[:_SHOWN]) from error
         try:
             result = self.function(checked, context)
+            if inspect.iscoroutine(result):
+                result = finished(result, within_seconds=self.timeout_seconds)
         except ToolFailedError:
             raise
+        except CallOverError:
+            raise self.late(self.timeout_seconds) from None
         except Exception as error:  # a tool is foreign code; whatever it raises is its failure
             reason = f"{type(error).__name__}: {error}"[:_SHOWN]
             raise ToolFailedError(self.name, reason) from error
         return self._bounded(result)
+
+    def late(self, seconds: float) -> ToolTimeoutError:
+        """What is told of a call that gave nothing within its time."""
+        return ToolTimeoutError(self.name, seconds, self.is_repeatable)
 
     def _bounded(self, result: Any) -> JsonValue:
         try:
@@ -105,6 +118,7 @@ def tool(
     max_result_bytes: int = MAX_RESULT_BYTES,
     timeout_seconds: float = TIMEOUT_SECONDS,
     is_repeatable: bool = True,
+    is_instant: bool = False,
     needs_grant: bool = False,
     settings: type[BaseModel] | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]:
@@ -112,7 +126,8 @@ def tool(
 
     The function takes named, annotated arguments and returns JSON. An argument of the type
     ToolContext is not shown to models: it tells in which run the tool is called, and without a run
-    such a tool fails. It must be an ordinary function: async ones are not yet supported.
+    such a tool fails. An async function runs in an event loop of its own for each call, and is
+    cancelled when its time is over.
 
     After `timeout_seconds` an agent goes on without its result. One whose worker died is called
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
@@ -132,6 +147,7 @@ def tool(
             max_result_bytes=max_result_bytes,
             timeout_seconds=timeout_seconds,
             is_repeatable=is_repeatable,
+            is_instant=is_instant,
             needs_grant=needs_grant,
             settings=settings,
             module=function.__module__,
@@ -193,8 +209,6 @@ class _Signature:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *, name: str) -> Self:
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"tool {name!r}: async functions are not yet supported")
         hints = get_type_hints(function, include_extras=True)
         fields: dict[str, Any] = {}
         context = None

@@ -95,6 +95,13 @@ def text_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def cut(text: str, *, most_bytes: int) -> str:
+    """As much of its beginning as so many bytes of UTF-8 hold."""
+    if text_size(text) <= most_bytes:
+        return text
+    return text.encode("utf-8", "surrogatepass")[: max(0, most_bytes)].decode("utf-8", "ignore")
+
+
 def json_size(value: JsonValue | Mapping[str, JsonValue]) -> int:
     """The bytes of the value's compact JSON."""
     return text_size(dump(value))

@@ -14,7 +14,7 @@ from tenants.isolation import IsolateTenant
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('agents_app', '0002_isolation'),
+        ('agents_app', '0004_prompt_templates'),
         ('tenants', '0009_credentials_for_tools'),
     ]
 

@@ -1,4 +1,4 @@
-"""The connections to all providers: one pool per process, with a deadline for a whole call.
+"""The connections to providers and to what tools reach, with a deadline for a whole call.
 
 SDK timeouts hold for each read, so a server that drips a byte now and then holds a thread for
 ever. Here every socket operation waits at most until the deadline of the call that the thread
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -72,7 +73,7 @@ def timeouts(seconds: float) -> httpx2.Timeout:
 @cache
 def shared_client() -> httpx2.Client:
     """The process's HTTP client; the SDK clients put their credentials on top of it."""
-    return _client(may_connect=lambda address: True)
+    return _client(lambda target: True)
 
 
 @cache
@@ -83,13 +84,23 @@ def guarded_client() -> httpx2.Client:
     that changes its mind in between gains nothing. Its connections are apart from the others'.
     """
     return _client(
-        may_connect=lambda address: may_be_reached(
-            address, allowed=settings.MUSTER_PRIVATE_NETWORKS
-        )
+        lambda target: may_be_reached(target.address, allowed=settings.MUSTER_PRIVATE_NETWORKS)
     )
 
 
-def _client(*, may_connect: Callable[[str], bool]) -> httpx2.Client:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a connection is about to lead: `address` is one that the name resolves to."""
+
+    host: str
+    port: int
+    address: str
+
+
+MayConnect = Callable[[Target], bool]
+
+
+def _client(may_connect: MayConnect) -> httpx2.Client:
     return httpx2.Client(
         transport=DeadlineTransport(may_connect),
         # The environment's proxies and netrc are not for tenants' calls.
@@ -110,7 +121,7 @@ def _left(timeout: float | None, *, late: type[Exception]) -> float | None:
     return left if timeout is None else min(timeout, left)
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def addresses_of(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -153,7 +164,7 @@ class _Stream(httpcore2.NetworkStream):
 
 
 class _Backend(httpcore2.NetworkBackend):
-    def __init__(self, may_connect: Callable[[str], bool]) -> None:
+    def __init__(self, may_connect: MayConnect) -> None:
         self._backend = httpcore2.SyncBackend()
         self._may_connect = may_connect
 
@@ -167,8 +178,8 @@ class _Backend(httpcore2.NetworkBackend):
     ) -> httpcore2.NetworkStream:
         # Address by address, because the system's helper grants each of them the whole timeout.
         failure: Exception = httpcore2.ConnectError(f"no address for {host}")
-        for address in _addresses(host, port):
-            if not self._may_connect(address):
+        for address in addresses_of(host, port):
+            if not self._may_connect(Target(host, port, address)):
                 # Which address it is, is nobody's business outside.
                 failure = httpcore2.ConnectError(f"{host} leads into a private network")
                 continue
@@ -202,9 +213,13 @@ class _Body(httpx2.SyncByteStream):
 
 
 class DeadlineTransport(httpx2.BaseTransport):
-    """httpx2's own transport does not let its network backend be chosen; this one does."""
+    """httpx2's own transport does not let its network backend be chosen; this one does.
 
-    def __init__(self, may_connect: Callable[[str], bool]) -> None:
+    It takes only what is not compressed, unless `is_unpacked_later`.
+    """
+
+    def __init__(self, may_connect: MayConnect, *, is_unpacked_later: bool = False) -> None:
+        self._is_unpacked_later = is_unpacked_later
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpx2.create_ssl_context(),
             max_connections=None,
@@ -233,6 +248,8 @@ class DeadlineTransport(httpx2.BaseTransport):
             stream=_Body(response.stream),
             extensions=response.extensions,
         )
+        if self._is_unpacked_later:
+            return answer
         # We asked for none, and a few compressed bytes can unpack to more than the memory.
         if answer.headers.get("content-encoding", "identity") != "identity":
             answer.close()

@@ -10,6 +10,7 @@ import structlog
 from cachetools import LRUCache, TTLCache
 from django.db import DatabaseError, connection
 from psycopg_pool import PoolTimeout
+from pydantic import ValidationError
 
 from agents_app.core.tool_sources import Source, ToolOwner
 from agents_app.core.tools import Tool, Toolbox
@@ -24,7 +25,8 @@ log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 5.0
 NOT_GRANTED = "is not allowed for this tenant yet; an admin can allow it under Tools"
-REFUSED = "is not allowed for this tenant any more; an admin can allow it under Tools"
+REFUSED = "was refused to this tenant; an admin can allow it under Tools"
+MISFIT = "is not set up as it has to be; an admin can do so under Tools"
 
 _fresh: TTLCache[UUID, Toolbox] = TTLCache(maxsize=10_000, ttl=FRESH_SECONDS)
 # What was known last, for while the database is away.
@@ -82,7 +84,20 @@ def _as_granted(tool: Tool, grants: Mapping[str, ToolGrant]) -> Tool:
     grant = grants.get(tool.name)
     if grant is None:
         return replace(tool, withheld=NOT_GRANTED) if tool.needs_grant else tool
-    return tool if grant.is_allowed else replace(tool, withheld=REFUSED)
+    if not grant.is_allowed:
+        return replace(tool, withheld=NOT_GRANTED if tool.needs_grant else REFUSED)
+    return tool if _is_set_up(tool, grant) else replace(tool, withheld=MISFIT)
+
+
+def _is_set_up(tool: Tool, grant: ToolGrant) -> bool:
+    """Its settings may be those of another release, or nobody has given it what it cannot lack."""
+    if tool.settings is None:
+        return True
+    try:
+        tool.settings.model_validate(grant.settings)
+    except ValidationError:
+        return False
+    return True
 
 
 def _made_for(owner: ToolOwner) -> Iterator[Tool]:

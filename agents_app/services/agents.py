@@ -11,7 +11,7 @@ from agents_app.selectors.toolboxes import toolbox_of
 from tenants.scope import current_tenant_id
 from tenants.services.errors import AlreadyExistsError
 
-_FILLED_IN_LATER = frozenset({"prompt", "model", "arguments"})
+_FILLED_IN_LATER = frozenset({"prompt", "model", "arguments", "objective"})
 _SETTINGS = frozenset(
     {
         "tool",
@@ -24,12 +24,15 @@ _SETTINGS = frozenset(
         "threshold",
         "routes",
         "implementation",
+        "memory",
         "delegates",
         "workflows",
         "delegate_cost_usd",
         "max_tasks",
         "approve",
         "approve_above_usd",
+        "role_models",
+        "report",
     }
 )
 

@@ -6,8 +6,16 @@ from agents_app.core.tool_sources import ToolSources
 from agents_app.core.tools import Toolbox
 from agents_app.tools.calculator import calculator
 from agents_app.tools.echo import echo
+from agents_app.tools.http_request import HttpRequest
+from agents_app.tools.memory import forget, recall, remember
+from agents_app.tools.sql_query import SqlQuery
 from agents_app.tools.text_stats import text_stats
+from agents_app.tools.web_fetch import web_fetch
+from agents_app.tools.web_page import web_page
+from agents_app.tools.web_search import WebSearch
 
-BUILTIN_TOOLS: Final = Toolbox((calculator, echo, text_stats))
+BUILTIN_TOOLS: Final = Toolbox(
+    (calculator, echo, text_stats, remember, recall, forget, web_fetch, web_page)
+)
 # Those that depend on what a tenant has set.
-BUILTIN_FACTORIES: Final = ToolSources()
+BUILTIN_FACTORIES: Final = ToolSources((WebSearch(), HttpRequest(), SqlQuery()))

@@ -17,7 +17,7 @@ MAX_BITS = 1024
 Number = int | float
 
 
-@tool()
+@tool(is_instant=True)
 def calculator(expression: str) -> int | float:
     """Work out an arithmetic expression with + - * / // % ** and parentheses."""
     if len(expression) > MAX_LENGTH:

@@ -3,7 +3,7 @@ from pydantic import JsonValue
 from agents_app.core.tools import tool
 
 
-@tool()
+@tool(is_instant=True)
 def echo(value: JsonValue = None) -> JsonValue:
     """Give back the value that was passed in, unchanged."""
     return value

@@ -1,7 +1,7 @@
 from agents_app.core.tools import tool
 
 
-@tool()
+@tool(is_instant=True)
 def text_stats(text: str) -> dict[str, int]:
     """Count the characters, words and lines of a text."""
     return {

@@ -216,6 +216,11 @@ def estimate_of_bytes(size: int) -> int:
     return -(-size * 11 // 30)
 
 
+def most_bytes_of_tokens(tokens: int) -> int:
+    """The longest text that is guessed to be so many tokens."""
+    return max(0, tokens) * 30 // 11
+
+
 def token_upper_bound(text: str) -> int:
     """Never less than the real count of `text`: no tokenizer makes more tokens than bytes.
 

@@ -104,7 +104,7 @@ class AddForm(ChangeForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        known = selectors.providers_with_keys()
+        known = (*selectors.providers_with_keys(), selectors.FOR_TOOLS)
         self.fields["provider"] = forms.ChoiceField(
             choices=[(name, name) for name in known], widget=UnfoldAdminSelectWidget
         )
@@ -171,6 +171,7 @@ class CredentialAdmin(TenantModelAdmin):
                 "check": selectors.last_check(credential),
                 "rotation": RotateForm(),
                 "may_edit": self.may_edit(request),
+                "is_checkable": credential.provider != selectors.FOR_TOOLS,
             }
         page: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return page

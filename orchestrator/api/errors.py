@@ -15,7 +15,9 @@ from django.views import defaults
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from rest_framework import exceptions as drf
 
+from agents_app.selectors.memory import ExportTooLargeError
 from agents_app.services.agents import AgentRefusedError
+from agents_app.services.memory import MemoryInvalidError
 from agents_app.services.tool_grants import ToolSettingsRefusedError
 from costs.core.errors import TooManyGroupsError
 from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
@@ -37,6 +39,7 @@ from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from orchestrator.services.limits import RateLimitInvalidError
 from orchestrator.services.plan_prices import CapTooSmallError
+from orchestrator.services.prompt_templates import PromptTemplateInvalidError
 from tenants import idempotency
 from tenants.api.openapi import PROBLEM
 from tenants.errors import EncryptionOffError, TenantSuspendedError
@@ -52,6 +55,9 @@ STATUS: Mapping[type[BaseException], int] = {
     FormInvalidError: 400,
     SpecSyntaxError: 400,
     AgentRefusedError: 400,
+    MemoryInvalidError: 400,
+    PromptTemplateInvalidError: 400,
+    ExportTooLargeError: 400,
     ToolSettingsRefusedError: 400,
     TooManyGroupsError: 400,
     RunBudgetError: 400,
@@ -88,6 +94,7 @@ STATUS: Mapping[type[BaseException], int] = {
     services.ProviderTakenError: 409,
     services.StillRotatingError: 409,
     services.NothingToRetireError: 409,
+    services.UncheckableError: 409,
     idempotency.IdempotencyKeyInUseError: 409,
     RequestDataTooBig: 413,
     idempotency.IdempotencyKeyReusedError: 422,

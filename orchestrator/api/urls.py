@@ -6,6 +6,7 @@ from orchestrator.api.approvals import ApprovalView
 from orchestrator.api.batches import BatchView
 from orchestrator.api.budgets import AlertView, BudgetView
 from orchestrator.api.limits import RateLimitView
+from orchestrator.api.prompt_templates import PromptTemplateView
 from orchestrator.api.providers import CheckView, ProviderView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
@@ -21,6 +22,7 @@ router.register("approvals", ApprovalView, basename="approvals")
 router.register("providers", ProviderView, basename="providers")
 router.register("budgets", BudgetView, basename="budgets")
 router.register("costs/alerts", AlertView, basename="cost-alerts")
+router.register("prompt-templates", PromptTemplateView, basename="prompt-templates")
 router.register("rate-limits", RateLimitView, basename="rate-limits")
 
 urlpatterns = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from orchestrator.core.jsonvalue import Json
-from orchestrator.core.spec import FIELDS_OF_AGENT, AgentSpec, Defaults, StepSpec
+from orchestrator.core.spec import FIELDS_OF_AGENT, AgentSpec, Defaults, Part, StepSpec
 from orchestrator.core.values import Money
 
 # A saved agent is the mapping that an author would have written in place; what else its owner
@@ -22,6 +22,7 @@ OVERRIDES: Final = (
     "parameters",
     "arguments",
     "output_schema",
+    "memory",
 )
 _DEFAULTS: Final = ("provider", "model", "parameters")
 
@@ -45,12 +46,19 @@ def step_config(step: StepSpec, *, agent: AgentConfig, defaults: Defaults) -> di
 def _written(part: AgentSpec | Defaults | StepSpec, names: tuple[str, ...]) -> dict[str, Json]:
     written = part.model_fields_set
     values = ((name, getattr(part, name)) for name in names if name in written)
-    # As it was written: no number of JSON holds every amount.
-    return {
-        name: f"{value:f}" if isinstance(value, Money) else value
-        for name, value in values
-        if value is not None
-    }
+    return {name: _plain(value) for name, value in values if value is not None}
+
+
+def _plain(value: Any) -> Json:
+    """A value of a spec as JSON. No number of it holds every amount of money."""
+    if isinstance(value, Money):
+        return f"{value:f}"
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Part):
+        return {name: _plain(getattr(value, name)) for name in value.model_fields_set}
+    plain: Json = value
+    return plain
 
 
 def overlaid(below: AgentConfig, above: AgentConfig) -> dict[str, Json]:

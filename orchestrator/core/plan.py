@@ -41,7 +41,7 @@ MAX_WINDOW: Final = 1000
 MAX_DEPTH: Final = 8
 _WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
 _PLANNING: Final = frozenset({"planner", "pattern_planner"})
-_TEMPLATED: Final = ("prompt", "arguments")
+_TEMPLATED: Final = ("prompt", "objective", "arguments")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,7 @@ class PlannedStep:
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
     fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
+    marked: tuple[str, ...] = ()  # what its prompt holds of tools, see `core.marking`
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
     gates: tuple[int, ...] = ()  # lower these counters

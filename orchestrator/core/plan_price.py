@@ -19,6 +19,8 @@ from typing import Any, Final
 from agents_app.core import observations, values
 from agents_app.core.agent import AgentConfig
 from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS, DEFAULT_REPAIRS
+from agents_app.core.observations import with_data_rule
+from agents_app.core.recalling import most_recalled_bytes
 from agents_app.core.types.evaluator import judge_schema, judge_system
 from agents_app.core.types.router import route_schema, router_system
 from costs.core.pricing import Price, estimate_of_bytes, least_case, worst_case
@@ -49,6 +51,7 @@ OVERHEAD_TOKENS: Final = 528
 # No text that is meant to be read takes fewer tokens.
 _MOST_BYTES_PER_TOKEN: Final = 16
 _LINE_ENDS: Final = 2
+_MOST_PROMPT_BYTES: Final = MAX_RENDERED_BYTES + values.text_size(with_data_rule(""))
 _ONCE: Final = RetrySpec(attempts=1)
 _ONE_ANSWER: Final = frozenset({"prompt", *JUDGING})
 # What a model wrote is read again in at most so many tokens for each that it took to write it.
@@ -140,11 +143,11 @@ class _Pricing:
         if price is None:
             told = f"No price is known for model `{model}` of provider `{provider}`"
             return _One(_unknown(Note(step.name, "no_price", told)))
-        sent = view.prompt_span(step) + _sent_beside(step)
-        tokens, bound = _input_bound(sent.most, self.terms.window_of(provider, model))
+        prompt, beside = view.prompt_span(step), _sent_beside(step)
+        sent, window = prompt + beside, self.terms.window_of(provider, model)
+        tokens, bound = _input_bound(prompt.most, beside.most or 0, window)
         turns = [
-            self._worst_call(step, price, read)
-            for read in _read_in_turns(step, tokens, self.terms.window_of(provider, model))
+            self._worst_call(step, price, read) for read in _read_in_turns(step, tokens, window)
         ]
         attempts = step.retry.attempts if step.retry else self.terms.attempts
         amounts = Amounts(
@@ -246,9 +249,9 @@ def _of_map(step: PlannedStep, view: View, one: Amounts) -> Amounts:
     return amounts
 
 
-def _input_bound(most: int | None, window: int | None) -> tuple[int, InputBound]:
+def _input_bound(most: int | None, beside: int, window: int | None) -> tuple[int, InputBound]:
     """How many tokens a call reads at most. No tokenizer makes more of them than bytes."""
-    tokens = (MAX_RENDERED_BYTES if most is None else most) + OVERHEAD_TOKENS
+    tokens = (_MOST_PROMPT_BYTES if most is None else most) + beside + OVERHEAD_TOKENS
     if window is not None and window < tokens:
         # What is longer is refused, and costs nothing.
         return window, "context_window"
@@ -300,7 +303,7 @@ def _sent_beside(step: PlannedStep) -> Span:
     schema = _answer_form(step)
     texts = [_system_of(step), values.dump(schema) if schema else ""]
     size = sum(map(values.text_size, texts)) + _LINE_ENDS
-    return Span(size, size)
+    return Span(size, size + most_recalled_bytes(step.config.get("memory")))
 
 
 def _max_output(step: PlannedStep) -> int:

@@ -47,14 +47,16 @@ STEP_KINDS: tuple[StepKind, ...] = ("agent", "workflow", "loop", "approval", "de
 
 _OF_EVERY_AGENT = frozenset({"type", "role", "output_schema"})
 _OF_MODELS = {"provider", "model", "system", "prompt", "parameters"}
-_OF_THINKING = _OF_EVERY_AGENT | _OF_MODELS | {"tools"}
+_OF_THINKING = _OF_EVERY_AGENT | _OF_MODELS | {"tools", "memory"}
 # They have a form of answer of their own, and call no tools.
 _OF_JUDGING = {"type", "role", "repairs", *_OF_MODELS}
 _OF_DELEGATING = frozenset({"delegates", "workflows", "delegate_cost_usd"})
-_OF_PLANNING = frozenset({"max_tasks", "approve", "approve_above_usd"})
+_OF_PLANNING = frozenset(
+    {"max_tasks", "approve", "approve_above_usd", "objective", "role_models", "report"}
+)
 _OF_LOOPS = frozenset({"max_turns", "max_total_tokens", "repairs"})
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
-    "prompt": _OF_EVERY_AGENT | _OF_MODELS | {"repairs"},
+    "prompt": _OF_THINKING - {"tools"} | {"repairs"},
     "react": _OF_THINKING | _OF_DELEGATING | _OF_LOOPS,
     "planner": _OF_THINKING | _OF_DELEGATING | _OF_PLANNING | {"max_turns", "max_total_tokens"},
     "pattern_planner": _OF_EVERY_AGENT | _OF_DELEGATING | _OF_PLANNING | {"prompt", "tools"},
@@ -120,6 +122,10 @@ class AgentSpec(Part):
     max_tasks: Annotated[int, Field(ge=1, le=200)] | None = None  # types that plan
     approve: bool | None = None  # whether a person is asked before a plan is carried out
     approve_above_usd: Money | None = None  # or only where it may cost more
+    objective: Text | None = None  # what patterns read, where the prompt says more
+    role_models: dict[Role, ModelChoice] | None = None  # of agents made for tasks
+    report: bool | None = None  # whether it gives its tasks beside its answer
+    memory: JsonObject | None = None  # what `MemorySettings` reads
     implementation: Label | None = None  # type custom: its registered name
 
 
@@ -188,6 +194,7 @@ class StepSpec(Part):
     parameters: JsonObject | None = None
     arguments: JsonObject | None = None
     output_schema: JsonObject | None = None
+    memory: JsonObject | None = None
     retry: RetrySpec | None = None
     timeout: Duration | None = None
     max_wait: Duration | None = None

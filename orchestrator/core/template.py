@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -164,14 +164,24 @@ def references(value: Json) -> frozenset[str]:
     )
 
 
-def render(value: Json, context: Context, *, max_bytes: int = MAX_RENDERED_BYTES) -> Json:
+def as_is(_path: Path, value: Json) -> Json:
+    return value
+
+
+def render(
+    value: Json,
+    context: Context,
+    *,
+    max_bytes: int = MAX_RENDERED_BYTES,
+    shown: Callable[[Path, Json], Json] = as_is,
+) -> Json:
     """`value` with its variables filled in.
 
     A text that is one lone `${...}` becomes the variable's own value; inside other text, what is
-    not text becomes JSON. Raises MissingVariableError, or TemplateTooLargeError past `max_bytes`
-    in all.
+    not text becomes JSON. `shown` says in which form a variable's value is put in. Raises
+    MissingVariableError, or TemplateTooLargeError past `max_bytes` in all.
     """
-    return _Renderer(context=context, left=max_bytes, limit=max_bytes).render(value)
+    return _Renderer(context=context, left=max_bytes, limit=max_bytes, shown=shown).render(value)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,6 +189,7 @@ class _Renderer:
     context: Context
     left: int
     limit: int
+    shown: Callable[[Path, Json], Json]
 
     def render(self, value: Json) -> Json:
         if isinstance(value, dict):
@@ -189,15 +200,19 @@ class _Renderer:
 
     def _filled(self, template: Template) -> Json:
         if template.lone:
-            value = evaluate(template.lone, self.context)
+            value = self._value(template.lone)
             self._spend(_as_text(value))
             return value
         texts = []
         for part in template.parts:
-            text = part if isinstance(part, str) else _as_text(evaluate(part, self.context))
+            text = part if isinstance(part, str) else _as_text(self._value(part))
             self._spend(text)
             texts.append(text)
         return "".join(texts)
+
+    def _value(self, expression: Expression) -> Json:
+        operand, value = _chosen(expression, self.context)
+        return self.shown(operand, value) if isinstance(operand, Path) else value
 
     def _spend(self, text: str) -> None:
         self.left -= len(text) if text.isascii() else len(text.encode())
@@ -207,8 +222,8 @@ class _Renderer:
             )
 
 
-def evaluate(expression: Expression, context: Context) -> Json:
-    """The first operand that is there and not null; null if the last that is there is null."""
+def _chosen(expression: Expression, context: Context) -> tuple[Path | Literal, Json]:
+    """The first operand that is there and not null; the last, if that is there and null."""
     missing: MissingVariableError | None = None
     for operand in expression.operands:
         if isinstance(operand, Literal):
@@ -219,10 +234,10 @@ def evaluate(expression: Expression, context: Context) -> Json:
             except MissingVariableError as error:
                 value, missing = None, error
         if value is not None:
-            return value
+            return operand, value
     if missing:
         raise missing
-    return None
+    return expression.operands[-1], None
 
 
 def look_up(path: Path, context: Context) -> Json:

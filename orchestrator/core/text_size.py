@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from agents_app.core.observations import FRAME_BYTES, MOST_GROWTH, with_data_rule
 from agents_app.core.values import text_size
 from orchestrator.core.errors import MissingVariableError
 from orchestrator.core.jsonvalue import Json
@@ -92,9 +93,10 @@ class View:
         template = step.config.get("prompt")
         parts = parse(template).parts if isinstance(template, str) else ()
         spans = [
-            _exactly(part) if isinstance(part, str) else self._expression(part, step)
-            for part in parts
+            _exactly(part) if isinstance(part, str) else self._shown(part, step) for part in parts
         ]
+        if step.marked:
+            spans.append(_exactly(with_data_rule("")))
         least = sum(span.least for span in spans)
         most = total(span.most for span in spans)
         is_bounded = most is not None and most <= MAX_RENDERED_BYTES
@@ -126,6 +128,13 @@ class View:
         declared = schema.get("maxItems") if schema.get("type") == "array" else None
         bounds = [bound for bound in (step.map.max_items, declared) if isinstance(bound, int)]
         return min([*bounds, MAX_ITEMS]) if bounds else None
+
+    def _shown(self, expression: Expression, step: PlannedStep) -> Span:
+        """With the marks around it, if a tool may have brought it."""
+        span = self._expression(expression, step)
+        if not step.marked or span.most is None:
+            return span
+        return Span(span.least, MOST_GROWTH * span.most + FRAME_BYTES)
 
     def _expression(self, expression: Expression, step: PlannedStep) -> Span:
         spans = []

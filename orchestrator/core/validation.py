@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from agents_app.core.agent import AgentConfig as AgentSettings
 from agents_app.core.json_schema import schema_fault
+from agents_app.core.memory_settings import memory_problems
 from orchestrator.core import parsing
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.config import OVERRIDES, AgentConfig
@@ -202,9 +205,11 @@ class _Validator:
             "parameters": _parameter_problems,
             "output_schema": self._schema,
             "prompt": reader.templates,
+            "objective": reader.templates,
             "tools": self._tools,
             "delegates": self._delegates,
             "workflows": self._workflows,
+            "memory": partial(_memory_problems, kind=str(config.get("type"))),
         }
         for name, check in checks.items():
             if config.get(name) is not None:
@@ -384,6 +389,13 @@ def _fallbacks_of_steps(
         yield from _fallbacks(step, at=here)
         if step.loop is not None:
             yield from _fallbacks_of_steps(step.loop.steps, at=here + "/loop/steps")
+
+
+def _memory_problems(memory: Json, at: str, *, kind: str) -> Iterator[Problem]:
+    settings = memory if isinstance(memory, dict) else {}
+    for problem in memory_problems(AgentSettings(type=kind, memory=settings)):
+        _, *place = problem.field.split(".")
+        yield Problem(at + pointer(*place), "invalid", problem.message)
 
 
 def _parameter_problems(parameters: Json, at: str) -> Iterator[Problem]:

@@ -115,7 +115,7 @@ class GuardedClient:
         self._turn += 1
         remembered = self._claim.replies.get(str(self._turn))
         if remembered is not None:
-            return reply_from_json(remembered)
+            return _remembered(remembered, request)
         while True:
             asked = self._on_hop(self._on_rung(request))
             try:
@@ -290,6 +290,14 @@ class GuardedClient:
             crash_here("after_answer")
             end.answered(reply)
         return reply
+
+
+def _remembered(told: Mapping[str, Any], request: ModelRequest) -> ModelReply:
+    """What an earlier attempt heard: an answer, or that it had asked for too much at once."""
+    if told.get("is_too_long"):
+        detail = "an earlier attempt was refused for this"
+        raise ProviderError(ProviderErrorKind.CONTEXT_TOO_LONG, detail, request.provider)
+    return reply_from_json(told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 from uuid import UUID, uuid5
@@ -14,6 +15,7 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 
+from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import AgentNotAllowedError, OutputTooLargeError, ProviderError
@@ -24,7 +26,7 @@ from agents_app.runtime import run_agent
 from agents_app.selectors.agent_grants import is_withheld
 from agents_app.selectors.toolboxes import toolbox_of
 from agents_app.tool_threads import ToolThreads
-from orchestrator.core import template
+from orchestrator.core import marking, template
 from orchestrator.core.errors import AddedStepsError
 from orchestrator.core.hints import hints_of
 from orchestrator.core.places import surroundings_of
@@ -48,6 +50,7 @@ from orchestrator.execution.finishes import Finish, finish
 from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.ladder import Ladder
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
+from orchestrator.execution.memory_rows import MemoryRows
 from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
@@ -59,7 +62,6 @@ log = structlog.get_logger(__name__)
 MAX_OUTPUT_BYTES = 10_000_000
 # A pause up to this long is slept through; longer ones give the worker's thread back.
 SHORT_PAUSE_SECONDS = 2.0
-_HANDS = ToolThreads()
 
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _spread = Random()  # noqa: S311 - spreads retries, guards nothing
@@ -178,9 +180,9 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
                 tools=_tools(config, claimed.tenant_id),
-                context=_context(claimed),
+                context=_context(claimed, lease, config),
                 journal=ToolRows(claimed, lease),
-                hands=_HANDS,
+                hands=ToolThreads(lambda: _check(claimed, lease)),
                 delegating=delegations,
             ),
         )
@@ -201,6 +203,14 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     return _Result(prompt=prompt, output=outcome.output)
 
 
+def _check(claimed: Claim, lease: Lease) -> None:
+    """Raises what its tools are given up for."""
+    if lease.lost.is_set():
+        raise LeaseLostError(claimed.step, claimed.attempt)
+    if lease.stopping.is_set():
+        raise RunStoppingError
+
+
 def _tools(config: AgentConfig, tenant_id: UUID) -> Toolbox:
     """All of the tenant's, for an agent that has any; others need no look at them."""
     return toolbox_of(tenant_id) if config.tools or config.tool else Toolbox()
@@ -213,7 +223,7 @@ def _refuse_withheld(config: AgentConfig, claimed: Claim) -> None:
         raise AgentNotAllowedError(name)
 
 
-def _context(claimed: Claim) -> ToolContext:
+def _context(claimed: Claim, lease: Lease, config: AgentConfig) -> ToolContext:
     # After a retry by hand its conversation begins anew, with calls of its own.
     call_id = uuid5(claimed.agent_run_id, str(claimed.forgiven))
     return ToolContext(
@@ -222,6 +232,10 @@ def _context(claimed: Claim) -> ToolContext:
         agent_run_id=claimed.agent_run_id,
         step=claimed.step,
         call_id=call_id,
+        # An agent that was described in place is named by its type.
+        memory=MemoryRows(
+            claimed, lease, agent="" if claimed.agent == config.type else claimed.agent
+        ),
     )
 
 
@@ -313,7 +327,6 @@ def _wake_soon(claimed: Claim, seconds: float) -> None:
     publish(hints_of(claimed.tenant_id, rows))
 
 
-_TEMPLATED = ("prompt", "arguments")
 # What an agent is set to beyond its templates; the rest of a saved agent is for people.
 _PLAIN = (
     "type",
@@ -329,6 +342,8 @@ _PLAIN = (
     "max_tasks",
     "approve",
     "approve_above_usd",
+    "role_models",
+    "report",
     "max_turns",
     "max_total_tokens",
     "repairs",
@@ -336,6 +351,7 @@ _PLAIN = (
     "threshold",
     "routes",
     "implementation",
+    "memory",
     "tool",
     "mode",
     "separator",
@@ -352,10 +368,15 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
         context |= {"item": claimed.item, "index": around.item[1]}
     config = step.config
     given: dict[str, Any] = {name: config[name] for name in _PLAIN if name in config}
-    given |= {name: template.render(config[name], context) for name in _TEMPLATED if name in config}
-    if "prompt" in given:
+    if "arguments" in config:
+        given["arguments"] = template.render(config["arguments"], context)
+    if "objective" in config:
+        given["objective"] = as_text(template.render(config["objective"], context))
+    if "prompt" in config:
+        shown = partial(marking.shown, marked=step.marked)
         # A prompt that is one variable keeps the variable's type; models read text.
-        given["prompt"] = as_text(given["prompt"])
+        prompt = as_text(template.render(config["prompt"], context, shown=shown))
+        given["prompt"] = observations.with_data_rule(prompt) if step.marked else prompt
     if step.by_complexity:
         asked, schema = given.get("prompt", ""), given.get("output_schema")
         measured = complexity_of(asked, system=given.get("system") or "", schema=schema)

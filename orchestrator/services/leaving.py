@@ -22,6 +22,7 @@ from psycopg import Error
 from psycopg_pool import PoolTimeout
 from redis import Redis
 
+from agents_app.tool_threads import hung_tools
 from orchestrator.dispatch.canvas import publish_sweep
 from orchestrator.execution.leases import LeaseKeeper, keeper_of
 from orchestrator.services.desk import Desk
@@ -94,8 +95,9 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._leaving.wait(_LOOK_SECONDS):
-            if self._keeper.hung >= self._limit:
-                log.error("worker_hangs", hung=self._keeper.hung, threads=self._threads)
+            hung = self._keeper.hung + hung_tools()
+            if hung >= self._limit:
+                log.error("worker_hangs", hung=hung, threads=self._threads)
                 self.has_had_enough = True
                 os.kill(os.getpid(), signal.SIGTERM)
                 break

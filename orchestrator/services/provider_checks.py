@@ -19,8 +19,14 @@ from orchestrator.execution.providers import settings_for, unusable
 from tenants.errors import SecretUnreadableError
 from tenants.models import Credential, ProviderCheck, Tenant
 from tenants.scope import current_tenant_id, tenant_scope
-from tenants.selectors.credentials import ServingCredential, serving, serving_credentials
+from tenants.selectors.credentials import (
+    FOR_TOOLS,
+    ServingCredential,
+    serving,
+    serving_credentials,
+)
 from tenants.services import provider_checks as turns
+from tenants.services.errors import UncheckableError
 
 DEADLINE_SECONDS = 10.0
 _LONGEST_DETAIL = 500
@@ -48,7 +54,9 @@ def begin_provider_check(name: str) -> Asking:
 
 
 def begin_credential_check(row: Credential) -> Asking:
-    """For one credential, enabled or not. Raises CheckTooSoonError."""
+    """For one credential, enabled or not. Raises CheckTooSoonError and UncheckableError."""
+    if row.provider == FOR_TOOLS:
+        raise UncheckableError(row.name)
     credential = serving(row)
     own = {row.provider: credential}
     fault = unusable(row.provider, own=own, uses_environment=False)

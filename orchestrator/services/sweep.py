@@ -15,6 +15,7 @@ import structlog
 from django.conf import settings
 from psycopg import DataError, IntegrityError
 
+from agents_app.services.memory import purge_expired as purge_memory
 from orchestrator.core.hints import RunHints, hints_of
 from orchestrator.core.spec import RetrySpec
 from orchestrator.core.state import AgentRunStatus, RunStatus, WaitingReason
@@ -315,7 +316,7 @@ def _advance(runs: list[Row]) -> int:
 def _purge_now_and_then() -> None:
     """Once an hour a process, in small portions: what has expired and nobody asks for any more."""
     if time.monotonic() >= _purging.due:
-        removed = purge_expired()
+        removed = purge_expired() + purge_memory()
         _purging.due = time.monotonic() + (0 if removed else _PURGE_EVERY_SECONDS)
 
 

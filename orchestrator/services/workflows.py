@@ -11,6 +11,7 @@ from agents_app.selectors.agent_grants import withheld_agents
 from agents_app.selectors.toolboxes import toolbox_of
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
+from orchestrator.core.marking import with_marks
 from orchestrator.core.parsing import spec_to_mapping
 from orchestrator.core.plan import (
     Plan,
@@ -99,7 +100,7 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
 
     Raises WorkflowInvalidError for workflows that are not the project's.
     """
-    plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
+    plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
     settled = plan.with_steps(_without_needless_model)
     settled = settled.with_steps(with_own_models(serving_credentials()))
     return settled, plan_to_json(settled)

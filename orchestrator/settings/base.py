@@ -14,6 +14,7 @@ from orchestrator.settings.env import (
     env_list,
     env_text,
     fernet_keys,
+    hosts,
     nano_usd,
     networks,
 )
@@ -171,6 +172,11 @@ MUSTER_LIMITER_CONNECTIONS = env_int("MUSTER_LIMITER_CONNECTIONS", 16, minimum=1
 MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
 MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
+# What agents remember: how its words are told apart (a text search configuration of PostgreSQL),
+# for how many days what belongs to a run is kept, and how many entries one owner may have.
+MUSTER_MEMORY_LANGUAGE = env_text("MUSTER_MEMORY_LANGUAGE", "simple")
+MUSTER_MEMORY_RUN_DAYS = env_int("MUSTER_MEMORY_RUN_DAYS", 30, minimum=1)
+MUSTER_MEMORY_ENTRIES = env_int("MUSTER_MEMORY_ENTRIES", 10_000, minimum=1)
 # From this hour on, UTC, the ledger is compared with what sums it up.
 MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
 # Money. What a new tenant may spend in a month, unless the operator says otherwise; empty: all.
@@ -223,6 +229,10 @@ MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
 CREDENTIALS_KEYS = fernet_keys("CREDENTIALS_KEYS", env_list("CREDENTIALS_KEYS"))
 # Where the addresses that tenants name may lead beside the public internet.
 MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_PRIVATE_NETWORKS"))
+# Private hosts that tools may reach beside the public internet.
+MUSTER_TOOL_PRIVATE_HOSTS = hosts(
+    "MUSTER_TOOL_PRIVATE_HOSTS", env_list("MUSTER_TOOL_PRIVATE_HOSTS")
+)
 # What may have a model of its own: roles, and how complex a prompt is.
 MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),

@@ -8,6 +8,7 @@ import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -87,6 +88,21 @@ def networks(name: str, texts: list[str]) -> list[IPv4Network | IPv6Network]:
         return [ip_network(text) for text in texts]
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}; write networks such as 10.0.0.0/8.") from None
+
+
+def hosts(name: str, texts: list[str]) -> frozenset[tuple[str, int]]:
+    """Hosts with their ports: `intranet.example`, which stands for 80 and 443, or `[::1]:8080`."""
+    found: set[tuple[str, int]] = set()
+    for text in texts:
+        try:
+            parts = urlsplit(f"//{text}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or parts.netloc != text or "@" in text:
+            raise ImproperlyConfigured(f"{name}: {text!r} is not a host, or a host and a port.")
+        found |= {(host, port)} if port else {(host, 80), (host, 443)}
+    return frozenset(found)
 
 
 def nano_usd(name: str, text: str) -> int | None:

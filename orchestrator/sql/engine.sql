@@ -49,8 +49,12 @@ BEGIN
                  WHERE o.run_id = k.run_id AND o.step = ANY (k.reads)) END,
            CASE WHEN k.attempt > 1 THEN
                -- Of two answers to a turn, one came late: who was the last to ask has gone on with its own.
-               (SELECT jsonb_object_agg(c.turn, c.reply ORDER BY c.attempt) FROM llm_call c
-                 WHERE c.agent_run_id = k.id AND c.status = 'closed' AND c.attempt > k.forgiven) END,
+               -- What was too long for the model was answered by that: the agent has said less since.
+               (SELECT jsonb_object_agg(c.turn, COALESCE(c.reply, '{"is_too_long": true}') ORDER BY c.attempt)
+                  FROM llm_call c
+                 WHERE c.agent_run_id = k.id AND c.attempt > k.forgiven
+                   AND (c.status = 'closed'
+                        OR c.status = 'failed' AND c.error ->> 'kind' = 'context_too_long')) END,
            t.uses_environment_credentials,
            -- In a loop of a map, the item that it is at (see `core.places`).
            CASE WHEN k.item IS NULL AND k.step LIKE '%][%].%' THEN

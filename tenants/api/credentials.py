@@ -45,7 +45,10 @@ class Secret(Text):
 
 class CredentialBody(CredentialChange):
     name = Text(max_length=100)
-    provider = Text(max_length=32, help_text="openai, anthropic, xai or compatible.")
+    provider = Text(
+        max_length=32,
+        help_text="openai, anthropic, xai or compatible; tool: for tools, any number of them.",
+    )
     secret = Secret(help_text="The provider's key. Never shown again.")
     base_url = Text(
         max_length=500,

@@ -181,6 +181,19 @@ class StillRotatingError(PlatformError):
         return f"{self.credential} still has two secrets; retire one before you add another."
 
 
+class UncheckableError(PlatformError):
+    """Nobody can be asked whether a credential works."""
+
+    code: ClassVar[str] = "not_checkable"
+
+    def __init__(self, credential: str) -> None:
+        super().__init__(credential)
+        self.credential = credential
+
+    def __str__(self) -> str:
+        return f"{self.credential} is for tools: no provider can be asked whether it works."
+
+
 class NothingToRetireError(PlatformError):
     code: ClassVar[str] = "nothing_to_retire"
 

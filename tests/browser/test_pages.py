@@ -179,6 +179,8 @@ PAGES = [
     "/admin/costs/costentry/",
     "/admin/costs/costalert/",
     "/admin/providers/",
+    "/admin/tools/",
+    "/admin/tools/http_request/",
     "/admin/tenants/credential/add/",
 ]
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.urls import resolve
@@ -11,9 +12,10 @@ from agents_app.agent_types import ALL_TYPES
 from agents_app.api.urls import router as agents
 from agents_app.core.agent import AgentConfig
 from agents_app.core.roles import Role
+from agents_app.core.tool_sources import ToolFactory, ToolOwner
 from agents_app.providers.base import ProviderKind
 from agents_app.providers.simulation import SimulatedOptions
-from agents_app.tools.builtin import BUILTIN_TOOLS
+from agents_app.tools.builtin import BUILTIN_FACTORIES, BUILTIN_TOOLS
 from costs.api.urls import router as ledger
 from orchestrator.api.urls import router as runs
 from orchestrator.core.spec import FIELDS_OF_AGENT
@@ -100,8 +102,11 @@ def test_guide_lists_every_agent_type_with_its_fields() -> None:
 
 def test_guide_lists_every_tool() -> None:
     told = {names(row[0])[0]: set(names(row[1])) for row in table("docs/agents.md", "tool")}
+    owner = ToolOwner(tenant_id=UUID(int=0), settings={}, secret=str)
+    factories = [each for each in BUILTIN_FACTORIES if isinstance(each, ToolFactory)]
+    made = [tool for factory in factories for tool in factory.tools(owner)]
 
-    assert told == {t.name: set(t.parameters["properties"]) for t in BUILTIN_TOOLS}
+    assert told == {t.name: set(t.parameters["properties"]) for t in (*BUILTIN_TOOLS, *made)}
 
 
 def test_guide_lists_every_provider_and_role() -> None:
@@ -145,7 +150,8 @@ def test_guide_names_every_resource() -> None:
 
 
 def test_guide_names_events_that_are_logged() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "orchestrator").rglob("*.py"))
+    rooms = ("orchestrator", "agents_app")
+    sources = "".join(p.read_text() for room in rooms for p in (ROOT / room).rglob("*.py"))
     events = {name for row in table("docs/operations.md", "event") for name in names(row[0])}
 
     logged = set(re.findall(r"\blog\.(?!open)\w+\(\s*\"(\w+)\"", sources))

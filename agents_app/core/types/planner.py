@@ -29,7 +29,7 @@ from agents_app.core.planning import (
 )
 from agents_app.core.tools import Toolbox
 from agents_app.core.types.prompt import model_problems, prompt_problems, request_of
-from agents_app.core.types.react import loop_problems
+from agents_app.core.types.react import limits_of, loop_problems
 
 RULES: Final = (
     "You plan. Break what you are asked for into tasks that others carry out, with all that "
@@ -108,27 +108,37 @@ class PatternPlannerAgent:
 
 def _plain(config: AgentConfig, tools: Toolbox) -> Outcome | None:
     """The plan that patterns make; what its tasks give is the answer, as it is."""
-    means = _means(config)
-    decision = plan_by_patterns(config.prompt, tools=means.tools)
+    means = _means(config, tools)
+    decision = plan_by_patterns(config.objective or config.prompt, tools=means.tools)
     if decision is None:
         return None
-    needed = {need for task in decision.tasks for need in task.needs}
-    ends = [task.id for task in decision.tasks if task.id not in needed]
-    answers: dict[str, JsonValue] = {name: f"${{steps.{name}.output}}" for name in ends}
-    output = answers if len(ends) > 1 else answers[ends[0]]
+    # One after another: what the last of them gives.
+    answer: JsonValue = f"${{steps.{decision.tasks[-1].id}.output}}"
+    tasks: list[JsonValue] = [
+        {
+            "id": task.id,
+            "title": task.title,
+            "status": "completed",
+            "result": f"${{steps.{task.id}.output}}",
+        }
+        for task in decision.tasks
+    ]
+    output = {"answer": answer, "tasks": tasks} if config.report else answer
     adds = AddedSteps(steps=steps_of(decision, means), output=output)
-    return Outcome(output=None, text="", adds=adds)
+    return Outcome(output=decision.as_json, text="", adds=adds)
 
 
-def _means(config: AgentConfig) -> Means:
+def _means(config: AgentConfig, tools: Toolbox) -> Means:
     return Means(
-        tools=tuple(config.tools),
+        # Those that its tenant may use: the others are not even named.
+        tools=tuple(name for name in config.tools if name in tools),
         agents=tuple(config.delegates),
         workflows=tuple(config.workflows),
         provider=config.provider,
         model=config.model,
         timeout=f"{max(1, round(config.deadline_seconds))}s",
         max_cost_usd=config.delegate_cost_usd or None,
+        role_models=config.role_models,
     )
 
 
@@ -136,11 +146,11 @@ class _Planning:
     def __init__(self, config: AgentConfig, ports: Ports) -> None:
         self._config = config
         self._ports = ports
-        self._means = _means(config)
+        self._means = _means(config, ports.tools)
         self._until = ports.hands.now() + config.deadline_seconds
-        self._messages: list[Message] = [Message("user", config.prompt)]
-        self._turn = 0
-        self._tokens = 0
+        request = request_of(config)
+        system = "\n\n".join(filter(None, [config.system, RULES]))
+        self._state = loop.State(request=replace(request, system=system), limits=limits_of(config))
         self._repairs = 0
         self.todos: dict[str, Todo] = {}
 
@@ -169,37 +179,30 @@ class _Planning:
         schema = decision_schema(
             self._means, answer=self._config.output_schema, may_plan=self._may_plan
         )
-        system = "\n\n".join(filter(None, [self._config.system, RULES]))
-        request = request_of(self._config)
-        limits = loop.LoopLimits(turns=self._config.max_turns, tokens=self._config.max_total_tokens)
-        state = loop.State(
-            request=replace(
-                request, system=system, messages=tuple(self._messages), output_schema=schema
-            ),
-            limits=limits,
-            turn=self._turn,
-            tokens=self._tokens,
-        )
+        request = replace(self._state.request, output_schema=schema)
+        state = replace(self._state, request=request, phase=loop.Phase.NEW)
         talk = Conversation(state, self._ports, until=self._until)
         outcome = talk.outcome()
-        self._turn, self._tokens = talk.state.turn, talk.state.tokens
-        self._messages += talk.state.messages
+        self._state = talk.state
         return outcome.output, outcome.text
 
     @property
     def _may_plan(self) -> bool:
         """In the last turn it has to answer."""
-        return self._turn + 1 < self._config.max_turns
+        return self._state.turn + 1 < self._config.max_turns
 
     def _say(self, answered: str, told: str) -> None:
-        self._messages += [Message("assistant", answered), Message("user", told)]
+        said = (Message("assistant", answered), Message("user", told))
+        self._state = replace(self._state, messages=(*self._state.messages, *said))
 
     def _hand_out(self, decision: Decision) -> Delegation | None:
         """What is delegated; nothing, if its end is known already, and heeded now."""
-        told = values.dump(decision.model_dump(mode="json", exclude_defaults=True))
-        call = ToolCall(id=f"{_PLAN}_{self._turn}", name=_PLAN, arguments=values.parse(told))
+        told = values.dump(decision.as_json)
+        call = ToolCall(
+            id=f"{_PLAN}_{self._state.turn}", name=_PLAN, arguments=dict(decision.as_json)
+        )
         self.todos |= {task.id: Todo(task=task) for task in decision.tasks}
-        known = self._ports.journal.begin(self._turn, [call], repeatable={_PLAN})
+        known = self._ports.journal.begin(self._state.turn, [call], repeatable={_PLAN})
         end = known.get(call.id)
         if end is None:
             delegation = self._delegation(decision, call)
@@ -208,14 +211,14 @@ class _Planning:
                 return delegation
             except DelegationRefusedError as error:
                 end = ToolEnd(error=str(error))
-                self._ports.journal.end(self._turn, call.id, end)
+                self._ports.journal.end(self._state.turn, call.id, end)
         self._heed(decision, told, end)
         return None
 
     def _delegation(self, decision: Decision, call: ToolCall) -> Delegation:
         asks = self._config.approve or self._config.approve_above_usd
         return Delegation(
-            turn=self._turn,
+            turn=self._state.turn,
             calls={call.id: None},
             steps=steps_of(decision, self._means),
             given=call.arguments,
@@ -249,7 +252,19 @@ class _Planning:
         return f"{done} of {len(self.todos)} tasks are completed ({percent} %)."
 
     def _concluded(self, decision: Decision) -> Outcome:
-        return Outcome(output=decision.answer, text=values.as_text(decision.answer))
+        text = values.as_text(decision.answer)
+        if not self._config.report:
+            return Outcome(output=decision.answer, text=text)
+        tasks: list[JsonValue] = [
+            {
+                "id": name,
+                "title": todo.task.title,
+                "status": todo.status,
+                "result": self._means.known.get(name),
+            }
+            for name, todo in self.todos.items()
+        ]
+        return Outcome(output={"answer": decision.answer, "tasks": tasks}, text=text)
 
 
 def _question(decision: Decision) -> str:

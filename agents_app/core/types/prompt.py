@@ -15,6 +15,7 @@ from agents_app.core.agent import (
 from agents_app.core.conversation import converse
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.loop import LoopLimits
+from agents_app.core.memory_settings import memory_problems
 from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS, Message, ModelRequest
 from agents_app.core.tools import Toolbox
 
@@ -32,7 +33,8 @@ class PromptAgent:
     calls_model = True
 
     def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
-        return prompt_problems(config) + model_problems(config) + tool_problems(config)
+        found = prompt_problems(config) + model_problems(config)
+        return found + tool_problems(config) + memory_problems(config)
 
     def run(
         self,

@@ -10,6 +10,7 @@ from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
 from agents_app.core.conversation import converse
 from agents_app.core.delegating_tools import delegating_tools
 from agents_app.core.loop import LoopLimits
+from agents_app.core.memory_settings import MemorySettings, memory_problems
 from agents_app.core.model import ModelRequest, ToolSpec
 from agents_app.core.tools import Toolbox
 from agents_app.core.types.prompt import is_count, model_problems, prompt_problems, request_of
@@ -39,10 +40,19 @@ class ReactAgent:
     ) -> Outcome:
         own = ports.tools.only(dict.fromkeys(config.tools))
         ports = replace(ports, tools=Toolbox([*own.all(), *delegating_tools(config)]))
-        limits = LoopLimits(
-            turns=config.max_turns, tokens=config.max_total_tokens, repairs=config.repairs
-        )
-        return converse(_first_request(config, ports.tools), limits=limits, ports=ports)
+        request = _first_request(config, ports.tools)
+        return converse(request, limits=limits_of(config), ports=ports)
+
+
+def limits_of(config: AgentConfig) -> LoopLimits:
+    memory = MemorySettings.of(config)
+    return LoopLimits(
+        turns=config.max_turns,
+        tokens=config.max_total_tokens,
+        repairs=config.repairs,
+        context_tokens=memory.max_tokens,
+        sums_up=memory.summary,
+    )
 
 
 def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
@@ -53,7 +63,7 @@ def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
         found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
     if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
         found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
-    return found
+    return found + memory_problems(config)
 
 
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:

@@ -13,6 +13,8 @@ from agents_app.core.agent import (
     schema_problems,
     tool_problems,
 )
+from agents_app.core.hands import DueCall
+from agents_app.core.model import ToolCall
 from agents_app.core.structured import check_output
 from agents_app.core.tools import Toolbox
 
@@ -39,10 +41,19 @@ class ToolAgent:
         inputs: Mapping[str, JsonValue],  # they are in the arguments already
         ports: Ports,
     ) -> Outcome:
-        output = ports.tools[config.tool].call(config.arguments, context=ports.context)
+        output = _called(config, ports)
         if config.output_schema is not None:
             check_output(output, config.output_schema)
         return Outcome(output=output, text=values.as_text(output))
+
+
+def _called(config: AgentConfig, ports: Ports) -> JsonValue:
+    call = ToolCall(id=config.tool, name=config.tool, arguments=dict(config.arguments))
+    due = DueCall(call=call, tool=ports.tools[config.tool], context=ports.context)
+    ((_, end),) = ports.hands.ends_of([due], within_seconds=config.deadline_seconds)
+    if end.failure is not None:
+        raise end.failure
+    return end.output
 
 
 def _argument_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:

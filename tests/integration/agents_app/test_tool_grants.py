@@ -30,6 +30,10 @@ def knock(door: str) -> str:
     return f"knocked at {door}"
 
 
+class GreetSettings(BaseModel):
+    word: str = "Hello"
+
+
 class Greeters:
     """A greeter for each tenant, which knows what that has set."""
 
@@ -37,9 +41,9 @@ class Greeters:
     description = "Greets as the tenant likes it."
 
     def tools(self, owner: ToolOwner) -> Iterable[Tool]:
-        word = owner.settings.get("greet", {}).get("word", "Hello")
+        word = owner.settings_of("greet", GreetSettings).word
 
-        @tool(settings=BaseModel)
+        @tool(settings=GreetSettings)
         def greet(name: str) -> str:
             """Greet somebody."""
             return f"{word}, {name}, of {owner.tenant_id}"
@@ -105,6 +109,13 @@ def test_factory_makes_tools_of_what_each_tenant_has_set(acme: World, globex: Wo
     said = [toolbox_of(each.tenant.id)["greet"].call({"name": "Ada"}) for each in (acme, globex)]
 
     assert said == [f"Ahoy, Ada, of {acme.tenant.id}", f"Hello, Ada, of {globex.tenant.id}"]
+
+
+def test_tool_whose_settings_do_not_fit_any_more_is_withheld(acme: World) -> None:
+    grant(acme, "greet", settings={"word": 7})
+
+    with pytest.raises(ToolNotAllowedError, match="not set up as it has to be"):
+        toolbox_of(acme.tenant.id)["greet"].call({"name": "Ada"})
 
 
 def test_broken_factory_costs_its_own_tools_alone(acme: World) -> None:

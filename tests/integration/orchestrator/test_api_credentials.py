@@ -17,6 +17,7 @@ from agents_app.providers import transport
 from orchestrator.execution.providers import provider_settings
 from tenants.kernel.clock import now
 from tenants.models import IdempotencyRecord, ProviderCheck
+from tenants.selectors.credentials import serving_credentials
 from tests.eventually import eventually
 from tests.model_servers import RawServer, http, raw_server
 from tests.rest import call, get, made, post, problems
@@ -205,7 +206,7 @@ def test_check_of_an_address_that_leads_inside_reaches_nobody(
         created = kept(
             acme, provider="compatible", base_url=f"https://models.example.com:{port}/v1"
         )
-        monkeypatch.setattr(transport, "_addresses", lambda host, port: ["127.0.0.1"])
+        monkeypatch.setattr(transport, "addresses_of", lambda host, port: ["127.0.0.1"])
         found = made(post(acme.client(), f"credentials/{created['id']}/check"))
 
         assert server.requests == []
@@ -283,3 +284,16 @@ def test_provider_tells_why_it_cannot_be_called(acme: World) -> None:
     assert (listed["openai"]["usable"], listed["openai"]["problem"]) == (False, "it has no API key")
     assert listed["simulated"]["usable"]
     assert get(acme.client(), "providers/nonsense").status_code == 404
+
+
+def test_tools_have_any_number_of_credentials_which_nobody_checks(acme: World) -> None:
+    client = acme.client()
+    for name in ("crm", "warehouse"):
+        body = {"name": name, "provider": "tool", "secret": "secret-0123456789"}
+        made_one = made(post(client, "credentials", body))
+
+    answer = post(client, f"credentials/{made_one['id']}/check", {})
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_checkable")
+    with acme.scope():
+        assert serving_credentials() == {}

@@ -1,11 +1,14 @@
 """Agents that work in turns keep what they have, whenever their worker dies."""
 
+import asyncio
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connections
 from django.urls import reverse
 from pydantic import JsonValue
 
@@ -17,7 +20,7 @@ from costs.core.usage import Usage
 from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
-from orchestrator.execution.leases import Lease
+from orchestrator.execution.leases import Lease, keeper_of
 from orchestrator.execution.providers import TenantClient
 from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.models import LlmCall, Run, RunEvent
@@ -249,7 +252,7 @@ def test_call_has_one_name_for_all_attempts_at_it(acme: World, scene: Scene) -> 
     drain(acme, run_id)
 
     first, again, second = scene.signed
-    assert first == again
+    assert first.call_id == again.call_id
     assert (first.run_id, first.step) == (run_id, "a")
     assert second.call_id != first.call_id
 
@@ -308,6 +311,50 @@ def test_model_that_never_answers_is_given_up(
 
     assert run.status == "failed"
     assert step_of(acme, run.id, "a").error["code"] == code
+
+
+def execute_elsewhere(tenant_id: UUID, agent_run_id: UUID) -> None:
+    try:
+        agent_runs.execute(tenant_id, agent_run_id, worker="elsewhere")
+    finally:
+        connections.close_all()
+
+
+@pytest.mark.parametrize("kind", ["react", "tool"])
+def test_cancelling_a_run_ends_its_tools_at_work(
+    acme: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    @tool()
+    async def endless() -> str:
+        """Never end."""
+        began.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+        return "done"
+
+    for module in (agent_runs, workflows):
+        monkeypatch.setattr(module, "toolbox_of", lambda _: Toolbox((endless,)))
+    called: dict[str, Any] = {"tool_calls": [{"name": "endless", "arguments": {}}]}
+    if kind == "react":
+        run_id = begin(acme, parameters={"script": [called]})
+    else:
+        run_id = start(acme, {"a": {"agent": {"type": "tool", "tool": "endless"}}})
+        advance(acme.tenant.id, run_id)
+    (due,) = queued(acme, run_id)
+    work = threading.Thread(target=execute_elsewhere, args=(acme.tenant.id, due.id))
+    work.start()
+    assert began.wait(20)
+    with acme.scope():
+        control.cancel_run(run_of(acme, run_id))
+    keeper_of("elsewhere").renew()
+    work.join(20)
+
+    assert ended.wait(5)
+    assert step_of(acme, run_id, "a").status == "cancelled"
 
 
 class Taken:

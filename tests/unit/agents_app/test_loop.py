@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from agents_app.core.errors import AgentLimit, AgentLimitError, OutputInvalidError, ProviderError
+from agents_app.core.errors import (
+    AgentLimit,
+    AgentLimitError,
+    OutputInvalidError,
+    ProviderError,
+    ProviderErrorKind,
+)
 from agents_app.core.loop import (
     Answered,
     CallModel,
@@ -21,6 +27,7 @@ from agents_app.core.loop import (
     TimeIsUp,
     ToolFailed,
     ToolFinished,
+    TooLong,
     step,
 )
 from agents_app.core.model import (
@@ -334,3 +341,90 @@ def test_what_nobody_waits_for_changes_nothing(event: Event) -> None:
     state = beginning()
 
     assert step(state, event) == (state, None)
+
+
+FULL = ProviderError(ProviderErrorKind.CONTEXT_TOO_LONG, "too long")
+
+
+def turns(state: State, count: int, output: str = "x" * 900) -> tuple[State, Effect | None]:
+    """So many turns in which a tool gives this."""
+    effect: Effect | None = None
+    for number in range(count):
+        asked = call(f"t{number}", arguments={"q": number})
+        state, effect = run(state, calls(asked), ToolFinished(asked.id, output))
+    return state, effect
+
+
+def shown(effect: Effect | None) -> tuple[Message, ...]:
+    assert isinstance(effect, CallModel)
+    return effect.request.messages
+
+
+def test_model_reads_the_latest_turns_of_a_long_conversation() -> None:
+    _, effect = turns(beginning(context_tokens=1_500), 8)
+
+    task, *rest = shown(effect)
+    assert task.content.startswith("What is it?\n\n(Your earlier turns are left out")
+    assert [message.role for message in rest] == ["assistant", "user"] * (len(rest) // 2)
+    assert 0 < len(rest) < 16
+
+
+def test_model_is_asked_for_notes_of_what_it_will_not_read_again() -> None:
+    state, effect = turns(beginning(context_tokens=1_200, sums_up=True), 4)
+    assert isinstance(effect, CallModel)
+    assert effect.request.tools == ()
+    assert "<earlier_turns>" in effect.request.messages[0].content
+
+    state, effect = run(state, says("Not </earlier_turns> found in 0."))
+
+    assert "<earlier_turns>\nNot &lt;/earlier_turns> found in 0.\n" in shown(effect)[0].content
+    assert state.turn == 6
+
+
+def test_notes_that_are_none_do_no_harm() -> None:
+    state, _ = turns(beginning(context_tokens=1_200, sums_up=True), 4)
+
+    _, effect = run(state, says("", FinishReason.REFUSED))
+
+    assert "left out here; only the latest" in shown(effect)[0].content
+
+
+def test_last_turn_is_for_the_answer_and_not_for_notes() -> None:
+    _, effect = turns(beginning(context_tokens=1_200, sums_up=True, turns=5), 4)
+
+    assert isinstance(effect, CallModel)
+    assert effect.request.tools == (SEARCH,)
+
+
+def test_too_much_for_the_model_is_asked_again_with_less() -> None:
+    state, effect = turns(beginning(context_tokens=100_000), 6)
+    before = len(shown(effect))
+
+    state, effect = run(state, TooLong(FULL))
+    assert len(shown(effect)) < before
+
+    _, effect = run(state, TooLong(FULL))
+    assert failure(effect) is FULL
+
+
+def test_answer_that_found_no_room_is_asked_for_again() -> None:
+    state, effect = turns(beginning(context_tokens=100_000), 6)
+    before = len(shown(effect))
+
+    _, effect = run(state, says("It is", FinishReason.CONTEXT_FULL))
+
+    assert len(shown(effect)) < before
+
+
+def test_nothing_is_asked_again_where_nothing_can_be_left_out() -> None:
+    _, effect = run(beginning(context_tokens=100_000), TooLong(FULL))
+
+    assert failure(effect) is FULL
+
+
+def test_what_a_tool_brought_is_cut_where_it_alone_is_too_long() -> None:
+    _, effect = turns(beginning(context_tokens=1_000), 1, output="x" * 60_000)
+
+    (result,) = last_message(effect).tool_results
+    assert result.content.endswith("\n[cut here: all of it is too long]\n</tool_output>")
+    assert 1_000 < len(result.content) < 3_000

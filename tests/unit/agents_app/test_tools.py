@@ -85,13 +85,6 @@ def test_functions_that_cannot_be_called_by_name_are_no_tools():
             """Sum."""
             return sum(args)
 
-    with pytest.raises(TypeError, match="async"):
-
-        @tool()
-        async def later() -> int:
-            """Wait."""
-            return 1
-
     with pytest.raises(TypeError, match="docstring"):
 
         @tool()

@@ -6,7 +6,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-from orchestrator.settings.env import fernet_keys, nano_usd, networks
+from orchestrator.settings.env import fernet_keys, hosts, nano_usd, networks
 
 KEY = "dGhlIG5ld2VyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGI="
 
@@ -35,6 +35,23 @@ def test_networks_are_read() -> None:
 def test_bad_network_is_refused_by_name(bad: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="MUSTER_PRIVATE_NETWORKS"):
         networks("MUSTER_PRIVATE_NETWORKS", [bad])
+
+
+def test_hosts_are_read_with_their_ports() -> None:
+    read = hosts("HOSTS", ["Intranet.example", "10.0.0.7:8080", "[::1]:80"])
+
+    assert read == {
+        ("intranet.example", 80),
+        ("intranet.example", 443),
+        ("10.0.0.7", 8080),
+        ("::1", 80),
+    }
+
+
+@pytest.mark.parametrize("bad", ["http://a.example", "a.example/x", "u@a.example", "a:b", ":80"])
+def test_what_is_no_host_is_refused(bad: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="HOSTS"):
+        hosts("HOSTS", [bad])
 
 
 @pytest.mark.parametrize(("text", "nano"), [("", None), ("0", 0), ("0.50", 500_000_000)])

@@ -1,0 +1,206 @@
+"""Requests go to hosts that a tenant has named, with secrets that nobody gets to see."""
+
+import json
+from typing import Any
+
+import pytest
+
+from agents_app.core.errors import ToolFailedError
+from tests.integration.agents_app.web_servers import (
+    allow,
+    answering,
+    keep_secret,
+    port_of,
+    sent,
+    use,
+)
+from tests.model_servers import RawServer, Talk, raw_server
+from tests.rest import call, problems
+from tests.world import World
+
+SECRET = "crm-0123456789-abcdef"
+JSON = ("Content-Type: application/json",)
+
+
+@pytest.fixture
+def opened(settings: Any) -> Any:
+    def opened(server: RawServer) -> str:
+        settings.MUSTER_TOOL_PRIVATE_HOSTS = frozenset({("127.0.0.1", port_of(server))})
+        return f"127.0.0.1:{port_of(server)}"
+
+    return opened
+
+
+def echoing() -> Talk:
+    def echo(server: RawServer, connection: Any, request: bytes) -> None:
+        told = json.dumps({"you said": request.decode()}).encode()
+        connection.sendall(sent(told, headers=JSON))
+
+    return echo
+
+
+def refusal(world: World, **arguments: Any) -> str:
+    with pytest.raises(ToolFailedError) as caught:
+        use(world, "http_request", **arguments)
+    return caught.value.detail
+
+
+def test_named_host_is_asked_and_answers(acme: World, opened: Any) -> None:
+    with raw_server(answering(sent(b'{"a": [1]}', headers=JSON))) as server:
+        allow(acme, "http_request", hosts=[opened(server)], methods=["POST"])
+        found = use(acme, "http_request", url=server.url + "/x?y=1", method="POST", body={"b": 2})
+
+    assert found == {
+        "status": 200,
+        "content_type": "application/json",
+        "truncated": False,
+        "body": {"a": [1]},
+    }
+    (request,) = server.requests
+    assert request.startswith(b"POST /x?y=1 HTTP/1.1\r\n")
+    assert request.endswith(b'\r\n\r\n{"b":2}') or request.endswith(b'\r\n\r\n{"b": 2}')
+
+
+def test_host_that_was_not_named_is_not_asked(acme: World, opened: Any) -> None:
+    with raw_server(echoing()) as server:
+        opened(server)
+        allow(acme, "http_request", hosts=["api.example.com"])
+
+        told = refusal(acme, url=server.url)
+        assert server.requests == []
+
+    assert "allowed: api.example.com" in told
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://api.example.com.evil.example/", "https://api.example.com@evil.example/"),
+        *("https://evil.example/api.example.com", "http://api.example.com/"),
+        *("https://api.example.com:8443/", "https://api.example.com\\.evil.example/"),
+        *("https://evil.example#api.example.com", "file://api.example.com/etc/passwd"),
+    ],
+)
+def test_address_that_looks_like_a_named_host_is_refused(acme: World, url: str) -> None:
+    allow(acme, "http_request", hosts=["api.example.com"])
+
+    refusal(acme, url=url)
+
+
+def test_naming_a_private_host_does_not_open_it(acme: World) -> None:
+    with raw_server(echoing()) as server:
+        allow(acme, "http_request", hosts=[f"127.0.0.1:{port_of(server)}"])
+
+        assert "private network" in refusal(acme, url=server.url)
+        assert server.requests == []
+
+
+def test_method_that_was_not_named_is_refused(acme: World, opened: Any) -> None:
+    with raw_server(echoing()) as server:
+        allow(acme, "http_request", hosts=[opened(server)])
+
+        told = refusal(acme, url=server.url, method="DELETE")
+        assert server.requests == []
+
+    assert "DELETE is not allowed" in told
+
+
+def test_redirect_is_told_and_not_followed(acme: World, opened: Any) -> None:
+    moved = sent(b"", status="302 Found", headers=("Location: https://elsewhere.example/",))
+    with raw_server(answering(moved)) as server:
+        allow(acme, "http_request", hosts=[opened(server)])
+        found = use(acme, "http_request", url=server.url)
+
+    assert (found["status"], found["location"]) == (302, "https://elsewhere.example/")
+
+
+def secretive(world: World, host: str, **more: Any) -> None:
+    keep_secret(world, "crm", SECRET)
+    header = {"host": host, "prefix": "Bearer ", "credential": "crm"}
+    allow(world, "http_request", hosts=[host], secret_headers=[header], **more)
+
+
+def test_secret_is_sent_and_told_to_nobody(
+    acme: World, opened: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with raw_server(echoing()) as server:
+        secretive(acme, opened(server))
+        found = use(acme, "http_request", url=server.url)
+
+    assert f"Authorization: Bearer {SECRET}".encode() in server.requests[0]
+    assert SECRET not in json.dumps(found)
+    assert "(secret)" in json.dumps(found)
+    assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_secret_goes_to_its_own_host_alone(acme: World, settings: Any) -> None:
+    with raw_server(echoing()) as server, raw_server(echoing()) as other:
+        ports = {("127.0.0.1", port_of(each)) for each in (server, other)}
+        settings.MUSTER_TOOL_PRIVATE_HOSTS = frozenset(ports)
+        first, second = (f"127.0.0.1:{port_of(each)}" for each in (server, other))
+        keep_secret(acme, "crm", SECRET)
+        header = {"host": first, "credential": "crm"}
+        allow(acme, "http_request", hosts=[first, second], secret_headers=[header])
+        use(acme, "http_request", url=other.url)
+
+    assert SECRET.encode() not in other.requests[0]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({name: "x"} for name in ("Authorization", "cookie", "Host", "Proxy-Authorization")),
+        *({name: "x"} for name in ("Content-Length", "X-Forwarded-For", "Transfer-Encoding")),
+        *({"X": value} for value in ("a\r\nb: c", "\x00", "\u00e9")),
+        *({name: "x"} for name in ("", "a b", "a:b", "x\r\ny", "x" * 200)),
+    ],
+)
+def test_headers_that_are_not_for_a_model_are_refused(
+    acme: World, opened: Any, headers: dict[str, str]
+) -> None:
+    with raw_server(echoing()) as server:
+        secretive(acme, opened(server))
+
+        told = refusal(acme, url=server.url, headers=headers)
+        assert server.requests == []
+
+    assert "header" in told
+
+
+def test_body_that_is_too_large_is_not_sent(acme: World, opened: Any) -> None:
+    with raw_server(echoing()) as server:
+        allow(acme, "http_request", hosts=[opened(server)])
+
+        assert "more than 262,144 bytes" in refusal(acme, url=server.url, body="x" * 300_000)
+        assert server.requests == []
+
+
+def test_keys_of_model_providers_are_not_for_tools(acme: World, opened: Any) -> None:
+    client = acme.client()
+    key = {"name": "crm", "provider": "openai", "secret": "sk-acme-0123456789"}
+    assert call(client, "POST", "credentials", key).status_code == 201
+    with raw_server(echoing()) as server:
+        host = opened(server)
+        header = {"host": host, "credential": "crm"}
+        allow(acme, "http_request", hosts=[host], secret_headers=[header])
+
+        assert "no enabled credential for tools" in refusal(acme, url=server.url)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [
+        *({"hosts": [host]} for host in ("https://a.example", "a b", "*", "a:99999", "a/b", "")),
+        {"methods": ["TRACE"]},
+        {"methods": []},
+        {"secret_headers": [{"host": "a", "header": "x y", "credential": "c"}]},
+        {"secret_headers": [{"host": "a", "prefix": "\r\n", "credential": "c"}]},
+        {"password": "x"},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(acme: World, settings_: dict[str, Any]) -> None:
+    answer = call(acme.client(), "PATCH", "tools/http_request", {"settings": settings_})
+
+    assert answer.status_code == 400
+    assert problems(answer)
