@@ -5,6 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
+from agents_app import admin_mcp as admin_mcp  # its pages register themselves
 from agents_app.admin_choices import ROLES, known_models, provider_choices, tool_names, type_choices
 from agents_app.models import Agent, MemoryEntry
 from agents_app.selectors.memory import lasting

@@ -3,12 +3,19 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVectorField
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from agents_app.core.mcp import SERVER_NAME
 from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantOwned
 from tenants.models import slug_validator
+
+mcp_name_validator = RegexValidator(
+    SERVER_NAME,
+    "Use 1 to 24 lower-case letters, digits and hyphens; begin and end with a letter or digit.",
+)
 
 
 class MemoryScope(models.TextChoices):
@@ -178,3 +185,52 @@ class ToolGrant(TenantOwned):
 
     def __str__(self) -> str:
         return self.tool
+
+
+class McpServer(TenantOwned):
+    """A server whose tools the tenant's agents may call, and what it said when it was last asked.
+
+    It is reached at a `url`, or is one of the operator's commands. `credential` names a credential
+    for tools, whose secret is its bearer token. `tools` is what it offers, as `core.mcp` lists it;
+    without `allowed_tools` (its own names) agents get all of it. `changes` is how the last listing
+    that was not the same as the one before it differed.
+    """
+
+    name = models.CharField(max_length=24, validators=[mcp_name_validator])
+    description = models.TextField(blank=True)
+    url = models.CharField(max_length=500, blank=True)
+    command = models.CharField(max_length=100, blank=True)
+    credential = models.CharField(max_length=100, blank=True)
+    allowed_tools = ArrayField(models.CharField(max_length=200), default=list, blank=True)
+    timeout_seconds = models.PositiveIntegerField(
+        default=60, validators=[MinValueValidator(1), MaxValueValidator(600)]
+    )
+    enabled = models.BooleanField(default=True)
+    protocol = models.CharField(max_length=20, default="auto", editable=False)
+    tools = OrderedJSONField(default=list, editable=False)
+    left_out = models.JSONField(default=list, editable=False)
+    changes = models.JSONField(default=dict, editable=False)
+    changed_at = models.DateTimeField(null=True, editable=False)
+    asked_at = models.DateTimeField(null=True, editable=False)
+    listed_at = models.DateTimeField(null=True, editable=False)
+    error = models.CharField(max_length=500, blank=True, editable=False)
+
+    labelled_by = ("name",)
+
+    class Meta:
+        db_table = "mcp_server"
+        verbose_name = "MCP server"
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"], name="mcp_server_name_once_per_tenant"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(url="", command__gt="") | models.Q(url__gt="", command=""),
+                name="mcp_server_at_one_place",
+                violation_error_message="Name an address or a command, and not both.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

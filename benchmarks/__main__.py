@@ -10,7 +10,7 @@ from pathlib import Path
 
 BENCHMARKS = (
     *("engine", "fanout", "critical_path", "trigger", "fairness", "sweep", "scale", "hold"),
-    *("admit", "herd", "fair", "gateway"),
+    *("admit", "herd", "fair", "gateway", "bus"),
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -53,6 +53,7 @@ def main() -> None:
             agent="prompt",
             tenant_weight=1,
             waited=0.0,
+            forgiven=0,
         )
         return GuardedClient(claim, Lease(id, 1), role="executor")
 

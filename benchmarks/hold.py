@@ -17,18 +17,18 @@ from benchmarks.harness import ROOT, Installation, installation, tell
 from benchmarks.metering import cpu_seconds, percentile
 
 PROCESSES, THREADS, SECONDS = 4, 16, 8.0
-_BEGIN = """
+BEGIN = """
 UPDATE agent_run
    SET status = 'running', attempt = 1, attempt_started_at = clock_timestamp(),
        lease_until = clock_timestamp() + interval '1 h' WHERE run_id = %s
 """
 _PRICE = "UPDATE platform_price SET output_usd = 1 WHERE provider = 'simulated'"
-_FACTS = """
+FACTS = """
 SELECT r.tenant_id::text, r.project_id::text, r.workflow_id::text, r.id::text, r.version_id::text,
        array_agg(a.id::text)
   FROM run r JOIN agent_run a ON a.run_id = r.id WHERE r.id = %s GROUP BY r.id
 """
-_NAMES = ("tenant_id", "project_id", "workflow_id", "run_id", "version_id")
+NAMES = ("tenant_id", "project_id", "workflow_id", "run_id", "version_id")
 _BUDGETS = """
 INSERT INTO budget (id, tenant_id, name, scope, scope_id, agent, "interval", time_zone, limit_nano,
                     is_hard, thresholds, is_enabled, is_operators)
@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
             for number in range(PROCESSES * THREADS)
         }
         run = site.trigger(site.publish(specs.workflow("hold", steps, strategy="adaptive")))
-        site.database.execute(_BEGIN, [run])
+        site.database.execute(BEGIN, [run])
         site.database.execute(_PRICE)
         without = _turn(site, run, "without budgets")
         site.database.execute(_BUDGETS, [run])
@@ -68,8 +68,8 @@ def measure() -> dict[str, Any]:
 
 def _turn(site: Installation, run: str, what: str) -> dict[str, float]:
     tell(what)
-    *facts, ids = site.database.execute(_FACTS, [run]).fetchone() or ()
-    given = json.dumps(dict(zip(_NAMES, facts, strict=True)))
+    *facts, ids = site.database.execute(FACTS, [run]).fetchone() or ()
+    given = json.dumps(dict(zip(NAMES, facts, strict=True)))
     command = [sys.executable, "-m", "benchmarks.callers", str(SECONDS), given]
     server = psutil.Process(site.servers.postgres_pid)
     postgres = cpu_seconds(server)

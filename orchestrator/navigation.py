@@ -52,6 +52,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Members", "group", "tenants_membership_changelist", Scope.ADMIN),
             ("API keys", "key", "tenants_apikey_changelist", Scope.ADMIN),
             ("Providers", "cloud", "providers", Scope.WORKFLOWS_READ),
+            ("MCP servers", "hub", "agents_app_mcpserver_changelist", Scope.WORKFLOWS_READ),
             ("Credentials", "vpn_key", "tenants_credential_changelist", Scope.ADMIN),
             ("Audit entries", "history", "tenants_auditentry_changelist", Scope.ADMIN),
         ),

@@ -12,6 +12,7 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from agents_app.services import mcp_servers
 from orchestrator.celery import app
 from orchestrator.dispatch.routing import AGENT_QUEUES
 from orchestrator.execution import presence
@@ -79,6 +80,7 @@ def start_periodic(sender: Any, **_: Any) -> None:
         _repeat(alerts.Watcher().watch, name="alerts", seconds=alerts.SECONDS)
         _repeat(ledger_checks.nightly, name="ledger_check", seconds=ledger_checks.SECONDS)
         _repeat(velocity.Guard().watch, name="spend_guard", seconds=velocity.SECONDS)
+        _repeat(mcp_servers.ask_stale, name="mcp_listings", seconds=mcp_servers.SECONDS)
     if queues & AGENT_QUEUES:
         here = partial(presence.here, sender.hostname, slots=sender.controller.concurrency)
         _repeat(here, name="presence", seconds=presence.SECONDS)

@@ -19,6 +19,8 @@ from django.conf import settings
 
 from orchestrator.api.events_feed import Feed
 from orchestrator.api.events_stream import EventStreams, Message, Receive, Scope, Send, part
+from orchestrator.api.mcp_site import PATH as MCP_PATH
+from orchestrator.api.mcp_site import McpSite
 
 THREADS: Final = 16
 _IN_MEMORY_BYTES = 1024 * 1024
@@ -75,10 +77,13 @@ class Web:
     def __init__(self, program: Callable[..., Any]) -> None:
         self._site = WsgiSite(program, threads=THREADS)
         self._streams: EventStreams | None = None
+        self._mcp: McpSite | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif scope["path"] == MCP_PATH and self._mcp:
+            await self._mcp(scope, receive, send)
         elif self._streams:
             await self._streams(scope, receive, send)
 
@@ -88,8 +93,10 @@ class Web:
         feed.start()
         _before_leaving(feed.end)
         self._streams = EventStreams(site=self._site, feed=feed)
+        self._mcp = McpSite(site=self._site, feed=feed)
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self._mcp.stop()
         await feed.stop()
         await send({"type": "lifespan.shutdown.complete"})
 

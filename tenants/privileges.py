@@ -14,7 +14,7 @@ from tenants.isolation import APP_ROLE, SYSTEM_ROLE
 
 # Written by the database itself (a trigger) or by the platform, or never changed once written.
 READ_ONLY = frozenset({"audit_entry", "tenant_share", "ledger_difference", "spend_minute"})
-APPEND_ONLY = frozenset({"cost_entry", "run_event"})
+APPEND_ONLY = frozenset({"cost_entry", "run_event", "agent_message", "call_effect"})
 # Belong to no tenant, or are dealt out among them: written through the system's connection alone
 # (see `routers`).
 OPERATORS_TABLES = frozenset(

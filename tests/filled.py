@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents_app.core.memory import MemoryScope
-from agents_app.models import Agent, PromptTemplate
+from agents_app.models import Agent, McpServer, PromptTemplate
 from agents_app.services.memory import teach
 from costs.models import Budget, CostAlert, CostEntry
 from orchestrator.models import AgentRun, Approval, RateLimit, Run, RunBatch
@@ -41,11 +41,16 @@ class Filled:
         return PARAMETERS[parameter](self, collection)
 
 
-NAMES = {"tools": "echo", "providers": "simulated", "agents/types": "prompt"}
+_NAMES = {
+    "tools": "echo",
+    "providers": "simulated",
+    "workflow-tools": "greet",
+    "agents/types": "prompt",
+}
 PARAMETERS: dict[str, Callable[[Filled, str], str]] = {
     "uuid:id": lambda filled, collection: filled.ids[collection],
     "int:number": lambda filled, collection: "1",
-    "str:name": lambda filled, collection: NAMES[collection],
+    "str:name": lambda filled, collection: _NAMES[collection],
 }
 
 
@@ -71,6 +76,7 @@ def fill(acme: World) -> Filled:
             "credentials": credential().id,
             "costs/forecast": acme.tenant.id,
             "costs/summary": acme.tenant.id,
+            "mcp-servers": McpServer.objects.create(name="files", url="https://mcp.invalid").id,
             "members": Membership.objects.get().id,
             "prompt-templates": PromptTemplate.objects.create(name="terse", task="${objective}").id,
             "projects": acme.project.id,
@@ -81,6 +87,7 @@ def fill(acme: World) -> Filled:
             "status": acme.tenant.id,
             "status/waiting": acme.tenant.id,
             "tenants": acme.tenant.id,
+            "workflow-tools": workflow["id"],
             "workflows": workflow["id"],
         }
     return Filled(acme, {name: str(value) for name, value in ids.items()})

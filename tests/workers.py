@@ -76,7 +76,7 @@ def _wait_until_ready(started: Worker) -> None:
 
 
 def agents(name: str, log_dir: Path, **options: object):
-    return worker(name, "agents.high,agents,agents.low", log_dir, **options)
+    return worker(name, "agents.high,agents,agents.low,tools.cpu", log_dir, **options)
 
 
 def control(name: str, log_dir: Path, **options: object):

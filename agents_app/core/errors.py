@@ -131,6 +131,77 @@ class ToolSecretError(AgentsError):
         return f"credential {self.name!r}: {self.detail}"
 
 
+class MessageRefusedError(AgentsError):
+    """A message was not taken; `reason` is a stable word, such as receiver_full."""
+
+    code = "message_refused"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class ContextRefusedError(AgentsError):
+    """A value was not taken; `reason` is a stable word, such as context_full."""
+
+    code = "context_refused"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class ContextConflictError(AgentsError):
+    """Somebody else has written the value since the version that was expected."""
+
+    code = "context_conflict"
+
+    def __init__(self, key: str, expected: int, version: int) -> None:
+        super().__init__(key, expected, version)
+        self.key = key
+        self.expected = expected
+        self.version = version
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key!r} is at version {self.version}, not at {self.expected}: read it again, "
+            "then write"
+        )
+
+
+class TodoRefusedError(AgentsError):
+    """A todo could not be written or read; `reason` is a stable word, such as no_todo."""
+
+    code = "todo_refused"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class McpServerError(AgentsError):
+    """An MCP server did not do as it was asked; `in_doubt` if it may have done the work."""
+
+    code = "mcp_server_failed"
+
+    def __init__(self, detail: str, in_doubt: bool = False) -> None:
+        super().__init__(detail, in_doubt)
+        self.detail = detail
+        self.in_doubt = in_doubt
+
+    def __str__(self) -> str:
+        return self.detail
+
+
 class AgentLimit(StrEnum):
     TURNS = "turn_limit"  # it has called its model as often as it may
     TOKENS = "token_limit"  # it has used the tokens that it may

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 from agents_app.core.custom import CustomAgent
 from agents_app.core.tool_sources import Source
 
+# Files of the operator's folder are modules of this package, which nobody else can import.
+PLUGIN_PACKAGE: Final = "muster_plugins"
 Kind = Literal["agent", "tool"]
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, get_type_hints
 from uuid import UUID, uuid5
 
@@ -10,10 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from pydantic import create_model as create_pydantic_model
 
 from agents_app.core import values
+from agents_app.core.bus import NO_BUS, MessageBus
 from agents_app.core.cancellation import CallOverError, finished
-from agents_app.core.errors import ToolFailedError, ToolNotAllowedError, ToolTimeoutError
+from agents_app.core.context_store import NO_CONTEXT, ContextStore
+from agents_app.core.errors import (
+    AgentsError,
+    ToolFailedError,
+    ToolNotAllowedError,
+    ToolTimeoutError,
+)
 from agents_app.core.memory import Memory
 from agents_app.core.model import JsonSchema
+from agents_app.core.todos import NO_TODOS, TodoStore
+from tenants.kernel.errors import PlatformError
 
 MAX_RESULT_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 60.0
@@ -27,7 +36,8 @@ class ToolContext:
     """Who calls a tool, and in which run: a tool gets it by a parameter of this type.
 
     `call_id` names the call. It is the same for every attempt at it, so that what is written under
-    this name is written once, whichever worker dies. `memory` is what the agent may keep and find.
+    this name is written once, whichever worker dies. The rest are ports: what the agent may keep
+    and find, the messages between agents of the run, what they share, and their todos.
     """
 
     tenant_id: UUID
@@ -35,7 +45,10 @@ class ToolContext:
     agent_run_id: UUID
     step: str
     call_id: UUID
-    memory: Memory | None = None
+    memory: Memory | None = field(default=None, compare=False, repr=False)
+    messages: MessageBus = field(default=NO_BUS, compare=False, repr=False)
+    shared: ContextStore = field(default=NO_CONTEXT, compare=False, repr=False)
+    todos: TodoStore = field(default=NO_TODOS, compare=False, repr=False)
 
     def for_call(self, turn: int, call: str) -> Self:
         """The context of one of the calls that an agent makes in its turns."""
@@ -50,6 +63,8 @@ class Tool:
     model may read, such as pydantic's. `function` raises whatever it likes.
 
     One that `is_instant` only computes, within bounds of its own: no thread is spent on it.
+    One that `is_heavy` takes a processor for itself. `origin` is `module:name` of the function
+    that it was made of.
     One that `needs_grant` works only for tenants that were granted it. `settings` is what a grant
     may say beside that. With a text in `withheld`, which says why and what helps, it refuses to be
     called.
@@ -62,10 +77,11 @@ class Tool:
     timeout_seconds: float = TIMEOUT_SECONDS
     is_repeatable: bool = True
     is_instant: bool = False
+    is_heavy: bool = False
     needs_grant: bool = False
     settings: type[BaseModel] | None = None
     withheld: str = ""
-    module: str = ""  # where its function was written
+    origin: str = ""
     check: Callable[[Mapping[str, JsonValue]], Mapping[str, Any]]
     function: Callable[[Mapping[str, Any], ToolContext | None], Any]
 
@@ -74,7 +90,8 @@ class Tool:
     ) -> JsonValue:
         """Check the arguments, call, check the result.
 
-        Every failure is a ToolFailedError, or a ToolNotAllowedError if the tool is withheld.
+        Every failure is a ToolFailedError, or a ToolNotAllowedError if the tool is withheld; but
+        for what a port raises to end the attempt.
         """
         if self.withheld:
             raise ToolNotAllowedError(self.name, self.withheld)
@@ -82,18 +99,25 @@ class Tool:
             checked = self.check(arguments)
         except ValueError as error:
             raise ToolFailedError(self.name, f"arguments: {_told(error)}"[:_SHOWN]) from error
+        return self._bounded(self._result(checked, context))
+
+    def _result(self, checked: Mapping[str, Any], context: ToolContext | None) -> Any:
         try:
             result = self.function(checked, context)
             if inspect.iscoroutine(result):
-                result = finished(result, within_seconds=self.timeout_seconds)
-        except ToolFailedError:
-            raise
+                return finished(result, within_seconds=self.timeout_seconds)
+            return result
         except CallOverError:
             raise self.late(self.timeout_seconds) from None
+        except ToolFailedError:
+            raise
+        except AgentsError as error:  # what a port refuses
+            raise ToolFailedError(self.name, str(error)[:_SHOWN]) from error
+        except PlatformError:  # what ends the attempt, such as that another has taken it over
+            raise
         except Exception as error:  # a tool is foreign code; whatever it raises is its failure
             reason = f"{type(error).__name__}: {error}"[:_SHOWN]
             raise ToolFailedError(self.name, reason) from error
-        return self._bounded(result)
 
     def late(self, seconds: float) -> ToolTimeoutError:
         """What is told of a call that gave nothing within its time."""
@@ -150,7 +174,7 @@ def tool(
             is_instant=is_instant,
             needs_grant=needs_grant,
             settings=settings,
-            module=function.__module__,
+            origin=f"{function.__module__}:{function.__qualname__}",
             check=signature.check,
             function=signature.call,
         )

@@ -13,7 +13,7 @@ from tenants.isolation import IsolateTenant
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('agents_app', '0005_tool_grants'),
+        ('agents_app', '0006_mcp_servers'),
         ('tenants', '0009_credentials_for_tools'),
     ]
 

@@ -11,13 +11,12 @@ from types import ModuleType
 from typing import Any, Final
 
 from agents_app.core.custom import CustomAgent, description_of, faults_of, name_of
-from agents_app.core.plugins import BrokenPlugin, Found, FoundAgent, FoundTool, Kind
+from agents_app.core.plugins import PLUGIN_PACKAGE, BrokenPlugin, Found, FoundAgent, FoundTool, Kind
 from agents_app.core.tool_sources import ToolFactory
 from agents_app.core.tools import Tool
 
 AGENTS: Final = "muster.agents"
 TOOLS: Final = "muster.tools"
-_PACKAGE: Final = "muster_plugins"
 _SHOWN: Final = 300
 
 
@@ -48,7 +47,7 @@ def found_in_packages() -> Iterator[Found]:
 
 def _run(path: Path) -> ModuleType:
     """The file as a module of its own; nothing is written beside it, and it is read anew."""
-    module = ModuleType(f"{_PACKAGE}.{path.stem}")
+    module = ModuleType(f"{PLUGIN_PACKAGE}.{path.stem}")
     module.__file__ = str(path)
     # Some decorators look their class's module up there.
     sys.modules[module.__name__] = module
@@ -68,7 +67,9 @@ def _members(module: ModuleType, *, source: str) -> Iterator[Found]:
 
 
 def _home_of(member: Any) -> str:
-    return member.module if isinstance(member, Tool) else getattr(member, "__module__", "")
+    if isinstance(member, Tool):
+        return member.origin.partition(":")[0]
+    return getattr(member, "__module__", "")
 
 
 def _is_tool(member: Any) -> bool:

@@ -201,7 +201,7 @@ class _Body(httpx2.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         received = 0
-        with _errors_of_httpx():
+        with errors_of_httpx():
             for part in self._stream:
                 received += len(part)
                 if received > MAX_ANSWER_BYTES:
@@ -230,7 +230,7 @@ class DeadlineTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
-        with _errors_of_httpx():
+        with errors_of_httpx():
             response = self._pool.handle_request(
                 httpcore2.Request(
                     method=request.method,
@@ -261,7 +261,7 @@ class DeadlineTransport(httpx2.BaseTransport):
 
 
 @contextmanager
-def _errors_of_httpx() -> Iterator[None]:
+def errors_of_httpx() -> Iterator[None]:
     """The two libraries name their errors alike; the SDKs know only httpx2's."""
     try:
         yield

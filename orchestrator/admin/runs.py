@@ -29,6 +29,7 @@ from orchestrator.core.state import TERMINAL_RUN, RunStatus
 from orchestrator.models import Run
 from orchestrator.selectors.approvals import open_approvals_of
 from orchestrator.selectors.budgets import refusing_budgets
+from orchestrator.selectors.exchange import latest_messages_of
 from orchestrator.selectors.metrics import run_metrics
 from orchestrator.selectors.run_page import events_of, ledger_of, run_page
 from orchestrator.selectors.runs import runs_of, with_reasons
@@ -230,6 +231,7 @@ class RunAdmin(ReplayPages, StartedAdmin):
             "may_replay": run.status in TERMINAL_RUN and may(request, Scope.RUNS_WRITE),
             "approvals": open_approvals_of(run)[:APPROVALS_SHOWN],
             "refusing": refusing_budgets(run) if run.status == RunStatus.BUDGET_EXCEEDED else (),
+            "agent_messages": latest_messages_of(run),
             "events": events_of(run),
             "ledger": ledger_of(run)[:200],
             "status_filter": request.GET.get("status", ""),

@@ -44,6 +44,11 @@ class SystemOut(serializers.Serializer[Any]):
     memory_used_mb = serializers.FloatField(allow_null=True)
 
 
+class MessagesHandledOut(serializers.Serializer[Any]):
+    sent = serializers.IntegerField()
+    read = serializers.IntegerField()
+
+
 class TaskMetricsOut(serializers.Serializer[Any]):
     task_id = serializers.UUIDField()
     task_type = serializers.CharField(
@@ -57,6 +62,7 @@ class TaskMetricsOut(serializers.Serializer[Any]):
     role = serializers.CharField(allow_null=True)
     attempts = serializers.IntegerField()
     llm_calls = serializers.IntegerField()
+    messages = MessagesHandledOut(help_text="With other agents of the run.")
     execution = ExecutionOut()
     tokens = MetricsTokensOut()
     cost_usd = serializers.CharField()

@@ -15,6 +15,7 @@ from costs.api.serializers import CostEntryOut
 from costs.selectors.ledger import ledger
 from orchestrator.api import serializers as forms
 from orchestrator.api.events import EventStreamRenderer, stream_answer
+from orchestrator.api.exchange import ExchangeActions
 from orchestrator.api.metrics import MetricsOut
 from orchestrator.api.renderers import AnyJsonRenderer, MarkdownRenderer, MermaidRenderer
 from orchestrator.api.replay import ReplayAction
@@ -41,7 +42,7 @@ _LAST_EVENT_ID = OpenApiParameter(
 _METADATA = OpenApiParameter("metadata.KEY", str, description="A value of the run's metadata.")
 
 
-class RunView(ReplayAction, ApiView):
+class RunView(ReplayAction, ExchangeActions, ApiView):
     """Executions of published workflows."""
 
     read_scope = Scope.RUNS_READ

@@ -11,11 +11,13 @@ from orchestrator.api.providers import CheckView, ProviderView
 from orchestrator.api.runs import RunView
 from orchestrator.api.status import StatusView
 from orchestrator.api.waiting import WaitingView
+from orchestrator.api.workflow_tools import WorkflowToolView
 from orchestrator.api.workflows import WorkflowView
 from tenants.middleware import opens_its_own_scope
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("workflows", WorkflowView, basename="workflows")
+router.register("workflow-tools", WorkflowToolView, basename="workflow-tools")
 router.register("runs", RunView, basename="runs")
 router.register("runs/batches", BatchView, basename="batches")
 router.register("approvals", ApprovalView, basename="approvals")

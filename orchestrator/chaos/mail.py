@@ -10,7 +10,7 @@ import redis
 from orchestrator.core.hints import AgentHint, RunHints
 from orchestrator.dispatch.canvas import publish
 
-QUEUES: Final = ("control", "agents.high", "agents", "agents.low")
+QUEUES: Final = ("control", "agents.high", "agents", "agents.low", "tools.cpu")
 _LATE_MESSAGES: Final = 50
 _PATIENCE_SECONDS: Final = 3
 

@@ -106,22 +106,23 @@ class Condition:
             )
 
 
-def compile_condition(source: str) -> Condition:
-    """The condition, or ConditionError with what is wrong with it."""
-    return _remembered(source) if len(source) <= _MAX_REMEMBERED else _compiled(source)
+def compile_condition(source: str, *, roots: frozenset[str] = ROOTS) -> Condition:
+    """The condition over some variables, or ConditionError with what is wrong with it."""
+    compiled = _remembered if len(source) <= _MAX_REMEMBERED else _compiled
+    return compiled(source, roots)
 
 
 @lru_cache(maxsize=1_024)
-def _remembered(source: str) -> Condition:
-    return _compiled(source)
+def _remembered(source: str, roots: frozenset[str]) -> Condition:
+    return _compiled(source, roots)
 
 
-def _compiled(source: str) -> Condition:
+def _compiled(source: str, known: frozenset[str]) -> Condition:
     if len(source) > MAX_SOURCE:
         raise ConditionError(f"A condition has at most {MAX_SOURCE:,} characters")
     tokens = list(_tokens(source))
     has_comprehension = _check_nesting(tokens)
-    roots, steps = _references(tokens)
+    roots, steps = _references(tokens, known)
     text = " ".join(_renamed(tokens))
     return Condition(
         source=source,
@@ -178,10 +179,12 @@ def _is_macro(tokens: list[_Token], index: int) -> bool:
     return len(before) == 2 and before[0] == "." and before[1] in _MACROS
 
 
-def _references(tokens: list[_Token]) -> tuple[frozenset[str], frozenset[str]]:
+def _references(
+    tokens: list[_Token], known: frozenset[str]
+) -> tuple[frozenset[str], frozenset[str]]:
     roots, steps = set(), set()
     for index, token in enumerate(tokens):
-        if token.kind != "name" or token.text not in ROOTS or _is_field(tokens, index):
+        if token.kind != "name" or token.text not in known or _is_field(tokens, index):
             continue
         roots.add(token.text)
         if token.text == "steps":

@@ -174,6 +174,7 @@ class Scope:
             "reads_input": step.reads_input,
             "agent": step.agent,
             "uses_model": step.uses_model,
+            "is_heavy": step.is_heavy,
             "provider": step.provider,
             "model": step.model,
             "role": step.role,

@@ -78,6 +78,7 @@ class PlannedStep:
     loop: LoopPlan | None = None
     call: WorkflowCall | None = None
     adds_steps: bool = False
+    is_heavy: bool = False  # a tool of it takes a processor for itself
     by_complexity: Mapping[str, str] = field(default_factory=dict)  # the model for each, if any
     max_cost_nano: int | None = None  # of each of its agent runs, or of the run that it starts
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set

@@ -36,8 +36,11 @@ def web(*options: str) -> tuple[str, ...]:
 
 
 def worker(*options: str, name: str = "agents") -> tuple[str, ...]:
-    """Runs the agents. Every worker of a machine needs a name of its own."""
-    queues = "agents.high,agents,agents.low"
+    """Runs the agents, and what is heavy when there is nothing else.
+
+    Every worker of a machine needs a name of its own.
+    """
+    queues = "agents.high,agents,agents.low,tools.cpu"
     return (
         *CELERY,
         *("worker", "-P", "threads", "-c", "16", "-Q", queues, "-n", f"{name}@%h"),

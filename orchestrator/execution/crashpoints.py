@@ -15,6 +15,7 @@ AGENT_POINTS: Final = (
     "after_answer",
     "before_tools",
     "after_tool",
+    "before_ring",
     "before_publish",
 )
 CONTROL_POINTS: Final = ("in_advance", "in_sweep")

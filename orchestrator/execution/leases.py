@@ -58,6 +58,11 @@ class Lease:
         """Whoever still holds the lease some time after that, although it is lost, hangs."""
         self._due = time.monotonic() + within_seconds + GRACE.total_seconds()
 
+    @property
+    def seconds_left(self) -> float:
+        """Of its step's time."""
+        return self._due - GRACE.total_seconds() - time.monotonic()
+
     def lose(self) -> None:
         """A holder that notices at its next look does not hang, so it is given time from now on."""
         self._due = max(self._due, time.monotonic() + GRACE.total_seconds())

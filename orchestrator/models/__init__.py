@@ -1,4 +1,13 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.exchange import (
+    AgentMessage,
+    CallEffect,
+    ContextValue,
+    MessagePlace,
+    MessageSubscription,
+    RunTally,
+    Todo,
+)
 from orchestrator.models.limits import PlatformRateLimit, RateLimit
 from orchestrator.models.load import (
     ClusterLoad,
@@ -23,24 +32,31 @@ from orchestrator.models.run import (
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [
+    "AgentMessage",
     "AgentRun",
     "Approval",
     "ApprovalStatus",
     "Attempt",
+    "CallEffect",
     "CallStatus",
     "ClusterLoad",
+    "ContextValue",
     "Gate",
     "LlmCall",
+    "MessagePlace",
+    "MessageSubscription",
     "PlatformRateLimit",
     "RateLimit",
     "ReadyAgentRun",
     "Run",
     "RunBatch",
     "RunEvent",
+    "RunTally",
     "SpendMinute",
     "Step",
     "TenantLoad",
     "TenantShare",
+    "Todo",
     "ToolCall",
     "ToolCallStatus",
     "WorkerProcess",

@@ -179,6 +179,8 @@ class AgentRun(TenantOwned):
     priority = models.PositiveSmallIntegerField(default=5)
     agent = models.CharField(max_length=63, blank=True, default="", db_default="")
     uses_model = models.BooleanField(default=True)
+    # Takes a processor for itself, so that its first message goes to workers for such steps.
+    is_heavy = models.BooleanField(default=False, db_default=False)
     # Who learns that it ended: the chord of its level, `advance`, or the counters of its run.
     in_chord = models.BooleanField(default=False, db_default=False)
     tells = models.BooleanField(default=False, db_default=False)

@@ -17,6 +17,7 @@ from orchestrator.core.metrics import Work, performance
 from orchestrator.core.places import defined
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.models import AgentRun, Attempt, CallStatus, LlmCall, Run
+from orchestrator.selectors.exchange import messages_handled
 from orchestrator.selectors.runs import reason_now
 
 Document: TypeAlias = dict[str, Any]
@@ -69,11 +70,16 @@ class _Known:
     attempts: Mapping[UUID, Attempt]
     calls: Mapping[UUID, Row]
     stays: Mapping[UUID, _Stay]
+    messages: Mapping[UUID, tuple[int, int]]  # sent and read
 
 
 def run_metrics(run: Run) -> Document:
     known = _Known(
-        types=_types(run), attempts=_last_attempts(run), calls=_calls(run), stays=_stays(run)
+        types=_types(run),
+        attempts=_last_attempts(run),
+        calls=_calls(run),
+        stays=_stays(run),
+        messages=messages_handled(run),
     )
     rows = [_up_to_date(row, known) for row in _agent_runs(run)]
     return {
@@ -151,6 +157,7 @@ def _task(row: Row, known: _Known) -> Document:
         "role": row["role"] or None,
         "attempts": row["attempt"],
         "llm_calls": row["llm_calls"],
+        "messages": dict(zip(("sent", "read"), known.messages.get(row["id"], (0, 0)), strict=True)),
         "execution": _execution(row, known.stays.get(row["id"], _Stay())),
         "tokens": _tokens(row),
         "cost_usd": format_usd(row["cost_nano"]),

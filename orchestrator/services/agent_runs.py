@@ -27,6 +27,7 @@ from agents_app.selectors.agent_grants import is_withheld
 from agents_app.selectors.toolboxes import toolbox_of
 from agents_app.tool_threads import ToolThreads
 from orchestrator.core import marking, template
+from orchestrator.core.capabilities import capabilities_of
 from orchestrator.core.errors import AddedStepsError
 from orchestrator.core.hints import hints_of
 from orchestrator.core.places import surroundings_of
@@ -39,6 +40,7 @@ from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim, claim
+from orchestrator.execution.context_rows import ContextRows
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import (
     BudgetExceededError,
@@ -51,6 +53,8 @@ from orchestrator.execution.gateway import GuardedClient
 from orchestrator.execution.ladder import Ladder
 from orchestrator.execution.leases import Lease, keeper_of, lease_length
 from orchestrator.execution.memory_rows import MemoryRows
+from orchestrator.execution.messages import Messages
+from orchestrator.execution.todo_rows import TodoRows
 from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
@@ -180,7 +184,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                 ),
                 tools=_tools(config, claimed.tenant_id),
-                context=_context(claimed, lease, config),
+                context=_context(claimed, lease, step, config),
                 journal=ToolRows(claimed, lease),
                 hands=ToolThreads(lambda: _check(claimed, lease)),
                 delegating=delegations,
@@ -223,7 +227,7 @@ def _refuse_withheld(config: AgentConfig, claimed: Claim) -> None:
         raise AgentNotAllowedError(name)
 
 
-def _context(claimed: Claim, lease: Lease, config: AgentConfig) -> ToolContext:
+def _context(claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfig) -> ToolContext:
     # After a retry by hand its conversation begins anew, with calls of its own.
     call_id = uuid5(claimed.agent_run_id, str(claimed.forgiven))
     return ToolContext(
@@ -236,6 +240,9 @@ def _context(claimed: Claim, lease: Lease, config: AgentConfig) -> ToolContext:
         memory=MemoryRows(
             claimed, lease, agent="" if claimed.agent == config.type else claimed.agent
         ),
+        messages=Messages(claimed, lease, capabilities=capabilities_of(step)),
+        shared=ContextRows(claimed, lease),
+        todos=TodoRows(claimed, lease),
     )
 
 

@@ -1,10 +1,11 @@
 """Checking, publishing and deleting workflows. Drafts are kept in `drafts`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from agents_app.agent_types import custom_agent
+from agents_app.core.tools import Toolbox
 from agents_app.models import Agent
 from agents_app.plugins.registry import plugins
 from agents_app.selectors.agent_grants import withheld_agents
@@ -103,7 +104,20 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
     plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
     settled = plan.with_steps(_without_needless_model)
     settled = settled.with_steps(with_own_models(serving_credentials()))
+    settled = settled.with_steps(_weighed(toolbox_of(current_tenant_id())))
     return settled, plan_to_json(settled)
+
+
+def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
+    """Says of each step whether it has a tool that takes a processor for itself."""
+    heavy = {tool.name for tool in tools.all() if tool.is_heavy}
+
+    def weighed(step: PlannedStep) -> PlannedStep:
+        given = step.config.get("tools")
+        named = {step.config.get("tool"), *(given if isinstance(given, list) else ())}
+        return replace(step, is_heavy=not heavy.isdisjoint(named))
+
+    return weighed
 
 
 def _without_needless_model(step: PlannedStep) -> PlannedStep:

@@ -15,6 +15,7 @@ from orchestrator.settings.env import (
     env_text,
     fernet_keys,
     hosts,
+    mcp_commands,
     nano_usd,
     networks,
 )
@@ -177,6 +178,9 @@ MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
 MUSTER_MEMORY_LANGUAGE = env_text("MUSTER_MEMORY_LANGUAGE", "simple")
 MUSTER_MEMORY_RUN_DAYS = env_int("MUSTER_MEMORY_RUN_DAYS", 30, minimum=1)
 MUSTER_MEMORY_ENTRIES = env_int("MUSTER_MEMORY_ENTRIES", 10_000, minimum=1)
+# What agents of a run may tell each other: so many messages in all, and unread by one of them.
+MUSTER_MAX_MESSAGES = env_int("MUSTER_MAX_MESSAGES", 100_000, minimum=1)
+MUSTER_MAX_UNREAD = env_int("MUSTER_MAX_UNREAD", 1_000, minimum=1)
 # From this hour on, UTC, the ledger is compared with what sums it up.
 MUSTER_LEDGER_CHECK_HOUR = env_int("MUSTER_LEDGER_CHECK_HOUR", 3)
 # Money. What a new tenant may spend in a month, unless the operator says otherwise; empty: all.
@@ -233,6 +237,11 @@ MUSTER_PRIVATE_NETWORKS = networks("MUSTER_PRIVATE_NETWORKS", env_list("MUSTER_P
 MUSTER_TOOL_PRIVATE_HOSTS = hosts(
     "MUSTER_TOOL_PRIVATE_HOSTS", env_list("MUSTER_TOOL_PRIVATE_HOSTS")
 )
+# MCP servers that are programs on the workers' machines, and how often all of them are asked anew.
+MUSTER_MCP_COMMANDS = mcp_commands("MUSTER_MCP_COMMANDS", env_text("MUSTER_MCP_COMMANDS"))
+MUSTER_MCP_REFRESH_SECONDS = env_int("MUSTER_MCP_REFRESH_SECONDS", 3600, minimum=60)
+# How long a call of a workflow over MCP waits for the run's end: less than its clients do.
+MUSTER_MCP_WAIT_SECONDS = env_int("MUSTER_MCP_WAIT_SECONDS", 45, minimum=1)
 # What may have a model of its own: roles, and how complex a prompt is.
 MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),

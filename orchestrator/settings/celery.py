@@ -19,7 +19,9 @@ result_serializer = "json"
 accept_content = ["json"]
 
 task_default_queue = "agents"
-task_queues = [Queue(name) for name in ("control", "agents.high", "agents", "agents.low")]
+task_queues = [
+    Queue(name) for name in ("control", "agents.high", "agents", "agents.low", "tools.cpu")
+]
 task_create_missing_queues = False
 task_routes = {
     "orchestrator.advance": {"queue": "control"},

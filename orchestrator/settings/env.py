@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from costs.core.money import nano_from_text
 
@@ -88,6 +89,31 @@ def networks(name: str, texts: list[str]) -> list[IPv4Network | IPv6Network]:
         return [ip_network(text) for text in texts]
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}; write networks such as 10.0.0.0/8.") from None
+
+
+class McpCommand(BaseModel):
+    """A program of the operator's that serves MCP over its pipes, and the tenants that have it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: str = Field(min_length=1)
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    tenants: tuple[str, ...]
+
+
+_MCP_COMMANDS = TypeAdapter(dict[str, McpCommand])
+
+
+def mcp_commands(name: str, text: str) -> dict[str, dict[str, Any]]:
+    """By their names, from JSON."""
+    try:
+        found = _MCP_COMMANDS.validate_json(text or "{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = "/".join(str(part) for part in first["loc"])
+        raise ImproperlyConfigured(f"{name}: {place}: {first['msg']}.") from None
+    return {key: command.model_dump() for key, command in found.items()}
 
 
 def hosts(name: str, texts: list[str]) -> frozenset[tuple[str, int]]:

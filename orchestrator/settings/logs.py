@@ -53,6 +53,8 @@ def logging_config(*, level: str, as_json: bool) -> dict[str, Any]:
             # Access lines come from django-structlog, with the tenant bound.
             "django.server": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
+            # It quotes what servers answer; what matters of a failure is told by who called.
+            "mcp": {"level": "CRITICAL"},
             "celery.utils.functional": {"level": "WARNING"},
         },
     }

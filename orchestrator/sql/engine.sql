@@ -307,7 +307,7 @@ BEGIN
 END $$;
 
 -- The hints that functions below ask their caller to publish: `what` is `queued` or `chord` for
--- an agent run of a priority, `advance` for a run.
+-- an agent run of a priority, `advance` for a run. The priority of one that is heavy is 100 more.
 CREATE TYPE muster_hint AS (what text, run_id uuid, agent_run_id uuid, priority integer);
 
 -- Counts what a tenant has in flight (queued, or held by a worker), each connection for itself: in
@@ -340,12 +340,13 @@ BEGIN
            SET status = 'queued', in_chord = p_in_chord, queued_at = clock_timestamp(),
                published_at = clock_timestamp(), publish_count = 1, waiting_for = '', due_at = NULL
          WHERE id = ANY (p_agent_runs) AND status IN ('pending', 'ready', 'waiting')
-        RETURNING tenant_id, run_id, id, step, priority, position),
+        RETURNING tenant_id, run_id, id, step, priority, position, is_heavy),
     told AS (
         INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
         SELECT tenant_id, run_id, id, clock_timestamp(), 'agent.queued',
                jsonb_build_object('step', step) FROM moved)
-    SELECT CASE WHEN p_in_chord THEN 'chord' ELSE 'queued' END, run_id, id, priority::integer
+    SELECT CASE WHEN p_in_chord THEN 'chord' ELSE 'queued' END, run_id, id,
+           priority + CASE WHEN is_heavy THEN 100 ELSE 0 END
       FROM moved ORDER BY priority DESC, position;
     GET DIAGNOSTICS v_sent = ROW_COUNT;
     PERFORM muster_count_in_flight(p_tenant, v_sent);
@@ -914,11 +915,11 @@ BEGIN
             VALUES (p_tenant, p_run, v_gate, json_array_length(p_items), '{}', true);
         END IF;
         INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, item_index, item, position,
-                               level, kind, priority, reads, reads_input, agent, uses_model, provider,
-                               model, role, timeout_seconds, gates, tells, added_by)
+                               level, kind, priority, reads, reads_input, agent, uses_model, is_heavy,
+                               provider, model, role, timeout_seconds, gates, tells, added_by)
         SELECT uuidv7(), p_tenant, p_run, v_map.id, p_step || '[' || i.number - 1 || ']', i.number - 1,
                i.value, v_map.position, v_map.level, v_map.item_kind, v_map.priority, v_map.reads,
-               v_map.reads_input, v_map.agent, v_map.uses_model, v_map.provider, v_map.model,
+               v_map.reads_input, v_map.agent, v_map.uses_model, v_map.is_heavy, v_map.provider, v_map.model,
                v_map.role, v_map.timeout_seconds, array_remove(ARRAY[v_gate], NULL), v_gate IS NULL,
                v_map.added_by
           FROM json_array_elements(p_items) WITH ORDINALITY AS i (value, number);
@@ -969,21 +970,23 @@ END $$;
 -- Adds the steps of a loop's round, or those that an agent run wants added. Each tells `advance` of
 -- its end.
 CREATE FUNCTION muster_add_round(p_tenant uuid, p_run uuid, p_loop uuid, p_round integer, p_steps json)
-RETURNS void LANGUAGE sql AS $$
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO agent_run (id, tenant_id, run_id, parent_id, item_index, step, position, level, kind,
-                           priority, reads, reads_input, agent, uses_model, provider, model, role,
+                           priority, reads, reads_input, agent, uses_model, is_heavy, provider, model, role,
                            timeout_seconds, tells, added_by)
     SELECT uuidv7(), p_tenant, p_run, p_loop, p_round, s.step, l.position, l.level, s.kind,
            LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input, s.agent,
-           s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''), COALESCE(s.role, ''),
+           s.uses_model, s.is_heavy, COALESCE(s.provider, ''), COALESCE(s.model, ''), COALESCE(s.role, ''),
            s.timeout_seconds, true, CASE l.kind WHEN 'steps' THEN l.id ELSE l.added_by END
       FROM run r JOIN agent_run l ON l.run_id = r.id AND l.id = p_loop,
            json_to_recordset(p_steps) AS s (
                step text, kind text, priority smallint, reads text[], reads_input boolean, agent text,
-               uses_model boolean, provider text, model text, role text, timeout_seconds int)
+               uses_model boolean, is_heavy boolean, provider text, model text, role text,
+               timeout_seconds int)
      WHERE r.id = p_run
-    ON CONFLICT DO NOTHING
-$$;
+    ON CONFLICT DO NOTHING;
+END $$;
 
 -- The loops of a run that are at work, and how the steps of their newest round stand; and likewise
 -- the agent runs that stand for steps which they have added.

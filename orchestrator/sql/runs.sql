@@ -9,20 +9,21 @@ BEGIN
               FROM workflow_version v, workflow w WHERE v.id = r.version_id AND w.id = r.workflow_id)
       FROM run r WHERE r.id = ANY (p_runs);
     INSERT INTO agent_run (id, tenant_id, run_id, step, position, level, kind, priority, reads,
-                           reads_input, agent, uses_model, provider, model, role, timeout_seconds,
-                           next_steps, gates, tells)
+                           reads_input, agent, uses_model, is_heavy, provider, model, role,
+                           timeout_seconds, next_steps, gates, tells)
     SELECT uuidv7(), r.tenant_id, r.id, s.name, s.position, s.level, COALESCE(s.kind, 'agent'),
            -- A run's priority lifts or lowers all its steps; 5 changes nothing.
            LEAST(GREATEST(s.priority + r.priority - 5, 0), 10), s.reads, s.reads_input,
-           COALESCE(s.agent, ''), s.uses_model, COALESCE(s.provider, ''), COALESCE(s.model, ''),
+           COALESCE(s.agent, ''), s.uses_model, COALESCE(s.is_heavy, false),
+           COALESCE(s.provider, ''), COALESCE(s.model, ''),
            COALESCE(s.role, ''), s.timeout_seconds, COALESCE(s.next_steps, '{}'),
            COALESCE(s.gates, '{}'), COALESCE(s.tells, false)
       FROM run r
      CROSS JOIN LATERAL (SELECT v.plan FROM workflow_version v WHERE v.id = r.version_id LIMIT 1) v
      CROSS JOIN json_to_recordset(v.plan -> 'steps') AS s (
                name text, position int, level int, kind text, priority smallint, reads text[],
-               reads_input boolean, agent text, uses_model boolean, provider text, model text,
-               role text, timeout_seconds int, next_steps text[], gates int[], tells boolean)
+               reads_input boolean, agent text, uses_model boolean, is_heavy boolean, provider text,
+               model text, role text, timeout_seconds int, next_steps text[], gates int[], tells boolean)
      WHERE r.id = ANY (p_runs) AND s.name <> ALL (p_without);
     INSERT INTO gate (tenant_id, run_id, number, "left", steps, tells)
     SELECT r.tenant_id, r.id, g.number, g.needs, g.steps, g.tells

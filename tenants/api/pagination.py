@@ -47,6 +47,10 @@ class ByPosition(NewestFirst):
     ordering = ("position", "id")
 
 
+class ByNumber(NewestFirst):
+    ordering = "number"
+
+
 def limit_of(request: Request) -> int:
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
     is_number = text.isascii() and text.isdigit() and len(text) < 9

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
-from agents_app.models import Agent
+from agents_app.models import Agent, McpServer
 from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
 from orchestrator.models import PlatformRateLimit, RateLimit
 from tenants.models import ApiKey, AuditEntry, Membership, Project
@@ -78,6 +78,7 @@ def objects(acme: World) -> dict[str, Any]:
             ),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
+            "agents_app/mcpserver": McpServer.objects.create(name=MARK, url="https://mcp.invalid"),
             "costs/budget": Budget.objects.create(name=MARK, scope="tenant", limit_nano=1),
             "costs/costalert": CostAlert.objects.create(
                 kind="unusual", period="2026-11-21", spent_nano=1, limit_nano=1

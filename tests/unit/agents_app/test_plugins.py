@@ -11,6 +11,7 @@ from agents_app.core.custom import CustomAgent
 from agents_app.core.errors import AgentInvalidError, CustomAgentError, OutputInvalidError
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest
 from agents_app.core.plugins import Plugins
+from agents_app.core.tools import Tool
 from agents_app.core.types.custom import CustomType
 from agents_app.plugins import registry
 from agents_app.runtime import run_agent
@@ -114,6 +115,17 @@ def test_of_two_agents_with_one_name_none_is_used(folder: Path) -> None:
     assert not plugins.agents
     assert [each.source for each in plugins.broken] == ["one.py", "two.py"]
     assert "two.py" in str(plugins.fault_of_agent("shout"))
+
+
+def test_heavy_tool_of_the_folder_runs_in_a_process_of_its_own(folder: Path) -> None:
+    heavy = "import os\nfrom agents_app.sandbox.process import in_process\n" + WAVE.replace(
+        "@tool()", "@in_process()\n@tool()"
+    ).replace('f"o/ {name}"', "os.getpid()").replace("-> str", "-> int")
+
+    (wave,) = found(folder, wave=heavy).tools
+
+    assert isinstance(wave.tool, Tool)
+    assert wave.tool.call({"name": "Ada"}) != os.getpid()
 
 
 def test_folder_that_is_not_there_stops_nothing(folder: Path, settings: Any) -> None:

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from orchestrator.dispatch.routing import AGENT_QUEUES
 from orchestrator.embedded import commands
 
 
@@ -36,3 +37,9 @@ def test_commands_need_the_standard_library_alone():
     done = subprocess.run([sys.executable, "-I", "-S", "-c", probe], cwd=commands.REPOSITORY)
 
     assert done.returncode == 0
+
+
+def test_worker_drains_every_queue_that_steps_go_to():
+    command = commands.worker()
+
+    assert set(command[command.index("-Q") + 1].split(",")) == AGENT_QUEUES

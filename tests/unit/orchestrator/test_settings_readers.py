@@ -6,7 +6,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-from orchestrator.settings.env import fernet_keys, hosts, nano_usd, networks
+from orchestrator.settings.env import fernet_keys, hosts, mcp_commands, nano_usd, networks
 
 KEY = "dGhlIG5ld2VyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGI="
 
@@ -63,3 +63,17 @@ def test_amounts_are_read_exactly(text: str, nano: int | None) -> None:
 def test_bad_amount_is_refused_by_name(bad: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="MUSTER_DEFAULT_BUDGET_USD"):
         nano_usd("MUSTER_DEFAULT_BUDGET_USD", bad)
+
+
+def test_mcp_commands_come_with_their_tenants():
+    text = '{"files": {"command": "/opt/mcp", "args": ["/srv"], "tenants": ["acme"]}}'
+
+    assert mcp_commands("MUSTER_MCP_COMMANDS", text) == {
+        "files": {"command": "/opt/mcp", "args": ("/srv",), "env": {}, "tenants": ("acme",)}
+    }
+
+
+@pytest.mark.parametrize("bad", ["[]", "{", '{"files": {"command": "/opt/mcp"}}'])
+def test_bad_mcp_commands_are_named(bad: str):
+    with pytest.raises(ImproperlyConfigured, match="MUSTER_MCP_COMMANDS"):
+        mcp_commands("MUSTER_MCP_COMMANDS", bad)
