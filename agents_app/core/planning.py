@@ -45,6 +45,11 @@ class Task(_Part):
     needs: tuple[str, ...] = ()
     priority: Annotated[int, Field(ge=0, le=10)] = 5
 
+    @property
+    def kind(self) -> str:
+        """The type of the agent that is made for it, if one is."""
+        return "react" if self.tools else "prompt"
+
 
 class Decision(_Part):
     """What is to be done next; or, without tasks, the answer to the objective."""
@@ -214,7 +219,7 @@ def _step_of(task: Task, means: Means) -> JsonValue:
 
 
 def _agent_for(task: Task, means: Means) -> dict[str, JsonValue]:
-    agent: dict[str, JsonValue] = {"type": "react" if task.tools else "prompt"}
+    agent: dict[str, JsonValue] = {"type": task.kind}
     if task.tools:
         agent["tools"] = [*task.tools]
     if task.role:

@@ -38,6 +38,7 @@ from orchestrator.services.control import NotAskedError, RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from orchestrator.services.limits import RateLimitInvalidError
+from orchestrator.services.objectives import NothingPlannedError
 from orchestrator.services.plan_prices import CapTooSmallError
 from orchestrator.services.prompt_templates import PromptTemplateInvalidError
 from tenants import idempotency
@@ -82,6 +83,7 @@ STATUS: Mapping[type[BaseException], int] = {
     services.NotFoundError: 404,
     Http404: 404,
     NotPublishedError: 409,
+    NothingPlannedError: 409,
     RunNotFinishedError: 409,
     RunStateError: 409,
     BatchStateError: 409,

@@ -23,14 +23,17 @@ from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.selectors import runs as selectors
 from orchestrator.selectors.events import events_after
 from orchestrator.selectors.metrics import run_metrics
+from orchestrator.selectors.plans import RunPlan, plans_of
 from orchestrator.selectors.waits import wait_of_run
 from orchestrator.selectors.workflows import workflow_for
 from orchestrator.services.control import cancel_run, pause_run, resume_run, retry_run
+from orchestrator.services.objectives import save_plan, start_objective
 from orchestrator.services.runs import start_run
 from tenants.api.base import ApiView
 from tenants.api.pagination import ByPosition, limit_of
 from tenants.api.serializers import Query, Strict
 from tenants.roles import Scope
+from tenants.selectors.projects import project_for
 from tenants.services.errors import NotFoundError
 
 _LAST_EVENT_ID = OpenApiParameter(
@@ -53,10 +56,16 @@ class RunView(ReplayAction, ExchangeActions, ApiView):
         rows = selectors.runs_like(self.principal, **self.query(forms.RunQuery))
         return self.page(rows, forms.RunOut, prepared=selectors.with_reasons)
 
-    @extend_schema(request=forms.RunBody, responses={202: forms.RunOut})
+    @extend_schema(request=forms.RunStart, responses={202: forms.RunOut})
     def create(self, request: Request) -> Response:
-        """Start a run of a published version. Workers begin as soon as this has answered."""
-        asked = self.body(forms.RunBody)
+        """Start a run of a published version, or of an objective in plain words.
+
+        Workers begin as soon as this has answered.
+        """
+        asked = self.body(forms.RunStart)
+        if "objective" in asked:
+            project = project_for(self.principal, asked.pop("project", None))
+            return self._accepted(start_objective(project=project, **asked))
         workflow = workflow_for(
             self.principal, asked.pop("workflow"), project=asked.pop("project", None)
         )
@@ -165,6 +174,25 @@ class RunView(ReplayAction, ExchangeActions, ApiView):
     def mermaid(self, request: Request, **_: Any) -> Response:
         """The run's graph as Mermaid text, coloured by state."""
         return Response({"mermaid": selectors.graph_of(self._run("version__spec"))})
+
+    @extend_schema(responses=forms.RunPlanOut)
+    @action(detail=True)
+    def plan(self, request: Request, **_: Any) -> Response:
+        """What planners have planned in the run, what that may cost, and how far it is."""
+        return Response(self.shown(forms.RunPlanOut, RunPlan(rounds=plans_of(self._run()))))
+
+    @extend_schema(request=forms.SavedPlanBody, responses={201: forms.WorkflowOut})
+    @action(
+        detail=True,
+        methods=["post"],
+        url_path="plan/save",
+        write_scope=Scope.WORKFLOWS_WRITE,
+    )
+    def save_plan(self, request: Request, **_: Any) -> Response:
+        """Keep what was planned and has completed as a draft of a workflow."""
+        asked = self.body(forms.SavedPlanBody)
+        draft = save_plan(self._run("project", "input"), name=asked["name"])
+        return self.created(self.shown(forms.WorkflowOut, draft), at="workflows-detail")
 
     def _changed(self, change: Callable[[Run], None]) -> Response:
         self.body(Strict)

@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -11,12 +11,22 @@ from rest_framework.reverse import reverse
 
 from costs.api.serializers import Usd, UsdText
 from costs.core.money import format_usd
+from orchestrator.core.objectives import MAX_OBJECTIVE
 from orchestrator.core.spec import DEFAULT_PRIORITY
 from orchestrator.core.state import AgentRunStatus, RunStatus, RunWait, WaitingReason
 from orchestrator.core.values import MAX_DURATION_SECONDS, MAX_METADATA_KEYS
 from orchestrator.models import AgentRun, Run, RunEvent
 from orchestrator.selectors.runs import TOKENS, with_total
-from tenants.api.serializers import DurationText, ProjectRef, Query, Strict, Whole, reference
+from tenants.api.serializers import (
+    DurationText,
+    ProjectRef,
+    Query,
+    Slug,
+    Strict,
+    Text,
+    Whole,
+    reference,
+)
 
 RUN_STATUSES = [str(status) for status in RunStatus]
 AGENT_RUN_STATUSES = [str(status) for status in AgentRunStatus]
@@ -92,8 +102,6 @@ class MermaidOut(serializers.Serializer[Any]):
 
 
 class RunBody(Strict):
-    not_yet: ClassVar = ("objective", "approve")
-
     workflow = reference(help_text="Name or id.")
     project = reference(required=False, help_text="Slug or id, if the name alone is not enough.")
     version = Whole(required=False, min_value=1, max_value=_MAX_INT)
@@ -125,6 +133,79 @@ class RunBody(Strict):
                 f"At most {MAX_METADATA_KEYS} keys are kept.", "too_many"
             )
         return value
+
+
+class RunStart(RunBody):
+    """A run of a workflow, or of an objective in plain words."""
+
+    workflow = reference(required=False, help_text="Name or id; or say `objective`.")
+    objective = Text(
+        required=False,
+        max_length=MAX_OBJECTIVE,
+        help_text="What is to be done, instead of a workflow: it is planned, then carried out.",
+    )
+    approve = serializers.BooleanField(
+        required=False, help_text="With an objective: a person sees the plan before it is begun."
+    )
+    approve_above_usd = UsdText(
+        required=False,
+        source="approve_above_nano",
+        help_text="Likewise, where the plan may cost more, or nobody can tell.",
+    )
+    template = reference(required=False, help_text="With an objective: the set of prompts.")
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        if ("workflow" in values) == ("objective" in values):
+            problem = ErrorDetail("Say either `workflow` or `objective`.", "required")
+            raise serializers.ValidationError({"workflow": [problem]})
+        foreign = _OF_WORKFLOWS if "objective" in values else _OF_OBJECTIVES
+        told = "objective" if "objective" in values else "workflow"
+        wrong = {
+            name: [ErrorDetail(f"It does not go with `{told}`.", "not_applicable")]
+            for name in sorted(foreign & values.keys())
+        }
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return values
+
+
+_OF_WORKFLOWS = frozenset({"version", "input"})
+_OF_OBJECTIVES = frozenset({"approve", "approve_above_nano", "template"})
+
+
+class PlannedTaskOut(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.CharField(
+        help_text="pending, in_progress or completed; else what its step ended as."
+    )
+    needs = serializers.ListField(child=serializers.CharField())
+    priority = serializers.IntegerField()
+    done_by = serializers.CharField(help_text="A tool, an agent, a workflow, or the agent's type.")
+    step = serializers.CharField(help_text="The agent run that carries it out.")
+
+
+class PlannedRoundOut(serializers.Serializer[Any]):
+    """What a planner handed out at a time. `worst_case_usd` is null where nobody can tell."""
+
+    planner = serializers.CharField(source="step")
+    worst_case_usd = Usd(source="worst_nano", allow_null=True)
+    tasks = PlannedTaskOut(many=True)
+
+
+class ProgressOut(serializers.Serializer[Any]):
+    done = serializers.IntegerField()
+    total = serializers.IntegerField()
+    percent = serializers.IntegerField()
+
+
+class RunPlanOut(serializers.Serializer[Any]):
+    progress = ProgressOut()
+    rounds = PlannedRoundOut(many=True)
+
+
+class SavedPlanBody(Strict):
+    name = Slug(help_text="Of the new workflow, a draft in the run's project.")
 
 
 class RunQuery(Query):

@@ -49,15 +49,14 @@ class Delegations:
         number = self._claimed.forgiven * _TURNS + wanted.turn
         addition = _Addition(self._claimed, below=f"{self._claimed.step}.{number}")
         try:
-            plan = addition.delegated(wanted)
+            addition.take(wanted)
         except AddedStepsError as error:
             raise DelegationRefusedError(str(error)) from error
         self.written = {
             "number": number,
             "awaited": {"turn": wanted.turn, "calls": dict(wanted.calls)},
-            "plan": plan,
-            "depth": addition.depth,
             "output": wanted.given,
+            **addition.written,
         }
 
 
@@ -67,7 +66,8 @@ def added_by(claimed: Claim, wanted: AddedSteps, *, output: Any) -> dict[str, An
     `output` is what it gives them. Raises AddedStepsError with every problem.
     """
     addition = _Addition(claimed, below=claimed.step)
-    return {"plan": addition.added(wanted), "depth": addition.depth, "output": output}
+    addition.add(wanted)
+    return {"output": output, **addition.written}
 
 
 class _Addition:
@@ -77,26 +77,33 @@ class _Addition:
         by = claimed.added_by
         self._claimed = claimed
         self._below = below
-        self.depth = 1 + (addition_of(claimed.tenant_id, by).depth if by else 0)
+        self._depth = 1 + (addition_of(claimed.tenant_id, by).depth if by else 0)
+        self.written: dict[str, Any] = {}
 
-    def delegated(self, wanted: Delegation) -> dict[str, Any]:
-        """The plan of what is delegated, behind a person's decision where one is asked for."""
-        steps = dict(wanted.steps)
+    def take(self, wanted: Delegation) -> None:
+        """Compile what is delegated, behind a person's decision where one is asked for."""
         with self._reading():
-            plan, written = self._compiled(steps, header=_OBSERVED)
-            if wanted.approval:
-                worst = plan_price(Priceable(plan=plan), terms()).amounts.worst
-                if must_ask(wanted, worst):
-                    _, written = self._compiled(asked_first(wanted, worst), header=_OBSERVED)
-        return written
+            plan, written = self._compiled(dict(wanted.steps), header=_OBSERVED)
+            worst = self._worst(plan)
+            if must_ask(wanted, worst):
+                _, written = self._compiled(asked_first(wanted, worst), header=_OBSERVED)
+        self._keep(written, worst)
 
-    def added(self, wanted: AddedSteps) -> dict[str, Any]:
+    def add(self, wanted: AddedSteps) -> None:
         with self._reading():
-            return self._compiled(wanted.steps, output=wanted.output)[1]
+            plan, written = self._compiled(wanted.steps, output=wanted.output)
+            worst = self._worst(plan)
+        self._keep(written, worst)
+
+    def _keep(self, plan: dict[str, Any], worst_nano: int | None) -> None:
+        self.written = {"plan": plan, "depth": self._depth, "worst_nano": worst_nano}
+
+    def _worst(self, plan: Plan) -> int | None:
+        return plan_price(Priceable(plan=plan), terms()).amounts.worst
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        check_depth(self.depth, most=settings.MUSTER_MAX_ADDED_DEPTH)
+        check_depth(self._depth, most=settings.MUSTER_MAX_ADDED_DEPTH)
         try:
             with tenant_scope(self._claimed.tenant_id):
                 yield

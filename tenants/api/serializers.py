@@ -20,12 +20,7 @@ _DURATION = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", r
 
 
 class Strict(serializers.Serializer[Any]):
-    """Refuses what it does not know, together with everything else that is wrong.
-
-    `not_yet` names fields of the interface that are refused until they are honoured.
-    """
-
-    not_yet: ClassVar[tuple[str, ...]] = ()
+    """Refuses what it does not know, together with everything else that is wrong."""
 
     def to_internal_value(self, data: Any) -> Any:
         unknown = self._unknown(data) if isinstance(data, Mapping) else {}
@@ -49,8 +44,6 @@ class Strict(serializers.Serializer[Any]):
         return False
 
     def _refusal(self, name: str) -> ErrorDetail:
-        if name in self.not_yet:
-            return ErrorDetail(f"`{name}` is not supported yet.", "not_supported_yet")
         known = ", ".join(self.fields) or "none"
         return ErrorDetail(f"`{name}` is not known here; known are: {known}.", "unknown_field")
 
