@@ -45,6 +45,8 @@ class AgentForm(TenantForm):
         help_text='What the type needs beyond the fields above. Type tool: {"tool": "calculator",'
         ' "arguments": {"expression": "1 + 1"}}. Type aggregator: {"mode": "concat"}.'
         ' Type react: {"max_turns": 10, "memory": {"max_tokens": 20000}}.'
+        ' Type evaluator: {"threshold": 0.8, "criteria": "..."}.'
+        ' Type router: {"routes": ["refund", "answer"]}.'
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

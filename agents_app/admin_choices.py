@@ -2,8 +2,8 @@
 
 from django.conf import settings
 
+from agents_app.agent_types import ALL_TYPES
 from agents_app.core.roles import Role
-from agents_app.core.types import AGENT_TYPES
 from agents_app.selectors.toolboxes import toolbox_of
 from costs.selectors.prices import ANY_MODEL, price_rows
 from tenants.scope import current_tenant_id
@@ -12,7 +12,7 @@ ROLES = {role.value: role.value.title() for role in Role}
 
 
 def type_choices() -> dict[str, str]:
-    return {kind.name: f"{kind.name}: {kind.description}" for kind in AGENT_TYPES}
+    return {kind.name: f"{kind.name}: {kind.description}" for kind in ALL_TYPES}
 
 
 def tool_names() -> list[str]:

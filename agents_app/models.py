@@ -62,6 +62,28 @@ class Agent(TenantOwned):
         return self.slug
 
 
+class AgentGrant(TenantOwned):
+    """Whether a tenant's workflows may use a type of agent, or a custom agent.
+
+    Without one, what comes with the platform is allowed, and what others bring is not.
+    """
+
+    agent = models.CharField(max_length=63)
+    is_allowed = models.BooleanField(default=True)
+
+    labelled_by = ("agent",)
+
+    class Meta:
+        db_table = "agent_grant"
+        ordering: ClassVar = ["agent"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "agent"], name="agent_grant_once_per_agent")
+        ]
+
+    def __str__(self) -> str:
+        return self.agent
+
+
 class PromptTemplate(TenantOwned):
     """What a model is told to turn an objective into work, and which model each role has for it.
 

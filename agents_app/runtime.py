@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from pydantic import JsonValue
 
+from agents_app.agent_types import ALL_TYPES
 from agents_app.core.agent import AddedSteps, AgentConfig, AgentTypes, Outcome, Ports
 from agents_app.core.recalling import recalled
-from agents_app.core.types import AGENT_TYPES
 
 
 def run_agent(
@@ -15,7 +15,7 @@ def run_agent(
     *,
     inputs: Mapping[str, JsonValue],
     ports: Ports,
-    types: AgentTypes = AGENT_TYPES,
+    types: AgentTypes = ALL_TYPES,
 ) -> Outcome:
     """Run an agent whose prompt and arguments are rendered. Failures are AgentsError.
 

@@ -25,6 +25,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Approvals", "approval", "orchestrator_approval_changelist", Scope.RUNS_READ),
             ("Workflows", "account_tree", "orchestrator_workflow_changelist", Scope.WORKFLOWS_READ),
             ("Agents", "smart_toy", "agents_app_agent_changelist", Scope.WORKFLOWS_READ),
+            ("Agent types", "extension", "agent_types", Scope.WORKFLOWS_READ),
             (
                 *("Prompt templates", "edit_note"),
                 *("agents_app_prompttemplate_changelist", Scope.WORKFLOWS_READ),

@@ -19,6 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
+from orchestrator.agent_pages import agent_types_page, allow_agent_type
 from orchestrator.provider_pages import check_provider, providers_page
 from orchestrator.selectors.home import home
 from orchestrator.selectors.status import platform_status, tenant_status
@@ -61,6 +62,12 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
             path("tenant/", self.switch_tenant, name="switch_tenant"),
             path("waiting/", self.admin_view(self.waiting), name="waiting"),
             path("providers/", self.admin_view(self.providers), name="providers"),
+            path("agent-types/", self.admin_view(self.agent_types), name="agent_types"),
+            path(
+                "agent-types/<str:name>/allow/",
+                self.admin_view(allow_agent_type),
+                name="agent_type_allow",
+            ),
             path(
                 "providers/<str:name>/check/",
                 self.admin_view(check_provider),
@@ -72,6 +79,9 @@ class MusterSite(UnfoldAdminSite):  # type: ignore[misc]
 
     def providers(self, request: HttpRequest) -> HttpResponse:
         return providers_page(request, self.each_context(request))
+
+    def agent_types(self, request: HttpRequest) -> HttpResponse:
+        return agent_types_page(request, self.each_context(request))
 
     def tools(self, request: HttpRequest) -> HttpResponse:
         return tools_page(request, self.each_context(request))

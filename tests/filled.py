@@ -41,7 +41,12 @@ class Filled:
         return PARAMETERS[parameter](self, collection)
 
 
-_NAMES = {"tools": "echo", "providers": "simulated", "workflow-tools": "greet"}
+_NAMES = {
+    "tools": "echo",
+    "providers": "simulated",
+    "workflow-tools": "greet",
+    "agents/types": "prompt",
+}
 PARAMETERS: dict[str, Callable[[Filled, str], str]] = {
     "uuid:id": lambda filled, collection: filled.ids[collection],
     "int:number": lambda filled, collection: "1",

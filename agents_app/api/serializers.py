@@ -2,12 +2,13 @@ from typing import Any
 
 from rest_framework import serializers
 
+from agents_app.agent_types import ALL_TYPES
 from agents_app.core.roles import Role
-from agents_app.core.types import AGENT_TYPES
 from agents_app.core.types.aggregator import MODES
+from agents_app.core.types.prompt import MAX_REPAIRS
 from agents_app.core.types.react import MAX_TURNS
 from agents_app.providers.base import ProviderKind
-from tenants.api.serializers import Slug, Strict, Text
+from tenants.api.serializers import Query, Slug, Strict, Text
 
 _LONG = 200_000
 
@@ -16,7 +17,9 @@ class AgentSettings(Strict):
     """What types beyond `prompt` need."""
 
     tool = Text(max_length=100, required=False, help_text="Type tool: the tool's name.")
-    arguments = serializers.DictField(required=False, help_text="Type tool: may hold variables.")
+    arguments = serializers.DictField(
+        required=False, help_text="Types tool and custom: may hold variables."
+    )
     mode = serializers.ChoiceField(list(MODES), required=False, help_text="Type aggregator.")
     max_turns = serializers.IntegerField(
         required=False,
@@ -30,6 +33,29 @@ class AgentSettings(Strict):
         max_value=1_000_000_000,
         help_text="Likewise: those that its model reads and writes, in all turns together.",
     )
+    repairs = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MAX_REPAIRS,
+        help_text="Types that ask a model: further turns for an answer that does not fit its form.",
+    )
+    criteria = Text(
+        max_length=_LONG, required=False, allow_blank=True, help_text="Type evaluator: plain text."
+    )
+    threshold = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=1,
+        help_text="Type evaluator: the least score that is accepted; else the model decides.",
+    )
+    routes = serializers.ListField(
+        child=serializers.RegexField(r"^[a-z][a-z0-9_]{0,62}$"),
+        required=False,
+        min_length=1,
+        max_length=100,
+        help_text="Type router: the names to choose from.",
+    )
+    implementation = Text(max_length=63, required=False, help_text="Type custom: its name.")
     delegates = serializers.ListField(
         child=Slug(), required=False, max_length=100, help_text="Saved agents that it may ask."
     )
@@ -52,7 +78,7 @@ class AgentBody(Strict):
     slug = Slug()
     name = Text(max_length=200, required=False)
     description = Text(max_length=20_000, required=False, allow_blank=True)
-    type = serializers.ChoiceField([kind.name for kind in AGENT_TYPES], required=False)
+    type = serializers.ChoiceField([kind.name for kind in ALL_TYPES], required=False)
     role = serializers.ChoiceField(list(Role), required=False, allow_blank=True)
     provider = serializers.ChoiceField(list(ProviderKind), required=False, allow_blank=True)
     model = Text(max_length=200, required=False, allow_blank=True)
@@ -83,6 +109,31 @@ class AgentOut(serializers.Serializer[Any]):
     settings = serializers.DictField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class AgentTypeQuery(Query):
+    capability = Text(max_length=63, required=False, help_text="Only those that have it.")
+
+
+class AgentTypeChange(Strict):
+    allowed = serializers.BooleanField(help_text="Whether this tenant's workflows may use it.")
+
+
+class AgentTypeOut(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="A type, or the `implementation` of a custom agent.")
+    type = serializers.CharField(help_text="What a workflow says: the name itself, or `custom`.")
+    description = serializers.CharField()
+    capabilities = serializers.ListField(child=serializers.CharField())
+    origin = serializers.CharField(help_text="`built-in`, a file of the operator's, or a package.")
+    calls_model = serializers.BooleanField()
+    allowed = serializers.BooleanField(help_text="Whether this tenant's workflows may use it.")
+    fault = serializers.CharField(help_text="Why it is broken and cannot be used; else empty.")
+
+
+class AgentTypeList(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = AgentTypeOut(many=True)
 
 
 class ToolChange(Strict):

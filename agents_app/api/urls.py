@@ -7,6 +7,7 @@ from agents_app.api.memory import MemoryView
 from tenants.middleware import opens_its_own_scope
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("agents/types", views.AgentTypeView, basename="agent-types")
 router.register("agents", views.AgentView, basename="agents")
 router.register("tools", views.ToolView, basename="tools")
 router.register("memory", MemoryView, basename="memory")

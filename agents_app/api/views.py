@@ -6,10 +6,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agents_app.api import serializers as forms
+from agents_app.selectors.agent_grants import AgentKind, agent_kinds
 from agents_app.selectors.agents import agents
 from agents_app.selectors.tool_grants import GrantedTool, granted_tools
 from agents_app.services import agents as agent_service
 from agents_app.services import tool_grants as grants
+from agents_app.services.agent_grants import allow_agent
 from tenants.api.base import ApiView, no_content
 from tenants.api.serializers import Query
 from tenants.permissions import HasScope, WritesOfWholeTenant
@@ -48,6 +50,45 @@ class AgentView(ApiView):
         """Delete the agent. Published versions that use it keep their copy."""
         agent_service.delete_agent(self.found(agents()))
         return no_content()
+
+
+class AgentTypeView(ApiView):
+    """Types of agents, custom agents among them, and which of them the tenant allows."""
+
+    read_scope = Scope.WORKFLOWS_READ
+    write_scope = Scope.ADMIN
+    permission_classes = (HasScope, WritesOfWholeTenant)
+    lookup_field = "name"
+    lookup_value_converter = "str"
+    pagination_class = None
+
+    @extend_schema(parameters=[forms.AgentTypeQuery], responses=forms.AgentTypeList)
+    def list(self, request: Request) -> Response:
+        wanted = self.query(forms.AgentTypeQuery).get("capability")
+        kinds = [kind for kind in agent_kinds() if wanted in (None, *kind.capabilities)]
+        shown = self.shown(forms.AgentTypeOut, kinds, many=True)
+        return Response({"next": None, "previous": None, "results": shown})
+
+    @extend_schema(responses=forms.AgentTypeOut)
+    def retrieve(self, request: Request, name: str) -> Response:
+        return self.one(_kind(name), forms.AgentTypeOut)
+
+    @extend_schema(request=forms.AgentTypeChange, responses=forms.AgentTypeOut)
+    def partial_update(self, request: Request, name: str) -> Response:
+        """Allow a type or a custom agent to the tenant's workflows, or refuse it.
+
+        Types that come along are allowed at first, custom agents are not. Of what is refused no
+        workflow can be published; a custom agent is not run any more either, within seconds.
+        """
+        allow_agent(_kind(name).name, allowed=self.body(forms.AgentTypeChange)["allowed"])
+        return self.one(_kind(name), forms.AgentTypeOut)
+
+
+def _kind(name: str) -> AgentKind:
+    for kind in agent_kinds():
+        if kind.name == name:
+            return kind
+    raise Http404
 
 
 class ToolView(ApiView):

@@ -11,7 +11,13 @@ from agents_app.core.errors import AgentInvalidError, OutputInvalidError
 from agents_app.core.hands import ONE_BY_ONE, ToolHands
 from agents_app.core.journal import NO_JOURNAL, ToolJournal
 from agents_app.core.json_schema import schema_fault
-from agents_app.core.model import DEFAULT_DEADLINE_SECONDS, DEFAULT_TURNS, JsonSchema, ModelClient
+from agents_app.core.model import (
+    DEFAULT_DEADLINE_SECONDS,
+    DEFAULT_REPAIRS,
+    DEFAULT_TURNS,
+    JsonSchema,
+    ModelClient,
+)
 from agents_app.core.roles import Role
 from agents_app.core.tools import Toolbox, ToolContext
 
@@ -23,7 +29,9 @@ class AgentConfig:
     """One agent, ready to run: templates rendered, defaults filled in.
 
     Each type reads the fields it knows: `prompt` the model's, `tool` the tool's, `aggregator`
-    mode and separator, `react` the model's and those of its loop. `delegates` are saved agents, and
+    mode and separator, `react` the model's and those of its loop, `evaluator` the model's,
+    criteria and threshold, `router` the model's and its routes, `custom` its implementation, the
+    model's and arguments. `delegates` are saved agents, and
     `workflows` published ones, that `react` and `planner` may hand tasks to, for at most
     `delegate_cost_usd` each. A planner hands out up to `max_tasks` tasks at a time, once a person
     has agreed: to any plan, or to those that may cost more than so much (`approve_above_usd`).
@@ -53,9 +61,14 @@ class AgentConfig:
     report: bool = False
     max_turns: int = DEFAULT_TURNS
     max_total_tokens: int | None = None
+    repairs: int = DEFAULT_REPAIRS
+    criteria: str = ""
+    threshold: float | None = None
+    routes: Sequence[str] = ()
     memory: Mapping[str, JsonValue] = field(default_factory=dict)
     tool: str = ""
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    implementation: str = ""
     mode: str = ""
     separator: str = "\n\n"
     adds_steps: bool = False

@@ -252,6 +252,33 @@ class AgentInvalidError(AgentsError):
         self.detail = detail
 
 
+class AgentNotAllowedError(AgentsError):
+    """The tenant may not use an agent any more that a published version names."""
+
+    code = "agent_not_allowed"
+
+    def __init__(self, agent: str) -> None:
+        super().__init__(agent)
+        self.agent = agent
+
+    def __str__(self) -> str:
+        return f"the agent {self.agent!r} is not allowed for this tenant"
+
+
+class CustomAgentError(AgentsError):
+    """An agent of the operator's own broke, or gave what nobody can keep."""
+
+    code = "custom_agent_failed"
+
+    def __init__(self, agent: str, detail: str) -> None:
+        super().__init__(agent, detail)
+        self.agent = agent
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"custom agent {self.agent!r}: {self.detail}"
+
+
 class UnusableSchemaError(AgentsError):
     """A JSON Schema cannot be applied: its fault, not that of the value.
 

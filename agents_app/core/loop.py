@@ -25,6 +25,7 @@ from agents_app.core.errors import (
     ProviderErrorKind,
 )
 from agents_app.core.model import (
+    DEFAULT_REPAIRS,
     DEFAULT_TURNS,
     FinishReason,
     Message,
@@ -54,7 +55,7 @@ class LoopLimits:
     idle_turns: int = 3
     failed_turns: int = 5
     calls_per_turn: int = 16
-    repairs: int = 2
+    repairs: int = DEFAULT_REPAIRS
     context_tokens: int | None = None
     sums_up: bool = False
 
@@ -241,25 +242,39 @@ def _shorter(state: State, error: ProviderError) -> Step:
 def _answered(state: State, reply: ModelReply) -> Step:
     if reply.finish_reason is FinishReason.CONTEXT_FULL:
         return _filled(state, reply)
-    state = replace(state, is_shortened=False)
+    fault = _fault(state, reply)
+    if fault is not None:
+        return _failed(state, ProviderError(*fault, reply.provider))
+    if state.is_shortened:
+        state = replace(state, is_shortened=False)
+    if reply.tool_calls and state.request.tools:
+        return _act(state, reply)
+    if reply.finish_reason is FinishReason.PAUSED:
+        said = (reply.message,) if reply.text or reply.opaque else ()
+        return _ask(replace(state, messages=(*state.messages, *said)))
+    return _conclude(state, reply)
+
+
+def _fault(state: State, reply: ModelReply) -> tuple[ProviderErrorKind, str] | None:
+    """What makes an answer one that nothing can be done with."""
+    has_tools = bool(state.request.tools)
     match reply.finish_reason:
         case FinishReason.REFUSED:
-            kind, told = ProviderErrorKind.CONTENT_REFUSED, "the model declined to answer"
+            return ProviderErrorKind.CONTENT_REFUSED, "the model declined to answer"
         case FinishReason.UNKNOWN:
-            kind, told = ProviderErrorKind.PROTOCOL, "the answer ended without a known reason"
+            return ProviderErrorKind.PROTOCOL, "the answer ended without a known reason"
+        case FinishReason.TOOL_CALLS if not has_tools:
+            return ProviderErrorKind.PROTOCOL, "the model called a tool it was not given"
         case FinishReason.TOOL_CALLS if not reply.tool_calls:
-            kind, told = ProviderErrorKind.PROTOCOL, "the model called tools without naming any"
-        case FinishReason.PAUSED if not reply.tool_calls:
-            said = (reply.message,) if reply.text or reply.opaque else ()
-            return _ask(replace(state, messages=(*state.messages, *said)))
-        case _:
-            return _act(state, reply) if reply.tool_calls else _conclude(state, reply)
-    return _failed(state, ProviderError(kind, told, reply.provider))
+            return ProviderErrorKind.PROTOCOL, "the model called tools without naming any"
+        case FinishReason.PAUSED if not has_tools:
+            return ProviderErrorKind.PROTOCOL, "the provider paused an answer that needs no tools"
+    return None
 
 
 def _filled(state: State, reply: ModelReply) -> Step:
     """The answer was cut where the model can hold no more: asked again with less, or taken."""
-    told = "it has filled all that its model holds"
+    told = "it has filled all that its model holds; shorten the prompt"
     error = ProviderError(ProviderErrorKind.CONTEXT_TOO_LONG, told, reply.provider)
     again = _shorter(state, error)
     is_over = isinstance(again[1], Failed)
@@ -378,9 +393,9 @@ def _conclude(state: State, reply: ModelReply) -> Step:
         if is_cut and not _is_answer(state, reply):
             raise OutputInvalidError(
                 f"it was cut after {reply.usage.output_tokens} tokens of "
-                f"{state.request.max_output_tokens} allowed; say less"
+                f"{state.request.max_output_tokens} allowed (max_output_tokens); say less"
             )
-        if not reply.text.strip():
+        if state.request.tools and not reply.text.strip():
             raise OutputInvalidError("it is empty")
         output: JsonValue = reply.text if schema is None else parse_output(reply.text, schema)
     except OutputInvalidError as error:
@@ -395,7 +410,7 @@ def _repair(state: State, reply: ModelReply, error: OutputInvalidError) -> Step:
     if state.repairs >= state.limits.repairs:
         return _failed(state, error)
     said = [reply.message] if reply.text.strip() else []
-    said.append(Message("user", observations.misfit(error)))
+    said.append(Message("user", observations.misfit(error, schema=state.request.output_schema)))
     return _ask(replace(state, messages=(*state.messages, *said), repairs=state.repairs + 1))
 
 

@@ -13,6 +13,7 @@ from costs.core.usage import Usage
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
 DEFAULT_DEADLINE_SECONDS = 30.0
 DEFAULT_TURNS = 20  # of an agent that asks its model again and again
+DEFAULT_REPAIRS = 2  # further turns for an answer that does not fit its schema
 
 JsonSchema = Mapping[str, Any]
 

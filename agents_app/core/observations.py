@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from agents_app.core import values
+from agents_app.core.model import JsonSchema
 
 RULES: Final = (
     "You have tools. Work out what you are missing, call tools for it, several at once where none "
@@ -20,6 +21,7 @@ REPEATED: Final = (
 )
 CUT: Final = "Your answer was cut at its limit, so this was not called. Say less, and call again."
 
+MAX_PROBLEM: Final = 1_000  # characters of it that a model is shown
 SUMMARY_RULES: Final = (
     "You keep the notes of somebody who works on a task. Sum up what stands between "
     "<earlier_turns> and </earlier_turns> for that work: what was found out, with every name and "
@@ -31,7 +33,8 @@ TOOL_OUTPUT: Final = "tool_output"
 EARLIER_TURNS: Final = "earlier_turns"
 MEMORY: Final = "memory"
 OBJECTIVE: Final = "objective"
-_MARKS: Final = "|".join([TOOL_OUTPUT, EARLIER_TURNS, MEMORY, OBJECTIVE])
+STEP_OUTPUT: Final = "step_output"
+_MARKS: Final = "|".join([TOOL_OUTPUT, EARLIER_TURNS, MEMORY, OBJECTIVE, STEP_OUTPUT])
 _MARK: Final = re.compile(rf"<(?=\s*/?\s*(?:{_MARKS}))", re.IGNORECASE)
 _CUT_RESULT: Final = "[cut here: all of it is too long]"
 
@@ -60,8 +63,13 @@ def harmless(text: str) -> str:
     return _MARK.sub("&lt;", text)
 
 
-def misfit(problem: Exception) -> str:
-    return f"Your answer cannot be used: {problem}. Answer again, with nothing but what is asked."
+def misfit(problem: Exception, *, schema: JsonSchema | None = None) -> str:
+    """What is wrong with an answer. Not every server has shown its model the schema."""
+    told = str(problem)[:MAX_PROBLEM]
+    said = f"Your answer cannot be used: {told}. Answer again, with nothing but what is asked."
+    if schema is None:
+        return said
+    return f"{said} It has to be JSON that fits this JSON Schema:\n{values.dump(schema)}"
 
 
 def recalled(entries: Sequence[JsonValue]) -> str:

@@ -42,6 +42,8 @@ class Conversation:
     @property
     def shown(self) -> ModelRequest:
         """The request for the next turn."""
+        if not self.messages and not self.window.left_out:
+            return self.request
         window, (*before, task) = self.window, self.request.messages
         if window.left_out:
             content = f"{task.content}\n\n{observations.left_out(window.summary)}"

@@ -2,7 +2,8 @@
 
 The role with the most different words of its own in the task wins. On a tie the role whose
 word stands first wins, because a task opens with what it asks for ("Review the plan" is a
-review). Without any such word the agent is an executor. `orchestrator` is never guessed.
+review). Without any such word the agent is an executor. `orchestrator` is never guessed. An
+evaluator is a reviewer, whatever it is told.
 """
 
 import re
@@ -22,6 +23,8 @@ WORDS: dict[Role, tuple[str, ...]] = {
     Role.REVIEWER: ("review", "check", "analyze", "evaluate", "validate", "test"),
 }
 NO_MATCH = Role.EXECUTOR
+# What its type says of an agent goes before the words of its task.
+OF_TYPE: dict[str, Role] = {"evaluator": Role.REVIEWER}
 
 _ROLE_OF = {word: role for role, words in WORDS.items() for word in words}
 _ANY_WORD = re.compile(rf"\b({'|'.join(_ROLE_OF)})\b", re.IGNORECASE)

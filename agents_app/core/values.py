@@ -69,6 +69,15 @@ def parse(text: str) -> JsonValue:
         raise ValueError("nested too deeply") from None
 
 
+def parse_from(text: str, start: int) -> tuple[JsonValue, int]:
+    """The JSON value that begins at a place of a text, and where it ends. Raises ValueError."""
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+        return clean(value), end
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def dump(value: JsonValue | Mapping[str, JsonValue]) -> str:
     """Compact strict JSON. Raises ValueError or TypeError for what JSON cannot hold."""
     try:
@@ -105,3 +114,6 @@ def _refuse(name: str) -> NoReturn:
 def _finite(digits: str) -> float:
     number = float(digits)
     return number if math.isfinite(number) else _refuse(digits)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

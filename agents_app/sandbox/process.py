@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from agents_app.core.cancellation import CallOverError, Cancellation, current_cancellation
 from agents_app.core.errors import ToolFailedError
+from agents_app.core.plugins import PLUGIN_PACKAGE
 from agents_app.core.tools import Tool, ToolContext
 
 MEMORY_MB: Final = 512
@@ -70,6 +71,7 @@ class _InProcess:
         with _place(until, cancellation), _folder() as folder:
             request = {
                 "tool": tool.origin,
+                "file": _file_of(tool.origin.partition(":")[0]),
                 "arguments": dict(arguments),
                 "path": [entry or os.getcwd() for entry in sys.path],
                 "memory_mb": self.memory_mb,
@@ -79,6 +81,13 @@ class _InProcess:
             with _started(folder, request) as process:
                 said = _heard(process, most, until, cancellation)
         return _result(tool.name, said, process.returncode)
+
+
+def _file_of(module: str) -> str | None:
+    """Where a module lies that another process could not import: one of the operator's folder."""
+    if not module.startswith(f"{PLUGIN_PACKAGE}."):
+        return None
+    return sys.modules[module].__file__
 
 
 @contextmanager

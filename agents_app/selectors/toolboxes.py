@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from agents_app.core.tool_sources import Source, ToolOwner
 from agents_app.core.tools import Tool, Toolbox
 from agents_app.models import ToolGrant
+from agents_app.plugins.registry import plugins
 from agents_app.selectors.tool_secrets import tool_secret
 from agents_app.tools.installed import installed_sources
 from tenants.loading import SingleFlight
@@ -102,13 +103,19 @@ def _is_set_up(tool: Tool, grant: ToolGrant) -> bool:
 def _made_for(owner: ToolOwner) -> Iterator[Tool]:
     """Every tool once. Of two with one name the first counts: nobody takes a built-in's place."""
     taken = set[str]()
-    for source in installed_sources():
+    for source, is_plugin in _sources():
         for tool in _tools_of(source, owner):
             if tool.name in taken:
                 log.warning("tool_name_taken", tool=tool.name, source=source.name)
                 continue
             taken.add(tool.name)
-            yield tool
+            yield replace(tool, needs_grant=True) if is_plugin else tool
+
+
+def _sources() -> Iterator[tuple[Source, bool]]:
+    """Where tools come from; what others bring needs a grant, whatever it says of itself."""
+    yield from ((source, False) for source in installed_sources())
+    yield from ((found.tool, True) for found in plugins().tools)
 
 
 def _tools_of(source: Source, owner: ToolOwner) -> list[Tool]:

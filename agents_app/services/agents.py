@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from agents_app.agent_types import ALL_TYPES
 from agents_app.core.agent import AgentConfig
 from agents_app.core.errors import AgentsError
-from agents_app.core.types import AGENT_TYPES
 from agents_app.models import Agent
 from agents_app.selectors.toolboxes import toolbox_of
 from tenants.scope import current_tenant_id
@@ -19,6 +19,11 @@ _SETTINGS = frozenset(
         "mode",
         "max_turns",
         "max_total_tokens",
+        "repairs",
+        "criteria",
+        "threshold",
+        "routes",
+        "implementation",
         "memory",
         "delegates",
         "workflows",
@@ -89,7 +94,7 @@ def check_agent(agent: Agent) -> None:
         tools=agent.tools,
         **{name: value for name, value in agent.settings.items() if name in _SETTINGS},
     )
-    found = AGENT_TYPES[agent.type].problems(config, toolbox_of(current_tenant_id()))
+    found = ALL_TYPES[agent.type].problems(config, toolbox_of(current_tenant_id()))
     problems = tuple(
         FieldProblem(_place(problem.field), "invalid", problem.message)
         for problem in found

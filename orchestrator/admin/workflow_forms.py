@@ -114,6 +114,7 @@ class StepForm(forms.ModelForm):  # type: ignore[type-arg]
     # What the pickers offer, asked once for all steps of a page.
     agents: ClassVar[Mapping[str, str]] = {}  # slug -> label
     models: ClassVar[Sequence[str]] = ()
+    known_tools: ClassVar[Sequence[str]] = ()
     siblings: ClassVar[Sequence[str]] = ()
 
     name = forms.CharField(
@@ -183,7 +184,7 @@ class StepForm(forms.ModelForm):  # type: ignore[type-arg]
         data: Any = self.data
         chosen = data.getlist(self.add_prefix("needs")) if self.is_bound else []
         offer(self, "needs", self.siblings, chosen=[*(step.needs or ()), *chosen])
-        offer(self, "tools", tool_names(), chosen=step.tools or ())
+        offer(self, "tools", self.known_tools, chosen=step.tools or ())
         more = {key: value for key, value in agent.items() if key not in ("type", "role")}
         self.initial = {
             **self.initial,
@@ -293,7 +294,12 @@ def step_form(workflow: Workflow | None) -> type[StepForm]:
         for slug, name, kind in Agent.objects.values_list("slug", "name", "type")
     }
     siblings = workflow.steps.values_list("name", flat=True) if workflow else ()
-    offers = {"agents": agents, "models": known_models(), "siblings": tuple(siblings)}
+    offers = {
+        "agents": agents,
+        "models": known_models(),
+        "known_tools": tool_names(),
+        "siblings": tuple(siblings),
+    }
     return type("StepForm", (StepForm,), offers)
 
 

@@ -2,33 +2,28 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from unfold.admin import StackedInline
-from unfold.widgets import (
-    UnfoldAdminFileFieldWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldBooleanWidget,
-)
 
 from orchestrator.admin.prices import price_card
 from orchestrator.admin.reports import Shown, show_at_fields
 from orchestrator.admin.run_input import RunPage
 from orchestrator.admin.versions import VersionPages, download, graph_context
 from orchestrator.admin.workflow_forms import StepFormSet, WorkflowForm, step_form
-from orchestrator.core.errors import SpecSyntaxError, WorkflowInvalidError
+from orchestrator.admin.workflow_import import ImportForm, loaded
+from orchestrator.core.errors import BundleInvalidError, WorkflowInvalidError
 from orchestrator.core.problems import Problem
-from orchestrator.core.yaml_io import MAX_BYTES, dump_text, load_text
+from orchestrator.core.yaml_io import dump_text
 from orchestrator.models import Step, Workflow
+from orchestrator.services.bundles import export_bundle
 from orchestrator.services.deletion import delete_workflow
-from orchestrator.services.drafts import draft_spec, save_draft
+from orchestrator.services.drafts import draft_spec
 from orchestrator.services.workflows import publish, validate_spec
 from tenants.admin_base import TenantModelAdmin, may
-from tenants.admin_fields import CodeArea
 from tenants.models import Project
 from tenants.roles import Scope
 
@@ -90,21 +85,6 @@ class StepInline(StackedInline):  # type: ignore[misc]
     has_add_permission = has_delete_permission = has_change_permission
 
 
-class ImportForm(forms.Form):
-    project: Any = forms.ModelChoiceField(
-        queryset=None, widget=UnfoldAdminSelectWidget(), empty_label=None
-    )
-    file = forms.FileField(required=False, widget=UnfoldAdminFileFieldWidget())
-    text = forms.CharField(
-        required=False, strip=False, widget=CodeArea(rows=16), label="Or its text"
-    )
-    replace = forms.BooleanField(
-        required=False,
-        widget=UnfoldBooleanWidget(),
-        label="Replace the draft of a workflow with the same name",
-    )
-
-
 @admin.register(Workflow)
 class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
     view_scope = Scope.WORKFLOWS_READ
@@ -146,6 +126,7 @@ class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
             load,
             self.page("run/", self.run),
             self.page("yaml/", self.yaml),
+            self.page("bundle/", self.bundle),
             *self.version_pages(),
         ]
 
@@ -274,14 +255,14 @@ class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
     # --- pages of its own ---
 
     def load(self, request: HttpRequest) -> HttpResponse:
-        """Make or replace a draft from YAML or JSON."""
+        """Make or replace a draft from YAML or JSON, or install a bundle."""
         if not self.may_edit(request):
             raise PermissionDenied
         form = ImportForm(request.POST or None, request.FILES or None)
         projects: Any = form.fields["project"]
         projects.queryset = Project.objects.all()
         if request.method == "POST" and form.is_valid():
-            workflow = self._load(form)
+            workflow = loaded(form)
             if workflow is not None:
                 self.message_user(
                     request, f"{workflow.name} is loaded as a draft.", messages.SUCCESS
@@ -289,37 +270,21 @@ class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
                 return self._report(workflow)
         return self.shown_page(request, "import.html", "Import a workflow", {"form": form})
 
-    def _load(self, form: ImportForm) -> Workflow | None:
-        project: Project = form.cleaned_data["project"]
-        try:
-            spec = load_text(_source(form))
-            existing = Workflow.objects.filter(project=project, name=spec.get("name")).first()
-            if existing and not form.cleaned_data["replace"]:
-                raise ValidationError(
-                    f"{project} has a workflow {existing.name} already; tick the box to replace it."
-                )
-            return save_draft(project=project, spec=spec, workflow=existing)
-        except SpecSyntaxError as error:
-            form.add_error("text", str(error))
-        except WorkflowInvalidError as error:
-            for problem in error.problems[:50]:
-                form.add_error("text", str(problem))
-        except ValidationError as error:
-            form.add_error("replace", error)
-        return None
-
     def yaml(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         workflow: Workflow = self.object_or_404(request, object_id)
         return download(dump_text(draft_spec(workflow)), f"{workflow.name}.yaml")
+
+    def bundle(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        workflow: Workflow = self.object_or_404(request, object_id)
+        try:
+            document = export_bundle(workflow)
+        except BundleInvalidError as error:
+            for problem in error.problems[:50]:
+                self.message_user(request, str(problem), messages.ERROR)
+            return HttpResponseRedirect(self.url_of(workflow))
+        return download(dump_text(document), f"{workflow.name}.bundle.yaml")
 
 
 def is_large(workflow: Workflow) -> bool:
     """Whether its steps are too many for one page of forms."""
     return workflow.steps.count() > MAX_FORM_STEPS
-
-
-def _source(form: ImportForm) -> str | bytes:
-    file = form.cleaned_data["file"]
-    # One byte more than is read, so that the reader says it is too much.
-    source: str | bytes = file.read(MAX_BYTES + 1) if file else form.cleaned_data["text"]
-    return source

@@ -20,6 +20,11 @@ class SpecYamlRenderer(TextRenderer):
         return dump_text(data["spec"])
 
 
+class BundleYamlRenderer(SpecYamlRenderer):
+    def text_of(self, data: Any) -> str:
+        return dump_text(data)
+
+
 class AnyJsonRenderer(JSONRenderer):
     """JSON whose whole document may be null, which the base class leaves empty."""
 

@@ -11,9 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orchestrator.api import serializers as forms
+from orchestrator.api.bundles import BundleQuery, InstalledOut, InstallQuery
 from orchestrator.api.parsers import SPEC_PARSERS
 from orchestrator.api.plans import PlanOut, told_price
-from orchestrator.api.renderers import MermaidRenderer, SpecYamlRenderer
+from orchestrator.api.renderers import BundleYamlRenderer, MermaidRenderer, SpecYamlRenderer
 from orchestrator.api.versions import DiffOut, DiffQuery, RestoreBody, told
 from orchestrator.core.mermaid import to_mermaid
 from orchestrator.core.parsing import spec_from_mapping
@@ -23,10 +24,12 @@ from orchestrator.selectors.versions import current_number, version_diff
 from orchestrator.selectors.workflows import shape_of, workflows_like, workflows_of
 from orchestrator.services import drafts
 from orchestrator.services import workflows as service
+from orchestrator.services.bundles import export_bundle, install_bundle
 from orchestrator.services.deletion import delete_workflow
 from orchestrator.services.versions import restore_version
 from tenants.api.base import ApiView, no_content
 from tenants.api.serializers import Query, Strict
+from tenants.permissions import HasScope, WritesOfWholeTenant
 from tenants.roles import Scope
 from tenants.selectors.projects import project_for
 
@@ -156,6 +159,43 @@ class WorkflowView(ApiView):
         draft = drafts.draft_spec(workflow)
         price = told_price(draft_price(workflow, draft))
         return Response(self.shown(PlanOut, {**asdict(shape_of(draft)), **price}))
+
+    @extend_schema(
+        parameters=[BundleQuery],
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            (200, "application/yaml"): OpenApiTypes.OBJECT,
+        },
+    )
+    @action(detail=True, renderer_classes=[JSONRenderer, BundleYamlRenderer])
+    def bundle(self, request: Request, **_: Any) -> Response:
+        """The draft or a version, with the agents and the versions that it names, as one file."""
+        workflow = self._workflow()
+        number = self.query(BundleQuery).get("version")
+        versions = workflow.versions.select_related("workflow__project")
+        version = self.found(versions, number=number) if number else None
+        return Response(export_bundle(workflow, version))
+
+    @extend_schema(request=_SPEC, parameters=[InstallQuery], responses={201: InstalledOut})
+    @action(detail=False, methods=["post"], permission_classes=[HasScope, WritesOfWholeTenant])
+    def install(self, request: Request) -> Response:
+        """Put a bundle into a project, all of it or, with every problem told, nothing."""
+        asked = self.query(InstallQuery)
+        installed = install_bundle(
+            dict(request.data),
+            project=project_for(self.principal, asked.get("project")),
+            on_conflict=asked["on_conflict"],
+            and_publish=asked["publish"],
+        )
+        version = installed.version
+        told = {
+            "workflow": installed.workflow,
+            "version": version.number if version else None,
+            "agents": installed.agents,
+            "workflows": installed.workflows,
+        }
+        ids = {"id": installed.workflow.id}
+        return self.created(self.shown(InstalledOut, told), at="workflows-detail", ids=ids)
 
     @extend_schema(
         responses={(200, "text/plain"): str, (200, "application/json"): forms.MermaidOut}

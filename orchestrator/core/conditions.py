@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Final, TypeVar
 
 import cel
@@ -42,6 +43,10 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
+_PLAIN_TEXT = re.compile(r"""(["'])((?:(?!\1)[^\\\n])*)\1""")
+# What may stand around a path or a text for it to be compared as a whole.
+_BEFORE = frozenset({"(", "[", "{", ",", "!", "&&", "||", "?", ":"})
+_AFTER = frozenset({")", "]", "}", ",", "&&", "||", "?", ":"})
 
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
@@ -55,7 +60,10 @@ class _Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A checked condition. `steps` are the steps and `roots` the variables that it reads."""
+    """A checked condition. `steps` are the steps and `roots` the variables that it reads.
+
+    `compared` has each path that is held against plain texts, and these.
+    """
 
     source: str
     steps: frozenset[str]
@@ -63,6 +71,7 @@ class Condition:
     program: cel.Program
     reads: int
     has_comprehension: bool
+    compared: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
     def evaluate(self, context: Mapping[str, Json]) -> bool:
         """True or false, or ConditionError with the reason why it is neither."""
@@ -122,6 +131,8 @@ def _compiled(source: str, known: frozenset[str]) -> Condition:
         program=_guarded(cel.compile, text, source=source),
         reads=sum(token.kind == "name" for token in tokens),
         has_comprehension=has_comprehension,
+        # Inside of comprehensions names mean what these say.
+        compared=() if has_comprehension else tuple(_comparisons(tokens)),
     )
 
 
@@ -193,6 +204,53 @@ def _step_name(following: list[_Token]) -> str:
     if texts[:1] == ["["] and kinds[1:2] == ["text"] and texts[2:3] == ["]"]:
         return texts[1].strip("\"'")
     raise ConditionError("After `steps` comes a step's name, as in steps.review.output.score")
+
+
+def _comparisons(tokens: list[_Token]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """`path == "text"`, the same the other way round, and `path in ["text", ...]`."""
+    for index, token in enumerate(tokens):
+        if token.text in {"==", "!="}:
+            before, after = _before(tokens, index), _after(tokens, index + 1)
+            pairs = [(_dotted(before), _texts(after)), (_dotted(after), _texts(before))]
+        elif token.text == "in" and [each.text for each in tokens[index + 1 : index + 2]] == ["["]:
+            listed = takewhile(lambda each: each.text != "]", tokens[index + 2 :])
+            pairs = [(_dotted(_before(tokens, index)), _texts(list(listed)[::2]))]
+        else:
+            continue
+        yield from ((path, texts) for path, texts in pairs if path and texts)
+
+
+def _before(tokens: list[_Token], end: int) -> list[_Token]:
+    """The path or the text that ends there; empty if it is part of more."""
+    start = end
+    while start and _is_operand(tokens[start - 1]):
+        start -= 1
+    is_part = start > 0 and tokens[start - 1].text not in _BEFORE
+    return [] if is_part else tokens[start:end]
+
+
+def _after(tokens: list[_Token], start: int) -> list[_Token]:
+    end = start
+    while end < len(tokens) and _is_operand(tokens[end]):
+        end += 1
+    is_part = end < len(tokens) and tokens[end].text not in _AFTER
+    return [] if is_part else tokens[start:end]
+
+
+def _is_operand(token: _Token) -> bool:
+    return token.kind in {"name", "text"} or token.text == "."
+
+
+def _dotted(tokens: list[_Token]) -> tuple[str, ...]:
+    texts = [token.text for token in tokens]
+    is_path = texts[:1] and texts[0] in ROOTS and all(text == "." for text in texts[1::2])
+    return tuple(texts[::2]) if is_path and len(texts) % 2 else ()
+
+
+def _texts(tokens: list[_Token]) -> tuple[str, ...]:
+    """The texts, if all of them are plain: without prefixes, escapes and tripled quotes."""
+    quoted = [_PLAIN_TEXT.fullmatch(token.text) for token in tokens]
+    return tuple(match.group(2) for match in quoted if match) if all(quoted) else ()
 
 
 def _renamed(tokens: list[_Token]) -> Iterator[str]:

@@ -46,6 +46,12 @@ class WorkflowInvalidError(OrchestratorError):
         return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
 
 
+class BundleInvalidError(WorkflowInvalidError):
+    """A bundle cannot be taken out or put in as it is; all problems are listed."""
+
+    code: ClassVar[str] = "bundle_invalid"
+
+
 class CyclicWorkflowError(WorkflowInvalidError):
     """Steps wait for each other. `steps` is the cycle, its first step repeated at the end."""
 

@@ -19,6 +19,7 @@ from orchestrator.core.jsonvalue import Json
 from orchestrator.core.problems import pointer
 from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
+    JUDGING,
     ApprovalSpec,
     CacheSpec,
     DegradeRule,
@@ -380,9 +381,15 @@ def _reads(
 ) -> tuple[tuple[str, ...], bool]:
     """The steps whose outputs an agent run takes, and whether it takes the input."""
     reads_input = any(path.split(".")[0] == "input" for path in references(given))
-    if config.get("type") == "aggregator":
+    if is_given_outputs(config):
         return tuple(needs), reads_input
     return _steps_read(given, order=()), reads_input
+
+
+def is_given_outputs(config: AgentConfig) -> bool:
+    """Whether it takes all that the steps give that it needs, rather than what its prompt says."""
+    kind = config.get("type")
+    return kind == "aggregator" or (kind in JUDGING and not config.get("prompt"))
 
 
 def _asked(approval: ApprovalSpec | None) -> list[Json]:

@@ -1,7 +1,8 @@
 """What a plan costs, told before it runs: at the worst, and on its cheapest way.
 
 At the worst every step runs unless its condition is known to be false, every attempt pays for a
-call that is as long as it can be, every loop takes all its rounds and every map all its items. Not
+call that is as long as it can be, an answer with a form is repaired as often as may be, every loop
+takes all its rounds and every map all its items. Not
 in it is what only accidents cost: a call whose worker died, and what a person has tried again.
 
 The cheapest way is that of a run that completes: steps that may be skipped are, a step pays for one
@@ -13,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
-from agents_app.core import values
-from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS
+from agents_app.core import observations, values
+from agents_app.core.agent import AgentConfig
+from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS, DEFAULT_REPAIRS
 from agents_app.core.observations import with_data_rule
 from agents_app.core.recalling import most_recalled_bytes
+from agents_app.core.types.evaluator import judge_schema, judge_system
+from agents_app.core.types.router import route_schema, router_system
 from costs.core.pricing import Price, estimate_of_bytes, least_case, worst_case
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.conditions import compile_condition
@@ -37,7 +41,8 @@ from orchestrator.core.prices import (
     StepPrice,
     Terms,
 )
-from orchestrator.core.spec import RetrySpec
+from orchestrator.core.schema import Schema
+from orchestrator.core.spec import JUDGING, RetrySpec
 from orchestrator.core.template import MAX_RENDERED_BYTES
 from orchestrator.core.text_size import UNKNOWN, Span, Unknown, View, total
 
@@ -48,6 +53,10 @@ _MOST_BYTES_PER_TOKEN: Final = 16
 _LINE_ENDS: Final = 2
 _MOST_PROMPT_BYTES: Final = MAX_RENDERED_BYTES + values.text_size(with_data_rule(""))
 _ONCE: Final = RetrySpec(attempts=1)
+_ONE_ANSWER: Final = frozenset({"prompt", *JUDGING})
+# What a model wrote is read again in at most so many tokens for each that it took to write it.
+_READ_AGAIN: Final = 2
+_PER_CHARACTER: Final = 4  # bytes of UTF-8
 
 
 @paused_collector()
@@ -126,7 +135,7 @@ class _Pricing:
         if step.by_complexity:
             return self._any_of(step, view)
         kind = step.config.get("type")
-        if kind != "prompt":
+        if kind not in _ONE_ANSWER:
             told = f"What agents of type {kind} cost cannot be told yet"
             return _One(_unknown(Note(step.name, "not_supported_yet", told)))
         provider, model = step.provider or "", step.model or ""
@@ -135,16 +144,18 @@ class _Pricing:
             told = f"No price is known for model `{model}` of provider `{provider}`"
             return _One(_unknown(Note(step.name, "no_price", told)))
         prompt, beside = view.prompt_span(step), _sent_beside(step)
-        sent = prompt + beside
-        tokens, bound = _input_bound(
-            prompt.most, beside.most or 0, self.terms.window_of(provider, model)
-        )
+        sent, window = prompt + beside, self.terms.window_of(provider, model)
+        tokens, bound = _input_bound(prompt.most, beside.most or 0, window)
+        turns = [
+            self._worst_call(step, price, read) for read in _read_in_turns(step, tokens, window)
+        ]
         attempts = step.retry.attempts if step.retry else self.terms.attempts
         amounts = Amounts(
-            worst=attempts * self._worst_call(step, price, tokens),
+            # A turn that was answered is not paid again, so all failures come at the dearest.
+            worst=sum(turns) + (attempts - 1) * turns[-1],
             least=self._least_call(step, price, sent.least // _MOST_BYTES_PER_TOKEN),
             hold=self._worst_call(step, price, estimate_of_bytes(sent.least)),
-            calls=attempts,
+            calls=len(turns) + attempts - 1,
         )
         return _One(self._with_fallback(step, view, amounts), tokens, bound)
 
@@ -247,10 +258,50 @@ def _input_bound(most: int | None, beside: int, window: int | None) -> tuple[int
     return tokens, "rendered_prompt" if most is None else "prompt"
 
 
+def _read_in_turns(step: PlannedStep, first: int, window: int | None) -> list[int]:
+    """The tokens that each call reads at most, of which all but the first ask for a repair."""
+    schema = _answer_form(step)
+    if schema is None:
+        return [first]
+    repairs = step.config.get("repairs")
+    count = repairs if isinstance(repairs, int) else DEFAULT_REPAIRS
+    answered = _READ_AGAIN * _max_output(step)
+    told = _PER_CHARACTER * observations.MAX_PROBLEM + values.json_size(schema) + OVERHEAD_TOKENS
+    reads = (first + turn * (answered + told) for turn in range(1 + count))
+    return [read if window is None else min(read, max(first, window)) for read in reads]
+
+
+def _answer_form(step: PlannedStep) -> Schema | None:
+    """The JSON Schema that its model's answer has to fit."""
+    schema = step.config.get("output_schema")
+    match step.config.get("type"):
+        case "evaluator":
+            return judge_schema(_told(step))
+        case "router":
+            return route_schema(_told(step).routes)
+    return schema if isinstance(schema, dict) and schema else None
+
+
+def _told(step: PlannedStep) -> AgentConfig:
+    """What the step's model is told, as its type puts it together; variables are as written."""
+    names = ("type", "system", "prompt", "criteria", "threshold", "routes")
+    given: dict[str, Any] = {name: step.config[name] for name in names if name in step.config}
+    return AgentConfig(**given)
+
+
+def _system_of(step: PlannedStep) -> str:
+    match step.config.get("type"):
+        case "evaluator":
+            return judge_system(_told(step))
+        case "router":
+            return router_system(_told(step))
+    return str(step.config.get("system") or "")
+
+
 def _sent_beside(step: PlannedStep) -> Span:
     """What a call reads beside its prompt, in bytes."""
-    schema = step.config.get("output_schema")
-    texts = [str(step.config.get("system") or ""), values.dump(schema) if schema else ""]
+    schema = _answer_form(step)
+    texts = [_system_of(step), values.dump(schema) if schema else ""]
     size = sum(map(values.text_size, texts)) + _LINE_ENDS
     return Span(size, size + most_recalled_bytes(step.config.get("memory")))
 

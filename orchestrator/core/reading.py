@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.conditions import compile_condition
 from orchestrator.core.errors import ConditionError, TemplateError
 from orchestrator.core.jsonvalue import Json
-from orchestrator.core.problems import Problem, pointer
+from orchestrator.core.problems import Problem, did_you_mean, pointer
 from orchestrator.core.schema import Place, Schema, may_fit, types_of, value_problems
 from orchestrator.core.scope import Fault, Scope
 from orchestrator.core.template import Expression, Path, Template, expressions
@@ -51,6 +51,21 @@ class Reader:
             return
         for fault in self.scope.read_by(condition, step=self.step):
             yield Problem(at, fault.code, fault.message)
+        for path, texts in condition.compared:
+            yield from self._comparison(Path(path), texts, at=at)
+
+    def _comparison(self, path: Path, texts: Sequence[str], *, at: str) -> Iterator[Problem]:
+        """Texts that the value behind a path can never be."""
+        place = self._resolve(path)
+        options = place.schema.get("enum") if isinstance(place, Place) and place.schema else None
+        if not isinstance(options, list):
+            return
+        for text in texts:
+            if text not in options:
+                known = ", ".join(map(str, options))
+                hint = did_you_mean(text, [str(option) for option in options])
+                message = f"`{path}` is never `{text}`, but one of {known}{hint}"
+                yield Problem(at, "never_true", message)
 
     def _expression(self, expression: Expression, *, at: str) -> Iterator[Problem]:
         for operand in expression.paths:

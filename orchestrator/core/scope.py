@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
+from agents_app.core.types import evaluator
+from agents_app.core.types.router import route_schema
 from orchestrator.core.conditions import Condition
 from orchestrator.core.config import AgentConfig, agent_of, step_config
 from orchestrator.core.errors import CyclicWorkflowError
@@ -18,15 +20,6 @@ from orchestrator.core.template import Path, parse
 
 MAX_CYCLES = 20
 TEXT: Final[Schema] = {"type": "string"}
-_VERDICT: Final[Schema] = {
-    "type": "object",
-    "required": ["accepted", "score", "feedback"],
-    "properties": {
-        "accepted": {"type": "boolean"},
-        "score": {"type": "number"},
-        "feedback": {"type": "string"},
-    },
-}
 _NAME: Final[Schema] = {"type": ["string", "null"]}  # null: nobody decided in time
 _DECISION: Final[Schema] = {
     "type": "object",
@@ -269,10 +262,10 @@ def implied_schema(agent: AgentConfig, *, needs: Sequence[str]) -> Schema | None
         case "prompt" | "react":
             return TEXT
         case "evaluator":
-            return _VERDICT
+            return evaluator.OUTPUT_SCHEMA
         case "router":
-            routes: Json = {"enum": agent.get("routes", [])}
-            return {"type": "object", "required": ["route"], "properties": {"route": routes}}
+            routes = agent.get("routes")
+            return route_schema([str(each) for each in routes] if isinstance(routes, list) else [])
         case "aggregator":
             return _aggregated(str(agent.get("mode") or "collect"), needs=needs)
     return None

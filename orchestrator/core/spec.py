@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
+from agents_app.core.types.prompt import MAX_REPAIRS
 from orchestrator.core.values import (
     AnyJson,
     Condition,
@@ -45,24 +46,30 @@ StepKind = Literal["agent", "workflow", "loop", "approval", "delay"]
 STEP_KINDS: tuple[StepKind, ...] = ("agent", "workflow", "loop", "approval", "delay")
 
 _OF_EVERY_AGENT = frozenset({"type", "role", "output_schema"})
-_OF_THINKING = _OF_EVERY_AGENT | {
-    *("provider", "model", "system", "prompt", "tools", "parameters", "memory")
-}
+_OF_MODELS = {"provider", "model", "system", "prompt", "parameters"}
+_OF_THINKING = _OF_EVERY_AGENT | _OF_MODELS | {"tools", "memory"}
+# They have a form of answer of their own, and call no tools.
+_OF_JUDGING = {"type", "role", "repairs", *_OF_MODELS}
 _OF_DELEGATING = frozenset({"delegates", "workflows", "delegate_cost_usd"})
 _OF_PLANNING = frozenset(
     {"max_tasks", "approve", "approve_above_usd", "objective", "role_models", "report"}
 )
+_OF_LOOPS = frozenset({"max_turns", "max_total_tokens", "repairs"})
 FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
-    "prompt": _OF_THINKING - {"tools"},
-    "react": _OF_THINKING | _OF_DELEGATING | {"max_turns", "max_total_tokens"},
+    "prompt": _OF_THINKING - {"tools"} | {"repairs"},
+    "react": _OF_THINKING | _OF_DELEGATING | _OF_LOOPS,
     "planner": _OF_THINKING | _OF_DELEGATING | _OF_PLANNING | {"max_turns", "max_total_tokens"},
     "pattern_planner": _OF_EVERY_AGENT | _OF_DELEGATING | _OF_PLANNING | {"prompt", "tools"},
-    "evaluator": _OF_THINKING,
-    "router": _OF_THINKING | {"routes"},
+    "evaluator": frozenset(_OF_JUDGING | {"criteria", "threshold"}),
+    "router": frozenset(_OF_JUDGING | {"routes"}),
     "custom": _OF_THINKING | {"implementation", "arguments", "max_turns"},
     "tool": _OF_EVERY_AGENT | {"tool", "arguments"},
     "aggregator": _OF_EVERY_AGENT | {"mode", "separator"},
 }
+
+
+# Without a prompt they look at what the steps give that they need.
+JUDGING: Final = frozenset({"evaluator", "router"})
 
 
 class Part(BaseModel):
@@ -102,9 +109,13 @@ class AgentSpec(Part):
     arguments: JsonObject | None = None  # type tool: may hold variables
     mode: Literal["collect", "concat", "merge"] | None = None  # type aggregator
     separator: Annotated[str, Field(max_length=1_000)] | None = None  # mode concat
-    routes: Annotated[list[Name], Field(min_length=1)] | None = None  # type router
+    criteria: LiteralText | None = None  # type evaluator
+    threshold: Ratio | None = None  # type evaluator: the least score that is accepted
+    routes: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None  # router
     max_turns: Annotated[int, Field(ge=1, le=1_000)] | None = None  # types that loop
     max_total_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # types that loop
+    # Further turns for an answer that does not fit its form.
+    repairs: Annotated[int, Field(ge=0, le=MAX_REPAIRS)] | None = None
     delegates: list[Slug] | None = None  # saved agents that it may hand tasks to
     workflows: list[WorkflowRef] | None = None  # published ones, likewise
     delegate_cost_usd: Money | None = None  # what each of these may cost

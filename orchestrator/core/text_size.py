@@ -17,7 +17,7 @@ from agents_app.core.values import text_size
 from orchestrator.core.errors import MissingVariableError
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.mapping import MAX_ITEMS
-from orchestrator.core.plan import Plan, PlannedStep
+from orchestrator.core.plan import Plan, PlannedStep, is_given_outputs
 from orchestrator.core.schema import Place, Schema, follow
 from orchestrator.core.scope import implied_schema
 from orchestrator.core.template import (
@@ -35,6 +35,7 @@ _NUMBER: Final = 25
 _PER_CHARACTER: Final = 4
 # A control character is written as \u0000.
 _PER_ESCAPED: Final = 6
+_WORK_MARKS: Final = 64
 _INDEX: Final[Schema] = {"const": MAX_ITEMS - 1}
 _ROUND: Final[Schema] = {"const": 1_000}
 
@@ -87,6 +88,8 @@ class View:
 
     def prompt_span(self, step: PlannedStep) -> Span:
         """Of the rendered prompt. A longer one than the platform renders fails before its call."""
+        if is_given_outputs(step.config):
+            return self._outputs_span(step)
         template = step.config.get("prompt")
         parts = parse(template).parts if isinstance(template, str) else ()
         spans = [
@@ -98,6 +101,15 @@ class View:
         most = total(span.most for span in spans)
         is_bounded = most is not None and most <= MAX_RENDERED_BYTES
         return Span(min(least, MAX_RENDERED_BYTES), most if is_bounded else None)
+
+    def _outputs_span(self, step: PlannedStep) -> Span:
+        """Of the outputs of the steps that it needs, marked as such."""
+        sizes = (most_bytes(self._of_output(name, ()), is_bare=True) for name in step.needs)
+        most = total(sizes)
+        if most is None:
+            return Span(0, None)
+        # What looks like a mark is escaped in them, and takes more room then.
+        return Span(0, 2 * most + sum(len(name) + _WORK_MARKS for name in step.needs))
 
     def items(self, step: PlannedStep) -> list[Json] | None:
         """The list that the step's map goes over, if that is given."""

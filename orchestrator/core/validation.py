@@ -22,6 +22,7 @@ from orchestrator.core.scope import Scope
 from orchestrator.core.spec import (
     BY_COMPLEXITY,
     FIELDS_OF_AGENT,
+    JUDGING,
     AgentSpec,
     Defaults,
     ModelChoice,
@@ -51,6 +52,9 @@ class Catalog:
 
     agents: Mapping[str, AgentConfig] = field(default_factory=dict)
     tools: Mapping[str, Schema] = field(default_factory=dict)  # JSON Schema of the arguments
+    custom_agents: frozenset[str] = frozenset()  # names of implementations
+    broken_agents: Mapping[str, str] = field(default_factory=dict)  # why
+    withheld_agents: Mapping[str, str] = field(default_factory=dict)  # why, and what helps
     withheld_tools: Mapping[str, str] = field(default_factory=dict)  # why, and what helps
     providers: Mapping[str, bool] = field(default_factory=dict)  # is it configured?
     knows_model: Callable[[str, str], bool] = _knows_every_model
@@ -84,7 +88,7 @@ def examine(data: object, catalog: Catalog) -> Report:
     return Report(
         spec=None if parsed.problems else parsed.spec,
         problems=tuple(limited(problems)),
-        unsupported=tuple(limited(not_yet(parsed.spec, catalog.agents))),
+        unsupported=tuple(limited(not_yet(parsed.spec))),
     )
 
 
@@ -168,7 +172,24 @@ class _Validator:
             if getattr(step, name) is not None:
                 message = f"`{name}` does not apply to an agent of type {kind}; remove it"
                 yield Problem(at + pointer(name), "not_applicable", message)
+        yield from self._allowed(config, step=step, at=at + "/agent")
         yield from self._config(config, reader=reader, place=_Places(step=step, at=at))
+
+    def _allowed(self, config: Mapping[str, Json], *, step: StepSpec, at: str) -> Iterator[Problem]:
+        kind = str(config.get("type"))
+        is_custom = kind == "custom"
+        name = str(config.get("implementation")) if is_custom else kind
+        if isinstance(step.agent, AgentSpec):
+            at += "/implementation" if is_custom else "/type"
+        if is_custom and name in self.catalog.broken_agents:
+            message = f"The custom agent `{name}` is broken: {self.catalog.broken_agents[name]}"
+            yield Problem(at, "agent_broken", message)
+        elif name in self.catalog.withheld_agents:
+            message = f"The agent `{name}` {self.catalog.withheld_agents[name]}"
+            yield Problem(at, "agent_not_allowed", message)
+        elif is_custom and name not in self.catalog.custom_agents:
+            hint = did_you_mean(name, self.catalog.custom_agents)
+            yield Problem(at, "unknown_agent", f"There is no custom agent `{name}`{hint}")
 
     def _config(
         self, config: Mapping[str, Json], *, reader: Reader, place: _Places
@@ -313,6 +334,8 @@ class _Validator:
 
 def _unprompted(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]:
     kind = config.get("type")
+    if kind in JUDGING:
+        yield from _unjudged(config, place)
     if kind not in _ANSWERING:
         return
     if not config.get("prompt"):
@@ -320,6 +343,16 @@ def _unprompted(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]
     if place.step.adds_steps and not config.get(_SCHEMA):
         message = f"An agent of type {kind} that adds steps needs an output_schema"
         yield Problem(place.of(_SCHEMA), "required", message)
+
+
+def _unjudged(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]:
+    kind = config.get("type")
+    if not config.get("prompt") and not place.step.needs:
+        message = f"An agent of type {kind} needs a prompt, or `needs` whose outputs it looks at"
+        yield Problem(place.of("prompt"), "required", message)
+    if place.step.adds_steps:
+        message = f"An agent of type {kind} adds no steps; remove it"
+        yield Problem(place.at + "/adds_steps", "not_applicable", message)
 
 
 @dataclass(frozen=True, slots=True)

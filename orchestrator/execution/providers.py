@@ -9,7 +9,7 @@ from django.conf import settings
 
 from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.roles import Role, detect
+from agents_app.core.roles import OF_TYPE, Role, detect
 from agents_app.providers.base import (
     NEEDS_KEY,
     ProviderClient,
@@ -54,7 +54,7 @@ def with_own_models(own: Own) -> Callable[[PlannedStep], PlannedStep]:
 
 
 def _settled(step: PlannedStep, own: Own) -> PlannedStep:
-    role = Role(step.role) if step.role else detect(str(step.config.get("prompt", "")))
+    role = Role(step.role) if step.role else _role_of(step)
     provider = step.provider or settings.LLM_PROVIDER
     known = settings_for(provider, own)
     by_complexity: dict[str, str] = {}
@@ -78,6 +78,11 @@ def _settled(step: PlannedStep, own: Own) -> PlannedStep:
         by_complexity=by_complexity,
         config=config,
     )
+
+
+def _role_of(step: PlannedStep) -> Role:
+    of_type = OF_TYPE.get(str(step.config.get("type")))
+    return of_type or detect(str(step.config.get("prompt", "")))
 
 
 def models_meant(provider: str, model: str, own: Own) -> set[str]:

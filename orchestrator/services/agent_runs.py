@@ -18,11 +18,12 @@ from pydantic import JsonValue
 from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.complexity import complexity_of
-from agents_app.core.errors import OutputTooLargeError, ProviderError
+from agents_app.core.errors import AgentNotAllowedError, OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
 from agents_app.core.tools import Toolbox, ToolContext
 from agents_app.core.values import as_text, json_size
 from agents_app.runtime import run_agent
+from agents_app.selectors.agent_grants import is_withheld
 from agents_app.selectors.toolboxes import toolbox_of
 from agents_app.tool_threads import ToolThreads
 from orchestrator.core import marking, template
@@ -169,6 +170,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
         config = _configure(step, claimed)
         lease.expect_end(within_seconds=step.timeout_seconds)
         prompt = config.prompt or None
+        _refuse_withheld(config, claimed)
         outcome = run_agent(
             config,
             inputs=_inputs(step, claimed),
@@ -220,6 +222,13 @@ def _check(claimed: Claim, lease: Lease) -> None:
 def _tools(config: AgentConfig, tenant_id: UUID) -> Toolbox:
     """All of the tenant's, for an agent that has any; others need no look at them."""
     return toolbox_of(tenant_id) if config.tools or config.tool else Toolbox()
+
+
+def _refuse_withheld(config: AgentConfig, claimed: Claim) -> None:
+    """Foreign code is not run for tenants that do not want it any more."""
+    name = config.implementation
+    if config.type == "custom" and is_withheld(claimed.tenant_id, name):
+        raise AgentNotAllowedError(name)
 
 
 def _context(claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfig) -> ToolContext:
@@ -355,6 +364,11 @@ _PLAIN = (
     "report",
     "max_turns",
     "max_total_tokens",
+    "repairs",
+    "criteria",
+    "threshold",
+    "routes",
+    "implementation",
     "memory",
     "tool",
     "mode",

@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from agents_app.agent_types import custom_agent
 from agents_app.core.tools import Toolbox
 from agents_app.models import Agent
+from agents_app.plugins.registry import plugins
+from agents_app.selectors.agent_grants import withheld_agents
 from agents_app.selectors.toolboxes import toolbox_of
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
@@ -37,7 +40,7 @@ from tenants.selectors.credentials import serving_credentials
 
 __all__ = ["draft_spec", "publish", "publish_spec", "save_draft", "validate_spec"]
 
-_AGENT_FIELDS = (
+AGENT_FIELDS = (
     "type",
     "role",
     "provider",
@@ -99,7 +102,8 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
     Raises WorkflowInvalidError for workflows that are not the project's.
     """
     plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
-    settled = plan.with_steps(with_own_models(serving_credentials()))
+    settled = plan.with_steps(_without_needless_model)
+    settled = settled.with_steps(with_own_models(serving_credentials()))
     settled = settled.with_steps(_weighed(toolbox_of(current_tenant_id())))
     return settled, plan_to_json(settled)
 
@@ -116,12 +120,22 @@ def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
     return weighed
 
 
+def _without_needless_model(step: PlannedStep) -> PlannedStep:
+    """Whether a custom agent calls a model is for its class to say."""
+    if step.config.get("type") != "custom":
+        return step
+    agent = custom_agent(str(step.config.get("implementation")))
+    if isinstance(agent, str) or agent.calls_model:
+        return step
+    return replace(step, uses_model=False, fallback=())
+
+
 def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, WorkflowCall]:
     """The version behind each reference to a workflow; without a number, the current one."""
     pinned: dict[str, WorkflowCall] = {}
     for at, reference in workflow_references(spec):
         name, _, number = reference.partition("@")
-        found = _version_of(project, name, int(number) if number else None)
+        found = version_of(project, name, int(number) if number else None)
         if found is None:
             message = f"There is no published workflow `{reference}` in this project"
             raise WorkflowInvalidError([Problem(at, "unknown_workflow", message)])
@@ -140,9 +154,13 @@ def tenant_catalog() -> Catalog:
     tenant = Tenant.objects.get(id=current_tenant_id())
     uses_environment, own = tenant.uses_environment_credentials, serving_credentials()
     tools = toolbox_of(tenant.id).all()
+    found = plugins()
     return Catalog(
         agents=_saved_agents(),
         tools={tool.name: tool.parameters for tool in tools},
+        custom_agents=frozenset(found.agents),
+        broken_agents={each.name: str(each) for each in found.broken if each.kind != "tool"},
+        withheld_agents=withheld_agents(),
         withheld_tools={tool.name: tool.withheld for tool in tools if tool.withheld},
         providers={
             name: unusable(name, own=own, uses_environment=uses_environment) is None
@@ -155,7 +173,7 @@ def tenant_catalog() -> Catalog:
     )
 
 
-def _version_of(project: Project, name: str, number: int | None) -> WorkflowVersion | None:
+def version_of(project: Project, name: str, number: int | None) -> WorkflowVersion | None:
     workflow = Workflow.objects.filter(project=project, name=name).first()
     if workflow is None or number is None:
         return workflow.current_version if workflow else None
@@ -176,5 +194,5 @@ def _saved_agents() -> dict[str, AgentConfig]:
 
 def agent_content(agent: Agent) -> AgentConfig:
     """A saved agent as an author would describe it in place; empty fields are left out."""
-    fields = {name: getattr(agent, name) for name in _AGENT_FIELDS}
+    fields = {name: getattr(agent, name) for name in AGENT_FIELDS}
     return {**{name: value for name, value in fields.items() if value}, **agent.settings}

@@ -198,6 +198,10 @@ MUSTER_VELOCITY_FLOOR_NANO = nano_usd(
 MUSTER_VELOCITY_FACTOR = env_int("MUSTER_VELOCITY_FACTOR", 10, minimum=2)
 MUSTER_VELOCITY_YES_SECONDS = env_int("MUSTER_VELOCITY_YES_SECONDS", 3600)
 # Where the chaos suite lets processes die; see execution/crashpoints.py.
+# A folder with agents and tools of the operator's own, and whether its files are watched.
+MUSTER_PLUGINS_DIR = env_text("MUSTER_PLUGINS_DIR")
+MUSTER_PLUGINS_RELOAD = False
+
 MUSTER_CRASH_POINTS = env_text("MUSTER_CRASH_POINTS")
 # For steps that say nothing of retries themselves: all tries, and seconds before the second.
 MAX_RETRIES = env_int("MAX_RETRIES", 3, minimum=1)

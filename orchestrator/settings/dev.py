@@ -15,5 +15,6 @@ SECRET_KEY = SECRET_KEY or "only-for-this-laptop"
 LOGGING = logging_config(
     level=env_text("LOG_LEVEL", "INFO"), as_json=env_bool("LOG_JSON", default=False)
 )
+MUSTER_PLUGINS_RELOAD = True
 # Straight from their sources: a laptop collects no static files.
 WHITENOISE_USE_FINDERS = True

@@ -20,6 +20,7 @@ from tests.world import World
 PUBLIC = {"schema", "docs"}
 SAME_FOR_ALL = {
     *("tools", "tools/<str:name>"),
+    *("agents/types", "agents/types/<str:name>"),
     *("providers", "providers/<str:name>", "providers/<str:name>/check"),
     "providers/<str:name>/models/<path:model>",
 }

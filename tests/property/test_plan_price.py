@@ -16,6 +16,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from agents_app.core.agent import AgentConfig
+from agents_app.core.model import ModelRequest
+from agents_app.core.observations import misfit
 from agents_app.core.types.prompt import request_of
 from agents_app.core.values import as_text, text_size
 from costs.core.pricing import Price, cost, worst_case
@@ -46,6 +48,7 @@ INPUTS: dict[str, Any] = {
 }
 VERDICT: dict[str, Any] = {"type": "string", "maxLength": 9}
 ATTEMPTS = 2
+REPAIRS = 2
 LETTERS = 'aé"\\\n\x01😀'
 CHILD: dict[str, Any] = {
     "name": "child",
@@ -77,6 +80,7 @@ def bodies(draw: st.DrawFn, earlier: list[str], *, in_loop: bool = False) -> dic
     }
     if draw(st.booleans()):
         step["output_schema"] = VERDICT
+        step["agent"] = {"type": "prompt", "repairs": REPAIRS}
     match draw(st.integers(0, 7)):
         case 0:
             bound: dict[str, Any] = draw(
@@ -238,15 +242,26 @@ class Simulation:
         size, most = text_size(request.prompt_text), request.max_output_tokens
         price = PRICES[step.model or ""]
         attempts = step.retry.attempts if step.retry else ATTEMPTS
-        for attempt in range(attempts):
+        attempt = repairs = 0
+        while attempt < attempts:
             if attempt + 1 < attempts and self.happens(0.2):
                 # It timed out, and is charged at what was set aside for it.
                 tokens = size + OVERHEAD_TOKENS
                 self.spent += worst_case(input_bound=tokens, max_output=most, price=price)
             elif self.mood != "any" or self.happens(0.9):  # else it is refused, for nothing
                 self.spent += self.charge(size, most, price)
-                return self.mood != "any" or self.happens(0.9), self.answer(step)
+                if request.output_schema is None or repairs == REPAIRS or not self.happens(0.3):
+                    return self.mood != "any" or self.happens(0.9), self.answer(step)
+                # It does not fit, and is asked for again: the next attempt begins with that.
+                repairs, size = repairs + 1, size + self.repair(request, most)
+                attempt -= 1
+            attempt += 1
         return False, None
+
+    def repair(self, request: ModelRequest, most: int) -> int:
+        """The bytes that a repair adds: the answer, and what is wrong with it."""
+        wrong = ValueError("😀" * 1_000 if self.mood == "dear" else "no")
+        return most + text_size(misfit(wrong, schema=request.output_schema))
 
     def charge(self, size: int, most: int, price: Price) -> int:
         tokens = self.number(-(-size // 16), size + OVERHEAD_TOKENS)

@@ -2,9 +2,11 @@
 
 from agents_app.core.agent import AgentTypes
 from agents_app.core.types.aggregator import AggregatorAgent
+from agents_app.core.types.evaluator import EvaluatorAgent
 from agents_app.core.types.planner import PatternPlannerAgent, PlannerAgent
 from agents_app.core.types.prompt import PromptAgent
 from agents_app.core.types.react import ReactAgent
+from agents_app.core.types.router import RouterAgent
 from agents_app.core.types.tool import ToolAgent
 
 AGENT_TYPES = AgentTypes(
@@ -12,6 +14,8 @@ AGENT_TYPES = AgentTypes(
     ReactAgent(),
     PlannerAgent(),
     PatternPlannerAgent(),
+    EvaluatorAgent(),
+    RouterAgent(),
     ToolAgent(),
     AggregatorAgent(),
 )

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from agents_app.core import loop, observations, values
 from agents_app.core.agent import AddedSteps, AgentConfig, Outcome, Ports, Problem
+from agents_app.core.conversation import Conversation
 from agents_app.core.delegation import APPROVAL, Delegation
 from agents_app.core.errors import (
     DelegationRefusedError,
@@ -27,8 +28,8 @@ from agents_app.core.planning import (
     steps_of,
 )
 from agents_app.core.tools import Toolbox
-from agents_app.core.types.prompt import model_problems, request_of
-from agents_app.core.types.react import Conversation, limits_of, loop_problems
+from agents_app.core.types.prompt import model_problems, prompt_problems, request_of
+from agents_app.core.types.react import limits_of, loop_problems
 
 RULES: Final = (
     "You plan. Break what you are asked for into tasks that others carry out, with all that "
@@ -59,7 +60,7 @@ class PlannerAgent:
     calls_model = True
 
     def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
-        return model_problems(config) + loop_problems(config, tools)
+        return prompt_problems(config) + model_problems(config) + loop_problems(config, tools)
 
     def run(
         self,

@@ -12,47 +12,29 @@ from agents_app.core.agent import (
     schema_problems,
     tool_problems,
 )
-from agents_app.core.errors import OutputInvalidError, ProviderError, ProviderErrorKind
+from agents_app.core.conversation import converse
+from agents_app.core.errors import ProviderError, ProviderErrorKind
+from agents_app.core.loop import LoopLimits
 from agents_app.core.memory_settings import memory_problems
-from agents_app.core.model import (
-    DEFAULT_MAX_OUTPUT_TOKENS,
-    FinishReason,
-    Message,
-    ModelReply,
-    ModelRequest,
-)
-from agents_app.core.structured import parse_output
+from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS, Message, ModelRequest
 from agents_app.core.tools import Toolbox
 
-_UNUSABLE: Mapping[FinishReason, tuple[ProviderErrorKind, str]] = {
-    FinishReason.REFUSED: (
-        ProviderErrorKind.CONTENT_REFUSED,
-        "the model declined to answer",
-    ),
-    FinishReason.TOOL_CALLS: (
-        ProviderErrorKind.PROTOCOL,
-        "the model called a tool it was not given",
-    ),
-    FinishReason.PAUSED: (
-        ProviderErrorKind.PROTOCOL,
-        "the provider paused an answer that needs no tools",
-    ),
-    FinishReason.UNKNOWN: (
-        ProviderErrorKind.PROTOCOL,
-        "the answer ended without a known reason",
-    ),
-}
+MAX_REPAIRS = 5
 
 
 class PromptAgent:
-    """Asks the model once. With an output schema the answer is JSON, else it is text."""
+    """Asks the model once. With an output schema the answer is JSON, else it is text.
+
+    JSON that does not fit is asked for again, with what is wrong with it.
+    """
 
     name = "prompt"
     description = "One model call: the prompt in, the answer out."
     calls_model = True
 
     def problems(self, config: AgentConfig, tools: Toolbox) -> list[Problem]:
-        return model_problems(config) + tool_problems(config) + memory_problems(config)
+        found = prompt_problems(config) + model_problems(config)
+        return found + tool_problems(config) + memory_problems(config)
 
     def run(
         self,
@@ -61,25 +43,31 @@ class PromptAgent:
         inputs: Mapping[str, JsonValue],  # they are in the prompt already
         ports: Ports,
     ) -> Outcome:
-        request = request_of(config)
-        reply = ports.model.complete(request)
-        _refuse_unfinished(reply, request)
-        if config.output_schema is None:
-            return Outcome(output=reply.text, text=reply.text)
-        return Outcome(output=parse_output(reply.text, config.output_schema), text=reply.text)
+        return asked_once(request_of(config), config=config, ports=ports)
+
+
+def asked_once(request: ModelRequest, *, config: AgentConfig, ports: Ports) -> Outcome:
+    """One answer, without tools. Only JSON has a form that can be missed, and repaired."""
+    repairs = 0 if request.output_schema is None else config.repairs
+    return converse(request, limits=LoopLimits(turns=1 + repairs, repairs=repairs), ports=ports)
+
+
+def prompt_problems(config: AgentConfig) -> list[Problem]:
+    needed = Problem("prompt", f"a {config.type} agent needs a prompt")
+    return [] if config.prompt.strip() else [needed]
 
 
 def model_problems(config: AgentConfig) -> list[Problem]:
     """What keeps an agent from asking its model."""
     found = []
-    if not config.prompt.strip():
-        found.append(Problem("prompt", f"a {config.type} agent needs a prompt"))
     if not config.provider or not config.model:
         found.append(Problem("model", f"a {config.type} agent needs a provider and a model"))
     if not is_count(config.parameters.get("max_output_tokens", 1)):
         found.append(
             Problem("parameters.max_output_tokens", "must be a whole number of at least 1")
         )
+    if not 0 <= config.repairs <= MAX_REPAIRS:
+        found.append(Problem("repairs", f"must be a whole number from 0 to {MAX_REPAIRS}"))
     return found + schema_problems(config)
 
 
@@ -98,27 +86,6 @@ def request_of(config: AgentConfig) -> ModelRequest:
         deadline_seconds=config.deadline_seconds,
         attempt=config.attempt,
     )
-
-
-def _refuse_unfinished(reply: ModelReply, request: ModelRequest) -> None:
-    """Raise unless the answer may be taken. Cut text is kept; cut JSON is not JSON."""
-    match reply.finish_reason:
-        case FinishReason.STOP:
-            return
-        case FinishReason.LENGTH | FinishReason.CONTEXT_FULL if (
-            request.output_schema is None and reply.text
-        ):
-            return
-        case FinishReason.LENGTH:
-            raise OutputInvalidError(
-                f"the answer was cut after {reply.usage.output_tokens} tokens of "
-                f"{request.max_output_tokens} allowed; raise max_output_tokens or ask for less"
-            )
-        case FinishReason.CONTEXT_FULL:
-            raise OutputInvalidError(
-                "the answer was cut where the model's context was full; shorten the prompt"
-            )
-    raise ProviderError(*_UNUSABLE[reply.finish_reason], reply.provider)
 
 
 def is_count(value: object) -> bool:

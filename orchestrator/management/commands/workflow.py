@@ -14,11 +14,12 @@ from orchestrator.management.support import (
     usage,
 )
 from orchestrator.models import Workflow
+from orchestrator.services.bundles import ON_CONFLICT, export_bundle, install_bundle
 from orchestrator.services.workflows import draft_spec, publish, save_draft, validate_spec
 
 
 class Command(BaseCommand):
-    help = "Check, load, export or draw a workflow."
+    help = "Check, load, export, install or draw a workflow."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -33,7 +34,22 @@ class Command(BaseCommand):
                 action.add_argument("--publish", action="store_true")
         export = actions.add_parser("export", help="Print a draft as YAML.")
         export.add_argument("name")
+        export.add_argument(
+            "--bundle",
+            action="store_true",
+            help="With the saved agents and the versions of workflows that it names.",
+        )
         _add_place(export)
+        install = actions.add_parser("install", help="Put a bundle in, all of it or nothing.")
+        install.add_argument("file")
+        install.add_argument(
+            "--on-conflict",
+            choices=ON_CONFLICT,
+            default="refuse",
+            help="What to do where something else has a name already.",
+        )
+        install.add_argument("--publish", action="store_true")
+        _add_place(install)
         diagram = actions.add_parser("diagram", help="Print a file's graph as Mermaid text.")
         diagram.add_argument("file")
 
@@ -67,7 +83,25 @@ class Command(BaseCommand):
             workflow = Workflow.objects.filter(project=project, name=options["name"]).first()
             if workflow is None:
                 raise usage(f"There is no workflow {options['name']!r} in project {project.slug}.")
-            self.stdout.write(dump_text(draft_spec(workflow)), ending="")
+            with readable_errors(workflow.name):
+                shown = export_bundle(workflow) if options["bundle"] else draft_spec(workflow)
+            self.stdout.write(dump_text(shown), ending="")
+
+    def _install(self, options: dict[str, Any]) -> None:
+        bundle = read_spec_file(options["file"])
+        with readable_errors(options["file"]), command_scope(options["tenant"]):
+            installed = install_bundle(
+                bundle,
+                project=project_by_slug(options["project"]),
+                on_conflict=options["on_conflict"],
+                and_publish=options["publish"],
+            )
+            version = installed.version
+            told = f"published version {version.number}" if version else "saved as a draft"
+            self.stdout.write(f"Installed {installed.workflow.name}, {told}.")
+            for name, here in {**installed.agents, **installed.workflows}.items():
+                if name != here:
+                    self.stdout.write(f"{name} is called {here} here.")
 
     def _diagram(self, options: dict[str, Any]) -> None:
         spec = read_spec_file(options["file"])

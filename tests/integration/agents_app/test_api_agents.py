@@ -40,7 +40,7 @@ def test_slug_is_taken_once(acme: World) -> None:
 @pytest.mark.parametrize(
     ("fields", "found"),
     [
-        ({"type": "custom"}, ("/type", "invalid_choice")),
+        ({"type": "wizard"}, ("/type", "invalid_choice")),
         ({"role": "poet"}, ("/role", "invalid_choice")),
         ({"provider": "unheard"}, ("/provider", "invalid_choice")),
         ({"tools": ["echo"]}, ("/tools", "invalid")),

@@ -189,7 +189,11 @@ def test_validate_shows_problems_at_their_fields_and_keeps_the_draft(acme: World
         ({"defaults": {"provider": "nobody"}}, "header", "defaults"),
         ({"inputs": {"type": 3}}, "header", "inputs"),
         ({"steps": {"a": {"agent": "nobody"}}}, 0, "agent_source"),
-        ({"steps": {"a": {"agent": {"type": "planner"}, "prompt": "x"}}}, 0, "agent_type"),
+        (
+            {"steps": {"a": {"agent": {"type": "custom", "implementation": "nobody"}}}},
+            0,
+            "agent_more",
+        ),
         ({"steps": {"a": {"agent": {**AGENT, "prompt": "${x}"}}}}, 0, "agent_more"),
         (
             {"steps": {"a": {"agent": AGENT, "prompt": "x", "when": "steps.z.output"}}},

@@ -164,7 +164,7 @@ def test_items_and_rounds_may_add_steps(acme: World) -> None:
         ({"a": echo(needs=["end"], value=1)}, "/steps/a/needs/0: There is no step `end`"),
         ({"a": {}, "b": {"tools": 1}}, "/steps/b: Write exactly one of"),
         ({"plan": echo(value=1)}, "/steps/plan: `plan` is the step that adds them"),
-        ({"a": {"agent": {"type": "evaluator", "prompt": "x"}}}, "/steps/a/agent/type:"),
+        ({"a": {"agent": {"type": "router", "prompt": "x"}}}, "/steps/a/agent/routes:"),
         ([{"name": "A", **echo(value=1)}], "/steps/A/name: Use up to 63 lower-case letters"),
         ([1, None], "/steps/0:"),
     ],

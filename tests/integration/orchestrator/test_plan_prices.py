@@ -99,6 +99,31 @@ def test_attempts_rounds_and_items_multiply(paid: World) -> None:
     assert Decimal(price["worst_usd"]) == 12 * single
 
 
+def test_repairs_are_part_of_the_worst_case_and_not_of_the_cheapest_way(paid: World) -> None:
+    form = {"type": "object"}
+    shaped = {**ASK, "prompt": "x", "output_schema": form, "retry": {"attempts": 2}}
+    once = {**shaped, "agent": {**ASK["agent"], "repairs": 0}}  # type: ignore[dict-item]
+    route = {"type": "router", "provider": "simulated", "model": "paid", "routes": ["a", "b"]}
+    judge = {**route, "type": "evaluator"} | {"repairs": 1}
+    judge.pop("routes")
+    steps = {
+        "shaped": shaped,
+        "once": once,
+        "judge": {**ASK, "agent": judge, "needs": ["once"]},
+        "route": {**ASK, "agent": route, "prompt": "Which?"},
+    }
+
+    price = told(paid, spec(steps))["price"]
+
+    repaired, unrepaired, judged, routed = price["steps"]
+    assert [step["most_calls"] for step in price["steps"]] == [4, 2, 2, 3]
+    assert Decimal(repaired["worst_usd"]) > 2 * Decimal(unrepaired["worst_usd"])
+    assert repaired["cheapest_usd"] == unrepaired["cheapest_usd"]
+    # What it looks at has no length that could be told.
+    assert (judged["input_bound"], routed["input_bound"]) == ("rendered_prompt", "prompt")
+    assert price["notes"] == []
+
+
 def test_map_without_a_bound_has_no_worst_case_but_one_an_item(paid: World) -> None:
     steps = {"a": {**ASK, "prompt": "${item}", "map": {"over": "${input.words}"}}}
 

@@ -70,17 +70,17 @@ def test_prompt_agent_with_a_schema_gives_json():
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "error", "told"),
     [
-        (FinishReason.LENGTH, "raise max_output_tokens"),
-        (FinishReason.CONTEXT_FULL, "shorten the prompt"),
+        (FinishReason.LENGTH, OutputInvalidError, "max_output_tokens"),
+        (FinishReason.CONTEXT_FULL, ProviderError, "shorten the prompt"),
     ],
 )
-def test_cut_text_is_kept_but_cut_json_is_an_error(reason, told):
+def test_cut_text_is_kept_but_cut_json_is_an_error(reason, error, told):
     cut = Answers("Red and", reason)
 
     assert run(ASK, model=cut).output == "Red and"
-    with pytest.raises(OutputInvalidError, match=told):
+    with pytest.raises(error, match=told):
         run(replace(ASK, output_schema=SCHEMA), model=cut)
 
 
@@ -209,7 +209,7 @@ def test_aggregator_counts_its_separators():
 
 
 def test_unknown_types_name_the_known():
-    with pytest.raises(AgentInvalidError, match="prompt, react, planner, pattern_planner, tool"):
+    with pytest.raises(AgentInvalidError, match="known: prompt, react, planner, pattern_planner"):
         run(AgentConfig(type="wizard"))
 
 

@@ -23,13 +23,41 @@ def test_a_fence_around_the_whole_answer_is_taken_off():
 
 @pytest.mark.parametrize(
     ("text", "path"),
-    [('{"sections": ["a", 2]}', "/sections/1"), ("{}", ""), ('Sure! {"sections": []}', "")],
+    [
+        ('{"sections": ["a", 2]}', "/sections/1"),
+        ("{}", ""),
+        ("Sure!", ""),
+        ('Sure! {"sections": [2]}', "/sections/0"),
+    ],
 )
 def test_a_misfit_names_its_place(text, path):
     with pytest.raises(OutputInvalidError) as caught:
         parse_output(text, SCHEMA)
 
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Sure! {"sections": ["a"]} Anything else?',
+        'First [1] I thought of {"sections": [2]}.\n```json\n{"sections": ["a"]}\n```\nDone.',
+        '{"sections": ["b"]} is wrong, rather {"sections": ["a"]} and not {"parts": []}',
+        'He said: "{" and "[", so {"sections": ["a"]}',
+    ],
+)
+def test_json_is_found_in_what_a_model_says_around_it(text):
+    assert parse_output(text, SCHEMA) == {"sections": ["a"]}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 50_000, '{"a": "' + "{" * 200_000])
+def test_brackets_without_end_are_given_up_at_once(text):
+    started = time.monotonic()
+
+    with pytest.raises(OutputInvalidError):
+        parse_output(text, SCHEMA)
+
+    assert time.monotonic() - started < 1
 
 
 def test_pointer_escapes_slashes_in_keys():

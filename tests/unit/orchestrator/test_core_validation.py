@@ -171,6 +171,69 @@ def test_output_schema_says_what_later_steps_may_read() -> None:
     assert found(steps) == {"/steps/c/prompt": "unknown_variable"}
 
 
+def routed(*conditions: str) -> dict[str, object]:
+    router = {"type": "router", "routes": ["polish_it", "ship_it"], "prompt": "Which?"}
+    steps: dict[str, object] = {"a": {"agent": router}}
+    for number, condition in enumerate(conditions):
+        steps[f"b{number}"] = {"needs": ["a"], "agent": PROMPT, "when": condition}
+    return steps
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'steps.a.output.route == "polish"',
+        '!(steps.a.output.route != "polish") && true',
+        '"polish" == steps.a.output.route',
+        'steps.a.output.route in ["ship_it", "polish"]',
+    ],
+)
+def test_comparison_with_a_route_that_does_not_exist_is_found(condition: str) -> None:
+    report = examine({"name": "x", "steps": routed(condition)}, CATALOG)
+
+    (problem,) = report.problems
+    assert (problem.loc, problem.code) == ("/steps/b0/when", "never_true")
+    assert "polish_it, ship_it; did you mean `polish_it`?" in problem.message
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'steps.a.output.route == "polish_it"',
+        'steps.a.output.route in ["ship_it", "polish_it"]',
+        'steps.a.output.route + "x" == "polish"',
+        '"polish" == steps.a.output.route + "x"',
+        '"p" + steps.a.output.route == "polish"',
+        'steps.a.output.route == "po" + "lish_it"',
+        "steps.a.output.route == r'polish'",
+        '["x"].exists(each, steps.a.output.route == "polish")',
+    ],
+)
+def test_comparisons_that_may_hold_are_left_alone(condition: str) -> None:
+    assert found(routed(condition)) == {}
+
+
+def test_agents_that_judge_need_something_to_look_at() -> None:
+    judge = {"type": "evaluator", "threshold": 0.5}
+    text = "${steps.with_needs.output.x}"
+    steps = {
+        "a": {"agent": PROMPT},
+        "with_needs": {"agent": judge, "needs": ["a"]},
+        "with_prompt": {"agent": judge, "prompt": "Good?"},
+        "without": {"agent": judge},
+        "adding": {"agent": judge, "needs": ["a"], "adds_steps": True},
+        "shaped": {"agent": judge, "needs": ["a"], "output_schema": {"type": "object"}},
+        "reads": {"agent": "writer", "needs": ["with_needs"], "prompt": text},
+    }
+
+    assert found(steps) == {
+        "/steps/without/agent/prompt": "required",
+        "/steps/adding/adds_steps": "not_applicable",
+        "/steps/shaped/output_schema": "not_applicable",
+        "/steps/reads/prompt": "unknown_variable",
+    }
+
+
 def test_tool_arguments_are_checked_against_the_tool() -> None:
     arguments = {"b": "${steps.a.output}", "c": 1}
     tool = {"type": "tool", "tool": "add", "arguments": arguments}
@@ -310,14 +373,17 @@ def test_loops_nest_no_deeper_than_their_places_can_be_named() -> None:
     assert list(found({"a": step}).values()) == ["too_deep"]
 
 
-def test_what_cannot_run_yet_is_found_inside_of_loops_too() -> None:
-    judge = {"agent": {"type": "evaluator", "prompt": "Good?"}}
-    loop = {"steps": {"judge": judge}, "until": "true", "max_rounds": 1}
+def test_what_cannot_run_yet_is_valid_but_not_published() -> None:
+    inner = {"a": {"agent": PROMPT}}
+    capped = {"max_cost_usd": "1", "loop": {"steps": inner, "until": "true", "max_rounds": 1}}
+    loop = {"steps": {"again": capped}, "until": "true", "max_rounds": 1}
 
     report = examine({"name": "x", "steps": {"polish": {"loop": loop}}}, CATALOG)
 
+    assert report.is_valid
+    assert not report.can_publish
     assert [problem.loc for problem in report.unsupported] == [
-        "/steps/polish/loop/steps/judge/agent/type"
+        "/steps/polish/loop/steps/again/max_cost_usd"
     ]
 
 
@@ -393,32 +459,6 @@ def test_fallback_models_are_checked() -> None:
     assert found({"a": {"agent": PROMPT, "fallback": fallback}}) == {
         "/steps/a/fallback/1/provider": "provider_not_configured"
     }
-
-
-@pytest.mark.parametrize(
-    ("fields", "step", "loc"),
-    [
-        ({}, {"agent": {"type": "evaluator", "prompt": "x"}}, "/steps/a/agent/type"),
-    ],
-)
-def test_what_the_engine_cannot_run_yet_is_valid_but_not_published(
-    fields: dict[str, object], step: dict[str, object], loc: str
-) -> None:
-    data = {"name": "x", **fields, "steps": {"a": {"agent": PROMPT, **step}}}
-
-    report = examine(data, CATALOG)
-
-    assert report.is_valid
-    assert not report.can_publish
-    assert [problem.loc for problem in report.unsupported] == [loc]
-
-
-def test_saved_agent_of_a_type_that_cannot_run_yet_is_not_published() -> None:
-    catalog = Catalog(agents={"thinker": {"type": "custom", "prompt": "x"}})
-
-    report = examine({"name": "x", "steps": {"a": {"agent": "thinker"}}}, catalog)
-
-    assert [problem.loc for problem in report.unsupported] == ["/steps/a/agent"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Agents and tools of the operator's own: files in a folder, and installed packages."""
