@@ -12,6 +12,7 @@ from agents_app.tools.messages import read_messages, send_message, subscribe_mes
 from agents_app.tools.regex_search import regex_search
 from agents_app.tools.shared_context import context_get, context_set
 from agents_app.tools.sql_query import SqlQuery
+from agents_app.tools.summarize_text import summarize_text
 from agents_app.tools.text_diff import text_diff
 from agents_app.tools.text_stats import text_stats
 from agents_app.tools.todos import todo_create, todo_delete, todo_list, todo_read, todo_update
@@ -21,7 +22,7 @@ from agents_app.tools.web_search import WebSearch
 
 BUILTIN_TOOLS: Final = Toolbox(
     (
-        *(calculator, echo, regex_search, text_diff, text_stats),
+        *(calculator, echo, regex_search, summarize_text, text_diff, text_stats),
         *(remember, recall, forget),
         *(send_message, read_messages, subscribe_messages),
         *(context_get, context_set),
