@@ -134,6 +134,11 @@ def _look(tenant_id: UUID, run_id: UUID) -> _Look:
         return _Look(status=RunStatus(status), reason=reason, steps=tuple(step_lines(run_id)))
 
 
+def _shown_name(step: StepLine) -> str:
+    """Below the step that it belongs to, a name alone tells enough."""
+    return f"  {step.name.rpartition('.')[2]}" if step.depth else step.name
+
+
 def _badge(status: str) -> Text:
     icon, style = STYLES[status]
     return Text(f"{icon} {status}", style=style)
@@ -147,7 +152,7 @@ def _table(look: _Look) -> RenderableType:
         table.add_column(heading, justify="right")
     for step in look.steps:
         table.add_row(
-            step.name,
+            _shown_name(step),
             Text.assemble(_badge(step.status), f" {step.progress}".rstrip()),
             step.model,
             step.worker,
@@ -161,8 +166,9 @@ def _table(look: _Look) -> RenderableType:
             table.add_row("", Text(_until(step.wait), style="yellow"))
         if step.error:
             table.add_row("", Text(step.error, style="red"))
-    total_in = sum(step.input_tokens for step in look.steps)
-    total_out = sum(step.output_tokens for step in look.steps)
-    total = format_usd(sum(step.cost_nano for step in look.steps))
+    own = [step for step in look.steps if not step.depth]
+    total_in = sum(step.input_tokens for step in own)
+    total_out = sum(step.output_tokens for step in own)
+    total = format_usd(sum(step.cost_nano for step in own))
     table.add_row("total", "", "", "", "", str(total_in), str(total_out), total, "", style="bold")
     return table

@@ -9,10 +9,13 @@ from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from costs.core.money import format_usd
+from orchestrator.core.places import root_of
 from orchestrator.core.state import TERMINAL_AGENT_RUN
 from orchestrator.models import AgentRun, Run
 from orchestrator.selectors.runs import ROOT, StepSummary, reason_now, step_summaries
-from orchestrator.selectors.waits import Wait
+from orchestrator.selectors.waits import Wait, waits_of
+
+MAX_ADDED_LINES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class StepLine:
     cost_nano: int
     seconds: float | None
     error: str
+    depth: int = 0  # below the steps of the workflow: of those, the sums have it already
 
 
 def run_state(run_id: UUID) -> tuple[str, str]:
@@ -49,7 +53,44 @@ def step_lines(run_id: UUID) -> list[StepLine]:
     rows = AgentRun.objects.filter(run_id=run_id)
     own = {row.step: row for row in rows.filter(parent_id=None).defer("prompt", "output")}
     parts = {row["root"]: row for row in _of_parts(rows)}
-    return [_line(step, own[step.name], parts.get(step.name)) for step in summaries]
+    added = _added(rows)
+    return [
+        line
+        for step in summaries
+        for line in (
+            _line(step, own[step.name], parts.get(step.name)),
+            *added.get(step.name, ()),
+        )
+    ]
+
+
+def _added(rows: QuerySet[AgentRun]) -> dict[str, list[StepLine]]:
+    """A line for each step that agents have added or delegated, by the step that they belong to."""
+    found: dict[str, list[StepLine]] = {}
+    some = rows.filter(added_by__isnull=False).exclude(kind="steps").order_by("id")
+    listed = list(some.defer("prompt", "output")[:MAX_ADDED_LINES])
+    waits = waits_of(listed)
+    for row in listed:
+        found.setdefault(root_of(row.step), []).append(_added_line(row, waits.get(row.id)))
+    return found
+
+
+def _added_line(row: AgentRun, wait: Wait | None) -> StepLine:
+    return StepLine(
+        name=row.step,
+        status=row.status,
+        progress="",
+        attempt=row.attempt,
+        wait=wait,
+        model=row.model,
+        worker=row.worker.partition("@")[0],
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cost_nano=row.cost_nano,
+        seconds=_seconds(row.started_at, row.finished_at or timezone.now()),
+        error=(row.error or {}).get("message", ""),
+        depth=1,
+    )
 
 
 def _of_parts(rows: QuerySet[AgentRun]) -> Iterable[Mapping[str, Any]]:
@@ -81,7 +122,7 @@ def run_summary(run_id: UUID) -> dict[str, Any]:
 
 def _line(step: StepSummary, row: AgentRun, parts: Mapping[str, Any] | None) -> StepLine:
     ended = sum(count for status, count in step.counts.items() if status in TERMINAL_AGENT_RUN)
-    tokens = parts or {"input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
+    below: Mapping[str, int] = parts or {"input_tokens": 0, "output_tokens": 0}
     return StepLine(
         name=row.step,
         status=step.status,
@@ -90,8 +131,9 @@ def _line(step: StepSummary, row: AgentRun, parts: Mapping[str, Any] | None) -> 
         wait=step.waiting,
         model=row.model,
         worker=row.worker.partition("@")[0],
-        input_tokens=tokens["input_tokens"],
-        output_tokens=tokens["output_tokens"],
+        # Who delegates has asked its model too.
+        input_tokens=row.input_tokens + below["input_tokens"],
+        output_tokens=row.output_tokens + below["output_tokens"],
         cost_nano=step.cost_nano,
         seconds=_seconds(row.started_at, row.finished_at or timezone.now()),
         error=(row.error or {}).get("message", ""),

@@ -1,5 +1,7 @@
+import json
 from argparse import ArgumentParser
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import BaseCommand
 
@@ -11,7 +13,10 @@ from orchestrator.management.support import (
     usage,
     watch_to_the_end,
 )
+from orchestrator.models import Run
 from orchestrator.services.objectives import start_objective
+from tenants.models import Tenant
+from tenants.scope import tenant_scope
 
 
 class Command(BaseCommand):
@@ -43,7 +48,19 @@ class Command(BaseCommand):
         if options["detach"]:
             self.stdout.write(str(run.id))
             return
-        watch_to_the_end(self, tenant, run.id, as_json=options["json"])
+        try:
+            watch_to_the_end(self, tenant, run.id, as_json=options["json"])
+        finally:
+            if not options["json"]:
+                self._tell_answer(tenant, run.id)
+
+    def _tell_answer(self, tenant: Tenant, run_id: UUID) -> None:
+        with tenant_scope(tenant.id):
+            output = Run.objects.values_list("output", flat=True).get(id=run_id)
+        answer = output.get("answer") if isinstance(output, dict) else None
+        if answer is not None:
+            told = answer if isinstance(answer, str) else json.dumps(answer, indent=2)
+            self.stdout.write(told)
 
 
 def _amount(text: str | None, option: str) -> int | None:

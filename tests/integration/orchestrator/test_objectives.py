@@ -10,6 +10,7 @@ from django.core.management import call_command
 
 from orchestrator.execution.providers import provider_settings
 from orchestrator.models import Run, Workflow, WorkflowVersion
+from orchestrator.selectors.summary import step_lines
 from orchestrator.services.advance import advance
 from orchestrator.services.objectives import start_objective
 from orchestrator.services.workflows import publish_spec
@@ -247,3 +248,17 @@ def test_command_starts_an_objective(acme: World) -> None:
     with acme.scope():
         assert Run.objects.get(id=run_id).started_by["kind"] == "command"
     assert json.dumps(run_of(acme, run_id).output)
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_what_was_planned_stands_below_its_planner_in_the_terminal(acme: World) -> None:
+    run = drain(acme, begun(acme, objective=MILK))
+
+    with acme.scope():
+        lines = step_lines(run.id)
+
+    assert [(line.name, line.depth) for line in lines] == [
+        ("work", 0),
+        ("work.todo_create", 1),
+        ("work.todo_list", 1),
+    ]
