@@ -546,7 +546,7 @@ BEGIN
                waiting_since = CASE WHEN f.gate <> '' THEN COALESCE(a.waiting_since, clock_timestamp()) END,
                spared = a.spared + (p_from = 'running' AND COALESCE(f.error ->> 'code', '') <> 'worker_lost'
                    AND (COALESCE(f.gate, '') <> '' OR COALESCE(f.error ->> 'code', '') = 'worker_left'
-                        OR f.status IN ('budget_exceeded', 'cancelled')
+                        OR f.status IN ('budget_exceeded', 'cancelled', 'running')
                         OR f.status = 'waiting' AND f.waits = 'delegation'))::integer,
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
