@@ -51,7 +51,8 @@ class Provider:
 
     def chat(self, body: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
         """Status, call id and answer."""
-        script = json.loads(body["messages"][-1]["content"])
+        # Behind it may stand what models are told of data in a prompt.
+        script, _ = json.JSONDecoder().raw_decode(body["messages"][-1]["content"])
         turn = 1 + sum(message["role"] == "assistant" for message in body["messages"])
         with self._guard:
             call = f"call-{next(self._numbers)}"
