@@ -1,5 +1,6 @@
 """The gallery: blueprints with their graphs and prices, and the way from there to a run."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
@@ -8,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from orchestrator.admin.prices import card_of
+from orchestrator.admin.prices import PriceCard, card_of
 from orchestrator.admin.run_input import WITH_EXAMPLE
 from orchestrator.admin.versions import VersionPages, graph_context
 from orchestrator.core.blueprint import Blueprint
@@ -95,7 +96,8 @@ class BlueprintPages(_Base):
         if request.method == "POST" and not self.may_edit(request):
             raise PermissionDenied
         form = AdoptForm(found, request.POST or None)
-        if request.method == "POST" and form.is_valid() and (adopted := _adopted(found, form)):
+        is_asked = request.method == "POST" and form.is_valid() and "_price" not in request.POST
+        if is_asked and (adopted := _adopted(found, form)):
             return self._go_on(request, adopted)
         return self._shown(request, found, form)
 
@@ -110,12 +112,13 @@ class BlueprintPages(_Base):
         return HttpResponseRedirect(f"{self.url_of(workflow)}?check=1")
 
     def _shown(self, request: HttpRequest, found: Blueprint, form: AdoptForm) -> HttpResponse:
-        project = Project.objects.first()
+        chosen = form.cleaned_data if form.is_bound and form.is_valid() else {}
+        project = chosen.get("project") or Project.objects.first()
         here = Workflow.objects.select_related("project").filter(name=found.name)
         context = {
             **graph_context(dict(found.spec)),
             "blueprint": found,
-            "price": card_of(blueprint_price(found, project=project)) if project else None,
+            "price": _price(found, project, chosen) if project else None,
             "form": form,
             "may_edit": self.may_edit(request),
             "may_run": may(request, Scope.RUNS_WRITE),
@@ -124,6 +127,11 @@ class BlueprintPages(_Base):
             "text": dump_text(found.document()),
         }
         return self.shown_page(request, "blueprint.html", found.name, context)
+
+
+def _price(blueprint: Blueprint, project: Project, chosen: Mapping[str, Any]) -> PriceCard:
+    model = {name: chosen.get(name, "") for name in ("provider", "model")}
+    return card_of(blueprint_price(blueprint, project=project, **model))
 
 
 def _adopted(blueprint: Blueprint, form: AdoptForm) -> Installed | None:

@@ -28,7 +28,7 @@ _STEP_PARTS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
-    """`notes` is the comment at the head of the file: which models suit, and what to expect."""
+    """`notes` stand at the head of the file behind `# Models:`, which suit and what to expect."""
 
     notes: str
     bundle: Bundle
@@ -88,7 +88,8 @@ def _head(source: str) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("#").strip())
-    return " ".join(lines)
+    notes = " ".join(lines).removeprefix("Models:").strip()
+    return notes[:1].upper() + notes[1:]
 
 
 def _asking(document: JsonObject, chosen: Mapping[str, Json]) -> JsonObject:

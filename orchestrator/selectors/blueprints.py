@@ -16,5 +16,5 @@ FOLDER: Final[Path] = settings.BASE_DIR / "templates" / "workflows"
 def blueprints() -> Mapping[str, Blueprint]:
     """All of them by name, those of one module together; they change with the code alone."""
     found = [blueprint_of(path.read_text("utf-8")) for path in FOLDER.glob("*.yaml")]
-    ordered = sorted(found, key=lambda each: (each.module, each.name))
+    ordered = sorted(found, key=lambda each: (each.module.lower(), each.name))
     return {each.name: each for each in ordered}

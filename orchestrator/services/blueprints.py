@@ -43,6 +43,6 @@ def blueprint_price(
             )
             price = draft_price(adopted.workflow, draft_spec(adopted.workflow))
         except WorkflowInvalidError as error:
-            price = DraftPrice(hindrance=str(error.problems[0]))
+            price = DraftPrice(hindrance=error.problems[0].message)
         transaction.set_rollback(True)
     return price

@@ -13,7 +13,7 @@ NARROW = {"width": 390, "height": 844}
 def test_blueprint_is_looked_at_adopted_and_run(page: Page, acme: World) -> None:
     log_in(page, acme)
     page.get_by_role("link", name="Choose a blueprint").click()
-    expect(page.locator(".m-gallery li")).to_have_count(len(blueprints()))
+    expect(page.locator(".m-gallery > li")).to_have_count(len(blueprints()))
     page.get_by_role("link", name="blog-post").click()
 
     expect(page.locator(".m-graph svg g.node")).not_to_have_count(0)

@@ -122,7 +122,7 @@ def test_blueprint_is_complete(name: str) -> None:
     assert (FOLDER / f"{name.replace('-', '_')}.yaml").exists()
     assert found.description
     assert found.module
-    assert found.notes.startswith("Models: ")
+    assert "SmolLM2" in found.notes
     assert found.spec["max_cost_usd"]
     assert found.spec["deadline"]
     assert found.model == ("local", "smollm2")

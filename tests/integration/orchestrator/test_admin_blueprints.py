@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from agents_app.models import Agent
+from costs.models import TenantPrice
 from orchestrator.models import Run, Workflow
 from orchestrator.selectors.blueprints import blueprints
 from orchestrator.services.drafts import draft_spec
@@ -51,7 +52,7 @@ def test_page_shows_graph_price_notes_and_example(acme: World, name: str) -> Non
     text = page.content.decode()
     assert "flowchart TD" in text
     assert "Price of a run" in text
-    assert blueprints()[name].notes.split(":")[0] in text
+    assert "SmolLM2" in text
     assert workflows(acme) == []
     with acme.scope():
         assert not Agent.objects.exists()
@@ -117,6 +118,19 @@ def test_what_cannot_be_is_told_at_its_field(
     answer = adopt(acme, "invoice-check", **fields)
 
     assert told in answer.content.decode()
+    assert workflows(acme) == []
+
+
+def test_price_is_that_of_the_chosen_model(acme: World) -> None:
+    with acme.scope():
+        TenantPrice.objects.create(
+            provider="simulated", model="*", valid_from="2020-01-01", input_usd=0, output_usd=1000
+        )
+
+    text = adopt(acme, "invoice-check", button="_price").content.decode()
+
+    assert "simulated sim" in text
+    assert "At worst" in text
     assert workflows(acme) == []
 
 
