@@ -25,7 +25,7 @@ def test_blueprint_is_looked_at_adopted_and_run(page: Page, acme: World) -> None
     page.get_by_label("Model, if you choose a provider").fill("sim")
     page.get_by_role("button", name="Adopt, publish and run").click()
 
-    expect(page.get_by_label("Topic")).to_have_value("Bread without a machine")
+    expect(page.get_by_label("Topic")).to_have_value("How to mend a bicycle")
     page.get_by_role("button", name="Start the run").click()
     page.wait_for_url("**/admin/orchestrator/run/*/change/")
     with acme.scope():

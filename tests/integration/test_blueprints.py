@@ -22,6 +22,7 @@ from tests.blueprint_cast import Cast, Part
 from tests.engine_driver import drain, live_children, open_limiter, run_of
 from tests.integration.orchestrator.test_approvals import person
 from tests.model_servers import smollm2
+from tests.unit.test_documents import names, table
 from tests.world import World
 
 NAMES = sorted(blueprints())
@@ -113,6 +114,12 @@ def play(world: World, cast: Cast, name: str, parts: dict[str, list[Part]], **mo
 def test_the_blueprints_show_all_that_workflows_can_be_made_of() -> None:
     assert len(NAMES) >= 10
     assert {part for each in blueprints().values() for part in each.parts} == PARTS
+
+
+def test_guide_lists_the_blueprints() -> None:
+    told = {(names(row[0])[0], row[1]) for row in table("docs/workflows.md", "blueprint")}
+
+    assert told == {(each.name, each.module) for each in blueprints().values()}
 
 
 @pytest.mark.parametrize("name", NAMES)
