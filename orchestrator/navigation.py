@@ -24,6 +24,10 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Waiting", "hourglass_top", "waiting", Scope.RUNS_READ),
             ("Approvals", "approval", "orchestrator_approval_changelist", Scope.RUNS_READ),
             ("Workflows", "account_tree", "orchestrator_workflow_changelist", Scope.WORKFLOWS_READ),
+            (
+                *("Blueprints", "dashboard_customize"),
+                *("orchestrator_workflow_blueprints", Scope.WORKFLOWS_READ),
+            ),
             ("Agents", "smart_toy", "agents_app_agent_changelist", Scope.WORKFLOWS_READ),
             ("Agent types", "extension", "agent_types", Scope.WORKFLOWS_READ),
             (

@@ -44,7 +44,10 @@ class PriceCard:
 
 
 def price_card(workflow: Workflow, draft: Mapping[str, Any]) -> PriceCard:
-    found = draft_price(workflow, draft)
+    return card_of(draft_price(workflow, draft))
+
+
+def card_of(found: DraftPrice) -> PriceCard:
     if found.price is None:
         return PriceCard(hindrance=found.hindrance)
     costly = [step for step in found.price.steps if step.amounts.worst != 0]

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from orchestrator.admin.run_forms import FieldRunForm, RawRunForm, RunForm
 from orchestrator.admin.versions import VersionPages
+from orchestrator.core.input_example import example_input
 from orchestrator.core.input_form import Group, defaults_of, form_of, values_in
 from orchestrator.models import Run, Workflow
 from orchestrator.services.errors import InputInvalidError
@@ -25,6 +26,8 @@ else:
 
 # The buttons that show the same input in the other form.
 TO_JSON, TO_FIELDS = "_json", "_fields"
+# The page's address with this in it has the fields filled in with the examples of the schema.
+WITH_EXAMPLE = "example"
 
 
 class RunPage(_Base):
@@ -58,9 +61,11 @@ def _asked(request: HttpRequest, schema: Any, group: Group | None) -> RunForm:
         if group is None or "input" in request.POST:
             return RawRunForm(request.POST)
         return FieldRunForm(group, request.POST)
+    example = example_input(schema)
     if group is None:
-        return RawRunForm(initial={"input": example_input(schema)})
-    return FieldRunForm.holding(group, defaults_of(group))
+        return RawRunForm(initial={"input": example})
+    shown = values_in(group, example) if WITH_EXAMPLE in request.GET else None
+    return FieldRunForm.holding(group, defaults_of(group) if shown is None else shown)
 
 
 def _switched(form: RunForm, group: Group | None) -> RunForm:
@@ -85,36 +90,3 @@ def _start(workflow: Workflow, form: RunForm) -> Run | None:
     except TenantSuspendedError as error:
         form.add_error(None, str(error))
     return None
-
-
-_EXAMPLES: dict[str, Any] = {
-    "string": "",
-    "integer": 0,
-    "number": 0,
-    "boolean": False,
-    "array": [],
-    "object": {},
-    "null": None,
-}
-
-
-def example_input(schema: Any) -> Any:
-    """An input to begin with: each property of the schema with its default or an empty value."""
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(properties, dict):
-        return {}
-    return {name: _example(part) for name, part in properties.items()}
-
-
-def _example(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        return None
-    for known in ("default", "const"):
-        if known in schema:
-            return schema[known]
-    if schema.get("enum") or schema.get("examples"):
-        return (schema.get("examples") or schema["enum"])[0]
-    if schema.get("properties"):
-        return example_input(schema)
-    kind = schema.get("type")
-    return _EXAMPLES.get(kind[0] if isinstance(kind, list) and kind else str(kind), "")

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from unfold.admin import StackedInline
 
+from orchestrator.admin.blueprints import BlueprintPages
 from orchestrator.admin.prices import price_card
 from orchestrator.admin.reports import Shown, show_at_fields
 from orchestrator.admin.run_input import RunPage
@@ -86,7 +87,7 @@ class StepInline(StackedInline):  # type: ignore[misc]
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
+class WorkflowAdmin(RunPage, BlueprintPages, VersionPages, TenantModelAdmin):
     view_scope = Scope.WORKFLOWS_READ
     edit_scope = Scope.WORKFLOWS_WRITE
     form = WorkflowForm
@@ -124,6 +125,7 @@ class WorkflowAdmin(RunPage, VersionPages, TenantModelAdmin):
         )
         return [
             load,
+            *self.blueprint_pages(),
             self.page("run/", self.run),
             self.page("yaml/", self.yaml),
             self.page("bundle/", self.bundle),

@@ -3,7 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from orchestrator.api import serializers as forms
-from orchestrator.services.bundles import ON_CONFLICT
+from orchestrator.services.bundles import ON_CONFLICT, Installed
 from tenants.api.serializers import Query
 
 
@@ -34,3 +34,13 @@ class InstalledOut(serializers.Serializer[Any]):
     workflows = serializers.DictField(
         child=serializers.CharField(), help_text="By its name in the bundle, that of each here."
     )
+
+
+def told_installed(installed: Installed) -> dict[str, Any]:
+    version = installed.version
+    return {
+        "workflow": installed.workflow,
+        "version": version.number if version else None,
+        "agents": installed.agents,
+        "workflows": installed.workflows,
+    }

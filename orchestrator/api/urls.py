@@ -4,6 +4,7 @@ from rest_framework.routers import SimpleRouter
 
 from orchestrator.api.approvals import ApprovalView
 from orchestrator.api.batches import BatchView
+from orchestrator.api.blueprints import BlueprintView
 from orchestrator.api.budgets import AlertView, BudgetView
 from orchestrator.api.call_settings import CallSettingsView
 from orchestrator.api.limits import RateLimitView
@@ -17,6 +18,7 @@ from orchestrator.api.workflows import WorkflowView
 from tenants.middleware import opens_its_own_scope
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("blueprints", BlueprintView, basename="blueprints")
 router.register("workflows", WorkflowView, basename="workflows")
 router.register("workflow-tools", WorkflowToolView, basename="workflow-tools")
 router.register("runs", RunView, basename="runs")

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orchestrator.api import serializers as forms
-from orchestrator.api.bundles import BundleQuery, InstalledOut, InstallQuery
+from orchestrator.api.bundles import BundleQuery, InstalledOut, InstallQuery, told_installed
 from orchestrator.api.parsers import SPEC_PARSERS
 from orchestrator.api.plans import PlanOut, told_price
 from orchestrator.api.renderers import BundleYamlRenderer, MermaidRenderer, SpecYamlRenderer
@@ -187,15 +187,9 @@ class WorkflowView(ApiView):
             on_conflict=asked["on_conflict"],
             and_publish=asked["publish"],
         )
-        version = installed.version
-        told = {
-            "workflow": installed.workflow,
-            "version": version.number if version else None,
-            "agents": installed.agents,
-            "workflows": installed.workflows,
-        }
         ids = {"id": installed.workflow.id}
-        return self.created(self.shown(InstalledOut, told), at="workflows-detail", ids=ids)
+        data = self.shown(InstalledOut, told_installed(installed))
+        return self.created(data, at="workflows-detail", ids=ids)
 
     @extend_schema(
         responses={(200, "text/plain"): str, (200, "application/json"): forms.MermaidOut}

@@ -11,7 +11,7 @@ from agents_app.core.types import evaluator
 from agents_app.core.types.router import route_schema
 from orchestrator.core.conditions import Condition
 from orchestrator.core.config import AgentConfig, agent_of, step_config
-from orchestrator.core.errors import CyclicWorkflowError
+from orchestrator.core.errors import CyclicWorkflowError, TemplateSyntaxError
 from orchestrator.core.graph import Ancestry, levels
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.schema import Nowhere, Place, Schema, follow
@@ -248,7 +248,10 @@ class Scope:
 
     def _item_schema(self, name: str) -> Schema | None:
         mapped = self.steps[name].map
-        lone = parse(mapped.over).lone if mapped else None
+        try:
+            lone = parse(mapped.over).lone if mapped else None
+        except TemplateSyntaxError:  # told where the list itself is read
+            return None
         first = lone.paths[0] if lone and len(lone.operands) == 1 and lone.paths else None
         place = self.resolve_before_map(first, step=name) if first else None
         schema = place.schema if isinstance(place, Place) else None

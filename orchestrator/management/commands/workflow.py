@@ -14,12 +14,19 @@ from orchestrator.management.support import (
     usage,
 )
 from orchestrator.models import Workflow
-from orchestrator.services.bundles import ON_CONFLICT, export_bundle, install_bundle
+from orchestrator.selectors.blueprints import blueprints
+from orchestrator.services.blueprints import adopt_blueprint
+from orchestrator.services.bundles import (
+    ON_CONFLICT,
+    Installed,
+    export_bundle,
+    install_bundle,
+)
 from orchestrator.services.workflows import draft_spec, publish, save_draft, validate_spec
 
 
 class Command(BaseCommand):
-    help = "Check, load, export, install or draw a workflow."
+    help = "Check, load, export, install or draw a workflow, or adopt a blueprint."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -42,14 +49,13 @@ class Command(BaseCommand):
         _add_place(export)
         install = actions.add_parser("install", help="Put a bundle in, all of it or nothing.")
         install.add_argument("file")
-        install.add_argument(
-            "--on-conflict",
-            choices=ON_CONFLICT,
-            default="refuse",
-            help="What to do where something else has a name already.",
-        )
-        install.add_argument("--publish", action="store_true")
-        _add_place(install)
+        _add_installing(install)
+        actions.add_parser("blueprints", help="List the workflows that ship ready-made.")
+        adopt = actions.add_parser("adopt", help="Make a blueprint a workflow of a project.")
+        adopt.add_argument("name")
+        adopt.add_argument("--provider", default="", help="Whom it asks, in place of its own.")
+        adopt.add_argument("--model", default="", help="Which model of that provider.")
+        _add_installing(adopt)
         diagram = actions.add_parser("diagram", help="Print a file's graph as Mermaid text.")
         diagram.add_argument("file")
 
@@ -96,17 +102,53 @@ class Command(BaseCommand):
                 on_conflict=options["on_conflict"],
                 and_publish=options["publish"],
             )
-            version = installed.version
-            told = f"published version {version.number}" if version else "saved as a draft"
-            self.stdout.write(f"Installed {installed.workflow.name}, {told}.")
-            for name, here in {**installed.agents, **installed.workflows}.items():
-                if name != here:
-                    self.stdout.write(f"{name} is called {here} here.")
+            self._tell(installed)
+
+    def _blueprints(self, options: dict[str, Any]) -> None:
+        for blueprint in blueprints().values():
+            self.stdout.write(f"{blueprint.name} ({blueprint.module}): {blueprint.description}")
+
+    def _adopt(self, options: dict[str, Any]) -> None:
+        blueprint = blueprints().get(options["name"])
+        if blueprint is None:
+            known = ", ".join(blueprints())
+            raise usage(f"There is no blueprint {options['name']!r}. Known: {known}.")
+        if bool(options["provider"]) != bool(options["model"]):
+            raise usage("Give --provider and --model together.")
+        with readable_errors(blueprint.name), command_scope(options["tenant"]):
+            installed = adopt_blueprint(
+                blueprint,
+                project=project_by_slug(options["project"]),
+                on_conflict=options["on_conflict"],
+                provider=options["provider"],
+                model=options["model"],
+                and_publish=options["publish"],
+            )
+            self._tell(installed)
+
+    def _tell(self, installed: Installed) -> None:
+        version = installed.version
+        told = f"published version {version.number}" if version else "saved as a draft"
+        self.stdout.write(f"Installed {installed.workflow.name}, {told}.")
+        for name, here in {**installed.agents, **installed.workflows}.items():
+            if name != here:
+                self.stdout.write(f"{name} is called {here} here.")
 
     def _diagram(self, options: dict[str, Any]) -> None:
         spec = read_spec_file(options["file"])
         with readable_errors(options["file"]):
             self.stdout.write(to_mermaid(spec_from_mapping(spec)))
+
+
+def _add_installing(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-conflict",
+        choices=ON_CONFLICT,
+        default="refuse",
+        help="What to do where something else has a name already.",
+    )
+    parser.add_argument("--publish", action="store_true")
+    _add_place(parser)
 
 
 def _add_place(parser: ArgumentParser) -> None:

@@ -365,6 +365,12 @@ def test_map_in_the_loop_of_an_item_may_go_over_that_item() -> None:
     assert found({"each": {"loop": loop, "map": OVER}}, inputs=inputs) == {}
 
 
+def test_list_of_a_map_that_cannot_be_read_is_reported_once() -> None:
+    steps = {"a": {"agent": PROMPT | {"prompt": "${item}"}, "map": {"over": "${input.x ?? []}"}}}
+
+    assert found(steps) == {"/steps/a/map/over": "template_syntax"}
+
+
 def test_loops_nest_no_deeper_than_their_places_can_be_named() -> None:
     step: dict[str, object] = {"agent": PROMPT}
     for _ in range(5):
