@@ -51,9 +51,13 @@ migrate: install ## Bring the database to the newest tables
 
 # --- test ---
 
+# What does not watch the clock; the others run one after another.
+SIDE_BY_SIDE = tests/unit tests/property tests/integration
+
 test: ## Every test that is not load, on servers of its own
 	@sh orchestrator/embedded/bootstrap.sh --dev --browser
-	@$(PY) -m pytest -m "not load" $(ARGS)
+	@$(if $(ARGS),:,$(PY) -m pytest -m "not load" -n auto --maxprocesses 8 $(SIDE_BY_SIDE))
+	@$(PY) -m pytest -m "not load" $(or $(ARGS),tests/e2e tests/browser)
 
 test-all: ## ... and the load tests
 	@sh orchestrator/embedded/bootstrap.sh --dev --browser
