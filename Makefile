@@ -56,8 +56,8 @@ SIDE_BY_SIDE = tests/unit tests/property tests/integration
 
 test: ## Every test that is not load, on servers of its own
 	@sh orchestrator/embedded/bootstrap.sh --dev --browser
-	@$(if $(ARGS),:,$(PY) -m pytest -m "not load" -n auto --maxprocesses 8 $(SIDE_BY_SIDE))
-	@$(PY) -m pytest -m "not load" $(or $(ARGS),tests/e2e tests/browser)
+	@$(if $(ARGS),:,$(PY) -m pytest -m "not load" -q --durations=10 -n auto --maxprocesses 8 $(SIDE_BY_SIDE))
+	@$(PY) -m pytest -m "not load" $(or $(ARGS),--durations=10 tests/e2e tests/browser)
 
 test-all: ## ... and the load tests
 	@sh orchestrator/embedded/bootstrap.sh --dev --browser

@@ -68,6 +68,11 @@ class AgentSettings(Strict):
     max_tasks = serializers.IntegerField(required=False, min_value=1, max_value=200)
     approve = serializers.BooleanField(required=False, help_text="Type planner: ask a person.")
     approve_above_usd = Text(max_length=20, required=False, help_text="Only for dearer plans.")
+    objective = Text(max_length=_LONG, required=False, help_text="What patterns read instead.")
+    role_models = serializers.DictField(
+        required=False, help_text="A provider and a model for tasks of a role."
+    )
+    report = serializers.BooleanField(required=False, help_text="Give the tasks too.")
     memory = serializers.DictField(
         required=False, help_text="Type react: max_tokens, summary; see the guide to agents."
     )

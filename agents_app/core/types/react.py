@@ -9,6 +9,7 @@ from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem
 from agents_app.core.conversation import converse
 from agents_app.core.delegating_tools import delegating_tools
+from agents_app.core.delegation_settings import delegation_problems
 from agents_app.core.loop import LoopLimits
 from agents_app.core.memory_settings import MemorySettings, memory_problems
 from agents_app.core.model import ModelRequest, ToolSpec
@@ -63,7 +64,7 @@ def loop_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
         found.append(Problem("max_total_tokens", "must be a whole number of at least 1"))
     if not is_count(config.max_turns) or config.max_turns > MAX_TURNS:
         found.append(Problem("max_turns", f"must be a whole number from 1 to {MAX_TURNS:,}"))
-    return found + memory_problems(config)
+    return found + memory_problems(config) + delegation_problems(config)
 
 
 def _first_request(config: AgentConfig, tools: Toolbox) -> ModelRequest:

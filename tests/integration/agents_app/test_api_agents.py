@@ -53,6 +53,14 @@ def test_slug_is_taken_once(acme: World) -> None:
         ({"type": "tool", "settings": {"tool": "nothing"}}, ("/settings/tool", "invalid")),
         ({"type": "aggregator", "settings": {"mode": {}}}, ("/settings/mode", "invalid_choice")),
         ({"settings": {"colour": "red"}}, ("/settings/colour", "unknown_field")),
+        (
+            {"type": "planner", "settings": {"approve_above_usd": "much"}},
+            ("/settings/approve_above_usd", "invalid"),
+        ),
+        (
+            {"type": "planner", "settings": {"role_models": {"planner": {"provider": "local"}}}},
+            ("/settings/role_models/planner/model", "invalid"),
+        ),
         ({"settings": None}, ("/settings", "null")),
     ],
 )
