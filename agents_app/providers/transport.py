@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore2
@@ -107,6 +108,8 @@ def _client(may_connect: MayConnect) -> httpx2.Client:
         trust_env=False,
         # A redirect would carry the key to another host.
         follow_redirects=False,
+        # What a server sets for one tenant is not sent with another's calls.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"Accept-Encoding": "identity"},
     )
 
