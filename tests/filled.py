@@ -42,6 +42,7 @@ class Filled:
 
 
 _NAMES = {
+    "blueprints": "invoice-check",
     "tools": "echo",
     "providers": "simulated",
     "workflow-tools": "greet",

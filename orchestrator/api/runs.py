@@ -190,8 +190,8 @@ class RunView(ReplayAction, ExchangeActions, ApiView):
     )
     def save_plan(self, request: Request, **_: Any) -> Response:
         """Keep what was planned and has completed as a draft of a workflow."""
-        asked = self.body(forms.SavedPlanBody)
-        draft = save_plan(self._run("project", "input"), name=asked["name"])
+        run = self._run("project", "input")
+        draft = save_plan(run, name=self.body(forms.SavedPlanBody)["name"])
         return self.created(self.shown(forms.WorkflowOut, draft), at="workflows-detail")
 
     def _changed(self, change: Callable[[Run], None]) -> Response:

@@ -19,6 +19,7 @@ from tests.world import World
 
 PUBLIC = {"schema", "docs"}
 SAME_FOR_ALL = {
+    *("blueprints", "blueprints/<str:name>", "blueprints/<str:name>/adopt"),
     *("tools", "tools/<str:name>"),
     *("agents/types", "agents/types/<str:name>"),
     *("providers", "providers/<str:name>", "providers/<str:name>/check"),

@@ -1,10 +1,12 @@
 """The gallery of blueprints: in the admin, over the API and from the command line."""
 
 from io import StringIO
+from threading import Thread
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.urls import reverse
 
 from agents_app.models import Agent
@@ -139,6 +141,27 @@ def test_project_of_a_stranger_is_no_choice(acme: World, globex: World) -> None:
 
     assert answer.status_code == 200
     assert workflows(acme) == workflows(globex) == []
+
+
+def test_of_those_who_adopt_at_once_one_does_and_nobody_meets_an_error(acme: World) -> None:
+    codes: list[int] = []
+
+    def press() -> None:
+        try:
+            codes.append(adopt(acme, "release-notes").status_code)
+            codes.append(acme.browser().get(address("release-notes")).status_code)
+        finally:
+            connections.close_all()
+
+    threads = [Thread(target=press) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(codes) == 8
+    assert set(codes) <= {200, 302}
+    assert workflows(acme) == ["change-note", "release-notes"]
 
 
 def test_viewer_looks_and_does_not_adopt(live_db: None) -> None:

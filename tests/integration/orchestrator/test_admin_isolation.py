@@ -9,7 +9,9 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
-from agents_app.models import Agent, McpServer
+from agents_app.core.memory import MemoryScope
+from agents_app.models import Agent, McpServer, PromptTemplate
+from agents_app.services.memory import teach
 from costs.models import Budget, CostAlert, CostEntry, LedgerCheck, PlatformPrice, TenantPrice
 from orchestrator.models import CallSettings, PlatformRateLimit, RateLimit
 from tenants.models import ApiKey, AuditEntry, Membership, Project
@@ -80,6 +82,12 @@ def objects(acme: World) -> dict[str, Any]:
             "orchestrator/callsettings": CallSettings.objects.create(),
             "orchestrator/workflow": published(acme, wide_spec(1, 1)).workflow,
             "agents_app/agent": Agent.objects.create(slug=MARK, name=MARK, prompt="Hello"),
+            "agents_app/memoryentry": teach(
+                scope=MemoryScope.TENANT, kind="note", content={"note": MARK}
+            ),
+            "agents_app/prompttemplate": PromptTemplate.objects.create(
+                name=MARK, task="${objective}"
+            ),
             "agents_app/mcpserver": McpServer.objects.create(name=MARK, url="https://mcp.invalid"),
             "costs/budget": Budget.objects.create(name=MARK, scope="tenant", limit_nano=1),
             "costs/costalert": CostAlert.objects.create(
