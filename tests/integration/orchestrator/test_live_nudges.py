@@ -87,7 +87,7 @@ def test_what_is_due_at_the_end_is_still_sent(heard: list[UUID]) -> None:
     assert not any(thread.name == "nudges" for thread in {*threading.enumerate()} - others)
 
 
-@pytest.mark.parametrize("url", ["", f"redis://127.0.0.1:{free_port()}/0"])
+@pytest.mark.parametrize("url", ["", f"redis://127.0.0.1:{free_port()}/0"], ids=["not set", "away"])
 def test_absent_redis_holds_up_nobody(url: str) -> None:
     nudger = Nudger(url)
 

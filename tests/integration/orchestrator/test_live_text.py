@@ -178,7 +178,7 @@ def test_nothing_is_kept_of_calls_that_are_over(speeches: Speeches) -> None:
         assert not client.keys("muster:run:*")
 
 
-@pytest.mark.parametrize("url", ["", f"redis://127.0.0.1:{free_port()}/0"])
+@pytest.mark.parametrize("url", ["", f"redis://127.0.0.1:{free_port()}/0"], ids=["not set", "away"])
 def test_absent_redis_holds_up_nobody(url: str) -> None:
     absent = Speeches(url, most=100)
     began = time.monotonic()
