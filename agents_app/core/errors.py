@@ -187,6 +187,9 @@ class TodoRefusedError(AgentsError):
         self.reason = reason
         self.detail = detail
 
+    def __str__(self) -> str:
+        return self.detail
+
 
 class McpServerError(AgentsError):
     """An MCP server did not do as it was asked; `in_doubt` if it may have done the work."""

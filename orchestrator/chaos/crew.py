@@ -27,6 +27,8 @@ POINTS: Final[Mapping[Role, Mapping[str, float]]] = {
         "after_claim": 0.05,
         "before_send": 0.06,
         "after_answer": 0.06,
+        "before_tools": 0.06,
+        "after_tool": 0.06,
         "before_publish": 0.05,
     },
     "control": {"in_advance": 0.06, "in_sweep": 0.25},

@@ -25,7 +25,9 @@ _STEPS: Final = {
     "properties": {"steps": {"type": "object"}},
 }
 
-Kind = Literal["ask", "echo", "gather", "delay", "list", "map", "loop", "call", "add", "approval"]
+Kind = Literal[
+    "ask", "act", "echo", "gather", "delay", "list", "map", "loop", "call", "add", "approval"
+]
 Verdict = Literal["approve", "reject", "expire"]
 Strategy = Literal["adaptive", "levels", "sequential"]
 
@@ -35,8 +37,9 @@ class Vertex:
     """A step. Needs stand before it, so a flow's order is a topological one.
 
     The provider refuses an `ask` that is `failing` for good, and the first `stumbles` requests
-    of any other. An `approval` that is `failing` fails when it is rejected, or expires. A `loop`
-    or a `call` that is `failing` begins with an ask that is.
+    of any other. An `act` is an ask whose model calls tools in its first `turns`. An `approval`
+    that is `failing` fails when it is rejected, or expires. A `loop` or a `call` that is `failing`
+    begins with an ask that is.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Vertex:
     of: Literal["ask", "loop", "call"] = "ask"
     adds: tuple[Vertex, ...] = ()  # to its run, by an ask
     rounds: int = 0  # of a loop
+    turns: int = 0
     verdict: Verdict = "approve"  # of people on an approval; `seconds` is how long it may take them
 
 
@@ -161,6 +165,11 @@ def _list(vertex: Vertex) -> dict[str, Any]:
     }
 
 
+def _act(vertex: Vertex) -> dict[str, Any]:
+    agent = {"type": "react", "provider": PROVIDER, "model": MODEL, "tools": ["echo"]}
+    return {**_ask(vertex), "agent": agent, "prompt": _script(vertex, turns=vertex.turns)}
+
+
 def _map(vertex: Vertex) -> dict[str, Any]:
     item = replace(vertex, name=f"{vertex.name}[${{index}}]", fails_if="${item}")
     over = f"${{steps.{vertex.needs[0]}.output}}"
@@ -233,6 +242,7 @@ def _approval(vertex: Vertex) -> dict[str, Any]:
 
 _KINDS: Final[dict[str, Callable[[Vertex], dict[str, Any]]]] = {
     "ask": _ask,
+    "act": _act,
     "echo": _echo,
     "gather": _gather,
     "delay": _delay,

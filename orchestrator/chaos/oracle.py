@@ -82,7 +82,7 @@ class _Oracle:
                 return self._called(vertex, place, self.leaf)
             case "add":
                 return self._planned(vertex, place, flow)
-            case "ask":
+            case "ask" | "act":
                 return _Work(fails=vertex.failing, output=self._answer(vertex.route, place))
         return _Work(fails=vertex.failing, output=_output(vertex, place, outputs))
 

@@ -51,8 +51,9 @@ class Provider:
 
     def chat(self, body: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
         """Status, call id and answer."""
+        task = next(each for each in body["messages"] if each["role"] == "user")
         # Behind it may stand what models are told of data in a prompt.
-        script, _ = json.JSONDecoder().raw_decode(body["messages"][-1]["content"])
+        script, _ = json.JSONDecoder().raw_decode(task["content"])
         turn = 1 + sum(message["role"] == "assistant" for message in body["messages"])
         with self._guard:
             call = f"call-{next(self._numbers)}"
@@ -64,7 +65,7 @@ class Provider:
         self._write("answered" if status == 200 else "refused", call, script, turn)
         if status != 200:
             return status, call, {"error": {"message": "as it was told to", "code": str(status)}}
-        return status, call, _answer(call, body["model"], script)
+        return status, call, _answer(call, body["model"], script, turn)
 
     def _write(self, what: Any, call: str, script: dict[str, Any], turn: int) -> None:
         entry = Entry(
@@ -81,21 +82,40 @@ def _status(script: dict[str, Any], before: int) -> int:
     return stumbles[before] if before < len(stumbles) else 200
 
 
-def _answer(call: str, model: str, script: dict[str, Any]) -> dict[str, Any]:
-    told = {"route": script["route"], "said": said(script["run"], script["step"])}
-    content = script.get("answer", told)
+def _answer(call: str, model: str, script: dict[str, Any], turn: int) -> dict[str, Any]:
+    acts = turn <= script.get("turns", 0)
+    choice = {
+        "index": 0,
+        "finish_reason": "tool_calls" if acts else "stop",
+        "message": _calls(turn) if acts else _said(script),
+    }
     return {
         "id": call,
         "object": "chat.completion",
         "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": json.dumps(content)},
-            }
-        ],
+        "choices": [choice],
         "usage": {"prompt_tokens": 50, "completion_tokens": 20, "total_tokens": 70},
+    }
+
+
+def _said(script: dict[str, Any]) -> dict[str, Any]:
+    told = {"route": script["route"], "said": said(script["run"], script["step"])}
+    return {"role": "assistant", "content": json.dumps(script.get("answer", told))}
+
+
+def _calls(turn: int) -> dict[str, Any]:
+    """Two tools at a time, with other arguments in each turn."""
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {
+                "id": f"turn{turn}-{number}",
+                "type": "function",
+                "function": {"name": "echo", "arguments": json.dumps({"value": [turn, number]})},
+            }
+            for number in (1, 2)
+        ],
     }
 
 

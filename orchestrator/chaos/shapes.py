@@ -187,6 +187,15 @@ def _deciding(rng: Random) -> Iterator[Vertex]:
     yield Vertex(name="end", kind="echo", needs=("first", *verdicts))
 
 
+def _acting(rng: Random) -> Iterator[Vertex]:
+    yield _asking(rng, "first")
+    for number in range(rng.randint(2, 4)):
+        act = _asking(rng, f"act{number}", needs=("first",), turns=rng.randint(1, 4))
+        yield replace(act, kind="act", seconds=act.seconds / 3)
+    names = tuple(f"act{number}" for number in range(2))
+    yield Vertex(name="end", kind="gather", needs=names)
+
+
 def _late(rng: Random) -> Iterator[Vertex]:
     yield _asking(rng, "first")
     yield Vertex(name="pause", kind="delay", seconds=3600, needs=("first",))
@@ -247,5 +256,6 @@ _SHAPES: Final = (
     _calling,
     _adding,
     _deciding,
+    _acting,
     _late,
 )

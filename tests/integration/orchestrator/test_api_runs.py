@@ -78,14 +78,6 @@ def test_input_that_does_not_fit_is_told_at_its_place(greeting: World) -> None:
     assert problems(answer) == {("/input/name", "required")}
 
 
-@pytest.mark.parametrize("name", ["objective", "approve"])
-def test_fields_that_are_not_honoured_yet_are_refused(greeting: World, name: str) -> None:
-    answer = post(greeting.client(), "runs", {**ADA, name: "1"})
-
-    assert answer.status_code == 400
-    assert (f"/{name}", "not_supported_yet") in problems(answer)
-
-
 def test_every_wrong_field_is_told(greeting: World) -> None:
     body = {"workflow": 5, "input": None, "priority": 11, "version": "1", "metadata": [], "x": 1}
 

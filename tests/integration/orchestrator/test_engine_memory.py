@@ -15,10 +15,10 @@ from agents_app.core.values import text_size
 from costs.core.usage import Usage
 from orchestrator.execution import gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
-from orchestrator.models import LlmCall
 from orchestrator.services import agent_runs, workflows
 from tests.engine_driver import drain, step_of
 from tests.integration.orchestrator.test_engine_react import Killed, begin, die
+from tests.requests_kept import whole_requests
 from tests.world import World
 
 PAGES = 6
@@ -85,8 +85,8 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
 
 def requests(world: World, run_id: UUID, status: str = "closed") -> dict[int, Any]:
     with world.scope():
-        calls = LlmCall.objects.filter(run_id=run_id, status=status).order_by("turn")
-        return dict(calls.values_list("turn", "request"))
+        asked = whole_requests(run_id)
+    return {each["turn"]: each for each in asked if each["status"] == status}
 
 
 def test_long_conversation_is_cut_and_summed_up(acme: World, reader: Reader) -> None:
