@@ -41,5 +41,6 @@ def pointer(*parts: str | int) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message: the known name that was probably meant, or nothing."""
     # Comparing with thousands of names takes longer than everything else together.
-    close = get_close_matches(name, list(islice(known, 1_000)), n=1)
+    others = [each for each in islice(known, 1_000) if each != name]
+    close = get_close_matches(name, others, n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
