@@ -65,7 +65,8 @@ def streamed_call(
         vendor_errors(sdk, provider=settings.name, api_key=settings.api_key),
         total_deadline(deadline_seconds),
     ):
-        response = send(timeout=timeouts(deadline_seconds)).http_response
+        bounds = timeouts(deadline_seconds)
+        response = send(timeout=bounds, extra_headers=_for_stream(settings)).http_response
         try:
             if is_stream(response):
                 body = gather(events_of(response, provider=settings.name))
@@ -75,6 +76,16 @@ def streamed_call(
         finally:
             response.close()
     return _answer(response, body, started)
+
+
+def _for_stream(settings: ProviderSettings) -> dict[str, str]:
+    """Headers that a stream is asked for with.
+
+    llama.cpp's server ends the connection behind a stream without saying so. Whoever sent on it at
+    that moment would never know whether the request was heard. Such servers stand near, without
+    TLS, and a connection anew costs next to nothing.
+    """
+    return {} if settings.address.startswith("https:") else {"Connection": "close"}
 
 
 def _answer(response: httpx2.Response, body: dict[str, Any], started: float) -> Answer:

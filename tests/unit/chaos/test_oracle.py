@@ -104,7 +104,7 @@ def test_all_strategies_and_shapes_are_among_the_flows() -> None:
 
     assert {one.strategy for one in made} == {"sequential", "levels", "adaptive"}
     assert {one.mode for one in made} == {"partial", "fail_fast"}
-    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 17
+    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 18
 
 
 def test_map_fails_when_more_items_do_than_may() -> None:
