@@ -23,7 +23,7 @@ def test_messages_that_make_no_sense_disturb_nobody(acme: World, log_dir: Path) 
         workers.control("control-x", log_dir) as control,
         workers.agents("agents-x", log_dir) as agents,
     ):
-        for _ in range(5):
+        for _ in range(20):
             noise.make()
         noise.close()
         eventually(lambda: not any(redis.llen(queue) for queue in QUEUES))
