@@ -75,7 +75,7 @@ def more_tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def forget() -> None:
     """As if some seconds had passed."""
-    toolboxes._fresh.clear()
+    toolboxes._toolboxes.forget()
 
 
 def grant(world: World, name: str, **fields: object) -> None:

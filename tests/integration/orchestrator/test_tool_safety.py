@@ -48,7 +48,7 @@ def react(world: World, *turns: Any, tools: list[str]) -> UUID:
 def grant(world: World, name: str, **settings: Any) -> None:
     with world.scope():
         ToolGrant.objects.create(tool=name, settings=settings)
-    toolboxes._fresh.clear()
+    toolboxes._toolboxes.forget()
 
 
 def kept(world: World, run_id: UUID) -> list[tuple[str, str]]:
