@@ -273,6 +273,44 @@ def test_cancelled_run_that_is_retried_delegates_nothing_twice(acme: World, crow
     assert {*statuses(acme, run_id).values()} == {"completed"}
 
 
+def cancelled_and_retried(world: World, run_id: UUID) -> None:
+    with world.scope():
+        control.cancel_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+    with world.scope():
+        control.retry_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+
+
+def test_agent_hears_of_what_had_ended_before_the_run_was_cancelled(
+    acme: World, crowd: Crowd
+) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+    for due in queued(acme, run_id):
+        agent_runs.execute(acme.tenant.id, due.id, worker="w1")
+
+    cancelled_and_retried(acme, run_id)
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert {*crowd.asked.values()} == {1}
+
+
+def test_agent_that_is_taken_up_again_waits_for_what_it_had_delegated(
+    acme: World, crowd: Crowd
+) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+
+    cancelled_and_retried(acme, run_id)
+
+    waiting = step_of(acme, run_id, "a")
+    assert (waiting.status, waiting.waiting_for) == ("waiting", "delegation")
+    assert [each.step for each in queued(acme, run_id)] == ["a.1.digger", "a.1.digger_2"]
+    assert drain(acme, run_id).output == "All is dug."
+
+
 def test_failed_agent_that_is_retried_delegates_anew(acme: World, crowd: Crowd) -> None:
     crowd.scripts[LEAD] = [ASKS[0], "", "", ""]
     run_id = begin(acme)
