@@ -1236,6 +1236,9 @@ END $$;
 -- with all its parts.
 CREATE FUNCTION muster_retry_run(p_tenant uuid, p_run uuid, p_deadline_seconds integer, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    -- How many go on without the answers they have paid for, since these are not kept any more.
+    v_anew bigint;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     UPDATE run SET status = 'running', status_reason = '', output = NULL, finished_at = NULL,
@@ -1244,7 +1247,6 @@ BEGIN
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
     IF NOT FOUND THEN RETURN false; END IF;
-    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
     -- They tell, chord or not: a message from before may claim them, which no chord counts.
     WITH RECURSIVE again AS (
         SELECT a.id, a.kind, CASE a.status WHEN 'failed' THEN a.attempt ELSE a.forgiven END AS forgiven
@@ -1256,16 +1258,22 @@ BEGIN
           FROM again w JOIN agent_run a ON a.parent_id = w.id
          WHERE a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
            -- An agent that begins anew asks nobody for what it had delegated before.
-           AND (w.kind <> 'agent' OR (a.added ->> 'forgiven')::integer = w.forgiven))
-    UPDATE agent_run
-       SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
-           in_chord = false, tells = true, updated_at = clock_timestamp(),
-           -- What did not fail goes on with the answers that it has paid for.
-           forgiven = CASE status WHEN 'failed' THEN attempt ELSE forgiven END,
-           lost_count = CASE status WHEN 'failed' THEN 0 ELSE lost_count END,
-           spared = CASE status WHEN 'failed' THEN 0 ELSE spared END,
-           waits_on = '', waiting_since = NULL
-     WHERE id IN (SELECT w.id FROM again w);
+           AND (w.kind <> 'agent' OR (a.added ->> 'forgiven')::integer = w.forgiven)),
+    taken AS (
+        UPDATE agent_run a
+           SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
+               in_chord = false, tells = true, updated_at = clock_timestamp(),
+               -- What did not fail goes on with the answers that it has paid for.
+               forgiven = CASE status WHEN 'failed' THEN attempt ELSE forgiven END,
+               lost_count = CASE status WHEN 'failed' THEN 0 ELSE lost_count END,
+               spared = CASE status WHEN 'failed' THEN 0 ELSE spared END,
+               waits_on = '', waiting_since = NULL
+         WHERE a.id IN (SELECT w.id FROM again w)
+        RETURNING a.kind = 'agent' AND a.attempt > 0 AND a.forgiven = a.attempt AND old.status <> 'failed'
+                  AS begins_anew)
+    SELECT NULLIF(count(*) FILTER (WHERE t.begins_anew), 0) INTO v_anew FROM taken t;
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried',
+        jsonb_strip_nulls(jsonb_build_object('reason', p_reason, 'begin_anew', v_anew)));
     -- Who has added steps has done its own part, and stands for them once more.
     WITH standing AS (
         UPDATE agent_run
