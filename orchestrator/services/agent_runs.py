@@ -261,8 +261,9 @@ def _ladder(step: PlannedStep, claimed: Claim, lease: Lease) -> Ladder | None:
 
 
 def _cache(step: PlannedStep, claimed: Claim, *, role: str) -> AnswerCache | None:
-    # What is tried again, after a failure or by a person, wants another answer.
-    if step.cache_seconds is None or claimed.attempt > 1:
+    # What is tried again, after a failure or by a person, wants another answer; who has waited, or
+    # lost a worker, has failed in nothing.
+    if step.cache_seconds is None or claimed.failures or claimed.forgiven:
         return None
     return AnswerCache(claimed, role=role, seconds=step.cache_seconds)
 
