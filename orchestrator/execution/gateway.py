@@ -27,7 +27,7 @@ from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.core.spec import ModelChoice
 from orchestrator.core.speech import Said
 from orchestrator.core.state import WaitingReason
-from orchestrator.execution.answer_cache import AnswerCache, Asked
+from orchestrator.execution.answer_cache import AnswerCache, Asked, answer_key
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
 from orchestrator.execution.call_rows import (
     NewCall,
@@ -196,14 +196,19 @@ class GuardedClient:
         )
         if self._cache is None:
             return self._asked(calling, request)
-        turn, key = self._turn, calling.credential_id
-        lost = self._lease.lost.is_set
-        asked = Asked(turn=turn, request=request, before=self._before, credential_id=key)
-        found = self._cache.find(asked, give_up=lost)
+        asked = Asked(
+            turn=self._turn,
+            request=request,
+            before=self._before,
+            credential_id=calling.credential_id,
+            # Once for both looks: conversations may be long.
+            key=answer_key(request, calling.credential_id),
+        )
+        found = self._cache.find(asked, give_up=self._lease.lost.is_set)
         if found is not None:
             return found
         reply = self._asked(calling, request)
-        self._cache.keep(request, reply, credential_id=key)
+        self._cache.keep(asked, reply)
         return reply
 
     def _asked(self, calling: TenantClient, request: ModelRequest) -> ModelReply:
