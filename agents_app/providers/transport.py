@@ -269,5 +269,8 @@ def errors_of_httpx() -> Iterator[None]:
     """The two libraries name their errors alike; the SDKs know only httpx2's."""
     try:
         yield
+    except httpcore2.LocalProtocolError:
+        # Its text holds the header that is wrong, which may be a secret.
+        raise httpx2.LocalProtocolError("the request, or a header of it, breaks HTTP") from None
     except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
         raise getattr(httpx2, type(error).__name__)(str(error)) from error
