@@ -206,6 +206,29 @@ def test_patterns_plan_where_the_model_cannot(
     assert (run.status, run.output) == ("completed", 42)
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "output"),
+    [
+        ("calculator", {"expression": "2*3"}, 42),
+        ("echo", {"value": "2*3"}, None),  # what a tool says is not what is asked
+    ],
+)
+def test_patterns_read_the_figures_of_tools_but_not_their_words(
+    acme: World,
+    crowd: Crowd,
+    monkeypatch: pytest.MonkeyPatch,
+    tool: str,
+    arguments: dict[str, Any],
+    output: Any,
+) -> None:
+    monkeypatch.setattr(crowd, "complete", Broken().complete)
+    get = {"agent": {"type": "tool", "tool": tool, "arguments": arguments}}
+    work = {**planner(prompt="What is ${steps.get.output} * 7?"), "needs": ["get"]}
+    run = drain(acme, start(acme, {"get": get, "a": work}))
+
+    assert step_of(acme, run.id, "a").output == output
+
+
 def test_patterns_do_not_hide_why_a_model_cannot_plan(
     acme: World, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
