@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from agents_app.models import Agent
 from agents_app.services.agents import change_agent, create_agent
@@ -35,6 +35,7 @@ from orchestrator.services.workflows import (
     tenant_catalog,
 )
 from tenants.models import Project
+from tenants.services.errors import AlreadyExistsError
 
 OnConflict = Literal["refuse", "rename", "replace"]
 ON_CONFLICT: Sequence[OnConflict] = ("refuse", "rename", "replace")
@@ -83,8 +84,12 @@ def install_bundle(
     if problems:
         raise BundleInvalidError(limited(problems))
     names = here.other_names(bundle, taken) if on_conflict == "rename" else Names()
-    with transaction.atomic():
-        installed, version = here.install(bundle.renamed(names), and_publish=and_publish)
+    try:
+        with transaction.atomic():
+            installed, version = here.install(bundle.renamed(names), and_publish=and_publish)
+    except (AlreadyExistsError, IntegrityError) as error:
+        told = "Somebody has taken a name of it at this very moment; try again"
+        raise BundleInvalidError([Problem("/workflows", "already_exists", told)]) from error
     return Installed(
         workflow=installed,
         version=version,
@@ -174,24 +179,27 @@ class _Here:
         """In their order, so that each finds those that it calls, under the numbers they get."""
         found = self.versions(bundle)
         known = {name: found[name] for name in found if found[name] is not None}
-        agents = dict(self.agents)
+        agents, drafts = dict(self.agents), dict(self.workflows)
         _save_agents(bundle, known, agents)
         for each in bundle.workflows[:-1]:
             version = found[_key(each)]
             if version is None:
                 _save_agents(bundle, known, agents)
-                version = publish(self._saved(each, known))
+                version = publish(self._saved(each, known, drafts))
             known |= _known_as(each, version)
         _save_agents(bundle, known, agents)
-        workflow = self._saved(bundle.main, known)
+        workflow = self._saved(bundle.main, known, drafts)
         return workflow, publish(workflow) if and_publish else None
 
-    def _saved(self, each: BundledWorkflow, known: Versions) -> Workflow:
-        existing = Workflow.objects.filter(project=self.project, name=each.name).first()
-        spec = _names(known).in_spec(each.spec)
-        if existing is not None and draft_spec(existing) == spec:
-            return existing
-        return save_draft(project=self.project, spec=spec, workflow=existing)
+    def _saved(
+        self, each: BundledWorkflow, known: Versions, drafts: dict[str, Workflow]
+    ) -> Workflow:
+        """Over none but those that were looked at: `drafts` has these, and this one then."""
+        existing, spec = drafts.get(each.name), _names(known).in_spec(each.spec)
+        if existing is None or draft_spec(existing) != spec:
+            existing = save_draft(project=self.project, spec=spec, workflow=existing)
+        drafts[each.name] = existing
+        return existing
 
 
 def _key(each: BundledWorkflow) -> str:

@@ -1,6 +1,7 @@
 """Workflows taken out with all that they need, and put in elsewhere."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.urls import reverse
 
 from agents_app.models import Agent
 from agents_app.services.agents import change_agent, create_agent
 from orchestrator.core.errors import BundleInvalidError
 from orchestrator.core.yaml_io import dump_text, load_text
+from orchestrator.execution import engine_db
 from orchestrator.models import Workflow, WorkflowVersion
 from orchestrator.services.bundle_export import export_bundle
 from orchestrator.services.bundles import install_bundle
@@ -21,6 +24,7 @@ from orchestrator.services.drafts import draft_spec, save_draft
 from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import publish_spec
 from tests.engine_driver import drain_all
+from tests.eventually import eventually
 from tests.rest import get, made, post, problems
 from tests.world import World
 
@@ -236,6 +240,30 @@ def test_names_that_are_taken_are_told_all_at_once(acme: World, globex: World) -
     with globex.scope():
         assert Agent.objects.get().prompt == "Paint."
         assert not Workflow.objects.filter(name="check").exists()
+
+
+def test_name_that_somebody_takes_at_this_very_moment_is_told(acme: World, globex: World) -> None:
+    bundle = taken_out(acme)
+
+    def install() -> None:
+        try:
+            put_in(globex, bundle)
+        finally:
+            connection.close()
+
+    def waits() -> bool:
+        row = engine_db.one("SELECT count(*) AS n FROM pg_locks WHERE NOT granted", alias="system")
+        return bool(row and row["n"])
+
+    with ThreadPoolExecutor(1) as other:
+        with globex.scope():
+            create_agent(**WRITER)
+            installing = other.submit(install)
+            eventually(waits)
+        with pytest.raises(BundleInvalidError, match="at this very moment"):
+            installing.result()
+    with globex.scope():
+        assert not Workflow.objects.exists()
 
 
 def test_what_comes_may_get_other_names(acme: World, globex: World) -> None:
