@@ -200,24 +200,25 @@ def test_references_mean_elsewhere_what_they_meant_whatever_the_order(
 ) -> None:
     taken_out(acme)
     with acme.scope():
+        publish_spec(project=acme.project, spec=check("three"))
         publish_spec(project=acme.project, spec=steps("mid", a={"workflow": "check"}))
-        # `mid` brings the second version before the first is named.
+        # `mid` brings the third version before the second is named.
         spec = steps(
-            "top", a={"workflow": "mid"}, b={"workflow": "check@1"}, c={"workflow": "check"}
+            "top", a={"workflow": "mid"}, b={"workflow": "check@2"}, c={"workflow": "check"}
         )
         spec["output"] = ["${steps.a.output}", "${steps.b.output}", "${steps.c.output}"]
         workflow = publish_spec(project=acme.project, spec=spec).workflow
         asking = {"type": "react", "prompt": "?", "workflows": ["check"], **MODEL}
         asks = publish_spec(project=acme.project, spec=steps("asks", a={"agent": asking}))
-        publish_spec(project=acme.project, spec=check("three"))
+        publish_spec(project=acme.project, spec=check("four"))
         drafted, frozen = export_bundle(workflow), export_bundle(workflow, workflow.current_version)
         started = export_bundle(asks.workflow, asks)
 
-    assert output_of(globex, put_in(globex, frozen).version)[1:] == ["one", "two"]
+    assert output_of(globex, put_in(globex, frozen).version)[1:] == ["two", "three"]
     assert drafted["workflows"][-1]["spec"]["steps"]["c"]["workflow"] == "check"
     assert started["workflows"][-1]["spec"]["steps"]["a"]["agent"]["workflows"] == ["check"]
     draft = put_in(globex, drafted, on_conflict="replace")
-    assert output_of(globex, draft.version)[1:] == ["one", "three"]
+    assert output_of(globex, draft.version)[1:] == ["two", "four"]
 
 
 def occupied(world: World) -> None:
