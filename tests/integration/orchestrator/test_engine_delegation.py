@@ -1,7 +1,7 @@
 """Agents that hand tasks to others, and go on with what comes of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -16,7 +16,7 @@ from costs.core.usage import Usage
 from costs.models import TenantPrice
 from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
-from orchestrator.models import AgentRun, LlmCall
+from orchestrator.models import AgentRun, LlmCall, Run
 from orchestrator.models import ToolCall as KeptCall
 from orchestrator.services import agent_runs, control
 from orchestrator.services.advance import advance
@@ -214,25 +214,31 @@ def test_agent_delegates_turn_after_turn(acme: World, crowd: Crowd) -> None:
 def test_wherever_a_worker_dies_nothing_is_asked_or_delegated_twice(
     acme: World, crowd: Crowd
 ) -> None:
-    drain(acme, begin(acme))
-    points = list(crowd.passed)
+    for point, run in survivors(acme, crowd, lambda: begin(acme)):
+        assert (run.status, run.output) == ("completed", "All is dug."), point
+        with acme.scope():
+            answered = LlmCall.objects.filter(run=run, status="closed")
+            assert answered.count() == 4, point
+            assert AgentRun.objects.filter(run=run).count() == 4, point
 
-    for dies_at, point in enumerate(points, start=1):
+
+def survivors(world: World, crowd: Crowd, begin: Callable[[], UUID]) -> Iterator[tuple[str, Run]]:
+    """Runs of which each lost its worker at another point, with the point.
+
+    Nothing is asked again but the one answer that died with its worker.
+    """
+    drain(world, begin())
+    for dies_at, point in enumerate(list(crowd.passed), start=1):
         crowd.passed.clear()
         crowd.asked.clear()
         crowd.dies_at = dies_at
-        run_id = begin(acme)
+        run_id = begin()
         while len(crowd.passed) < dies_at:
-            die_or_live(acme, run_id)
-        run = drain(acme, run_id)
-
-        assert (run.status, run.output) == ("completed", "All is dug."), point
+            die_or_live(world, run_id)
+        run = drain(world, run_id)
         again = sum(crowd.asked.values()) - len(crowd.asked)
         assert again == (1 if point == "after_answer" else 0), point
-        with acme.scope():
-            answered = LlmCall.objects.filter(run_id=run_id, status="closed")
-            assert answered.count() == 4, point
-            assert AgentRun.objects.filter(run_id=run_id).count() == 4, point
+        yield point, run
 
 
 def die_or_live(world: World, run_id: UUID) -> None:
