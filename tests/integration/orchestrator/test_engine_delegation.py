@@ -180,6 +180,24 @@ def test_who_may_not_be_asked_is_an_observation(acme: World, crowd: Crowd) -> No
     assert [*statuses(acme, run.id)] == ["a"]
 
 
+def test_agent_may_ask_its_like(acme: World, crowd: Crowd) -> None:
+    with acme.scope():
+        create_agent(
+            slug="boss",
+            type="react",
+            provider="simulated",
+            model="sim",
+            settings={"delegates": ["boss"]},
+        )
+    crowd.scripts[LEAD] = [[("delegate", {"agent": "boss", "task": "Ask on."})], "Asked."]
+    crowd.scripts["Ask on."] = [[("delegate", {"agent": "boss", "task": "Dig."})], "Passed on."]
+    run = drain(acme, begin(acme, lead(delegates=["boss"])))
+
+    assert run.output == "Asked."
+    assert {*statuses(acme, run.id).values()} == {"completed"}
+    assert step_of(acme, run.id, "a.1.boss.1.boss_2").output == "Did: Dig."
+
+
 def test_steps_that_cannot_run_are_an_observation(
     acme: World, crowd: Crowd, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
