@@ -16,7 +16,7 @@ from costs.core.usage import Usage
 from costs.models import TenantPrice
 from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
-from orchestrator.models import AgentRun, LlmCall, Run
+from orchestrator.models import AgentRun, LlmCall, Run, RunEvent
 from orchestrator.models import ToolCall as KeptCall
 from orchestrator.services import agent_runs, control
 from orchestrator.services.advance import advance
@@ -158,6 +158,15 @@ def test_agent_holds_no_worker_while_others_work_for_it(acme: World, crowd: Crow
     assert [each.step for each in queued(acme, run_id)] == ["a.1.digger", "a.1.digger_2"]
     sweep()
     assert step_of(acme, run_id, "a").status == "waiting"
+
+
+def test_what_stands_for_delegated_steps_has_a_history(acme: World, crowd: Crowd) -> None:
+    run = drain(acme, begin(acme))
+
+    with acme.scope():
+        standing = AgentRun.objects.get(run=run, step="a.1")
+        told = RunEvent.objects.filter(agent_run_id=standing.id).order_by("id")
+        assert list(told.values_list("type", flat=True)) == ["agent.running", "agent.completed"]
 
 
 def test_failure_of_a_delegate_is_told_and_not_its_own(acme: World, crowd: Crowd) -> None:
