@@ -580,7 +580,8 @@ BEGIN
                d.level, 'steps', 'running', d.priority, '{}', false, d.agent, false, 1, clock_timestamp(),
                clock_timestamp(), true, d.added, d.added_by
           FROM done d WHERE d.delegates
-        ON CONFLICT DO NOTHING),
+        ON CONFLICT DO NOTHING
+        RETURNING id, run_id, step, attempt),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
                              started_at, finished_at)
@@ -602,7 +603,11 @@ BEGIN
                jsonb_strip_nulls(jsonb_build_object('step', d.step, 'attempt', d.attempt,
                    'cost_nano', d.cost_nano, 'error', d.error, 'until', d.due_at,
                    'reason', NULLIF(d.waiting_for, ''), 'gate', NULLIF(d.waits_on, '')))
-          FROM done d)
+          FROM done d
+         UNION ALL
+        SELECT p_tenant, s.run_id, s.id, clock_timestamp(), 'agent.running',
+               jsonb_build_object('step', s.step, 'attempt', s.attempt)
+          FROM delegated s)
     SELECT d.run_id AS run, array_agg(d.id) AS ids, array_agg(d.attempt) AS attempts,
            array_agg(d.id) FILTER (WHERE d.status = 'queued') AS again,
            array_agg(d.priority::integer) FILTER (WHERE d.status = 'queued') AS priorities,

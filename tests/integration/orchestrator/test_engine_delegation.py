@@ -1,7 +1,7 @@
 """Agents that hand tasks to others, and go on with what comes of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -164,6 +164,15 @@ def test_agent_holds_no_worker_while_others_work_for_it(acme: World, crowd: Crow
     assert step_of(acme, run_id, "a").status == "waiting"
 
 
+def test_what_stands_for_delegated_steps_has_a_history(acme: World, crowd: Crowd) -> None:
+    run = drain(acme, begin(acme))
+
+    with acme.scope():
+        standing = AgentRun.objects.get(run=run, step="a.1")
+        told = RunEvent.objects.filter(agent_run_id=standing.id).order_by("id")
+        assert list(told.values_list("type", flat=True)) == ["agent.running", "agent.completed"]
+
+
 def test_failure_of_a_delegate_is_told_and_not_its_own(acme: World, crowd: Crowd) -> None:
     crowd.scripts["Dig for silver."] = [""]
     crowd.scripts["Dig for ${gold}."] = [[("nothing", {})]]
@@ -182,6 +191,24 @@ def test_who_may_not_be_asked_is_an_observation(acme: World, crowd: Crowd) -> No
     assert run.output == "Alone then."
     assert crowd.results()[0][1]
     assert [*statuses(acme, run.id)] == ["a"]
+
+
+def test_agent_may_ask_its_like(acme: World, crowd: Crowd) -> None:
+    with acme.scope():
+        create_agent(
+            slug="boss",
+            type="react",
+            provider="simulated",
+            model="sim",
+            settings={"delegates": ["boss"]},
+        )
+    crowd.scripts[LEAD] = [[("delegate", {"agent": "boss", "task": "Ask on."})], "Asked."]
+    crowd.scripts["Ask on."] = [[("delegate", {"agent": "boss", "task": "Dig."})], "Passed on."]
+    run = drain(acme, begin(acme, lead(delegates=["boss"])))
+
+    assert run.output == "Asked."
+    assert {*statuses(acme, run.id).values()} == {"completed"}
+    assert step_of(acme, run.id, "a.1.boss.1.boss_2").output == "Did: Dig."
 
 
 def test_steps_that_cannot_run_are_an_observation(
@@ -218,25 +245,31 @@ def test_agent_delegates_turn_after_turn(acme: World, crowd: Crowd) -> None:
 def test_wherever_a_worker_dies_nothing_is_asked_or_delegated_twice(
     acme: World, crowd: Crowd
 ) -> None:
-    drain(acme, begin(acme))
-    points = list(crowd.passed)
+    for point, run in survivors(acme, crowd, lambda: begin(acme)):
+        assert (run.status, run.output) == ("completed", "All is dug."), point
+        with acme.scope():
+            answered = LlmCall.objects.filter(run=run, status="closed")
+            assert answered.count() == 4, point
+            assert AgentRun.objects.filter(run=run).count() == 4, point
 
-    for dies_at, point in enumerate(points, start=1):
+
+def survivors(world: World, crowd: Crowd, begin: Callable[[], UUID]) -> Iterator[tuple[str, Run]]:
+    """Runs of which each lost its worker at another point, with the point.
+
+    Nothing is asked again but the one answer that died with its worker.
+    """
+    drain(world, begin())
+    for dies_at, point in enumerate(list(crowd.passed), start=1):
         crowd.passed.clear()
         crowd.asked.clear()
         crowd.dies_at = dies_at
-        run_id = begin(acme)
+        run_id = begin()
         while len(crowd.passed) < dies_at:
-            die_or_live(acme, run_id)
-        run = drain(acme, run_id)
-
-        assert (run.status, run.output) == ("completed", "All is dug."), point
+            die_or_live(world, run_id)
+        run = drain(world, run_id)
         again = sum(crowd.asked.values()) - len(crowd.asked)
         assert again == (1 if point == "after_answer" else 0), point
-        with acme.scope():
-            answered = LlmCall.objects.filter(run_id=run_id, status="closed")
-            assert answered.count() == 4, point
-            assert AgentRun.objects.filter(run_id=run_id).count() == 4, point
+        yield point, run
 
 
 def die_or_live(world: World, run_id: UUID) -> None:
