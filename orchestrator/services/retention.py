@@ -12,10 +12,11 @@ SECONDS: Final = 600.0
 _MOST: Final = 10_000
 
 _ANSWERS: Final = "SELECT muster_forget_answers(%s) AS gone"
+_BATCHES: Final = "SELECT muster_forget_batches(%s) AS gone"
 
 
 def forget() -> None:
-    """Forget cached answers that have expired, and texts that are kept no longer.
+    """Forget cached answers that have expired, old batches, and texts that are kept no longer.
 
     Nothing, if somebody else is at it.
     """
@@ -23,4 +24,5 @@ def forget() -> None:
         if not is_alone(connection, Work.RETENTION):
             return
         rows(connection, _ANSWERS, [_MOST])
+        rows(connection, _BATCHES, [_MOST])
         treat_ended_runs(connection)
