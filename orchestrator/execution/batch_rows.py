@@ -96,7 +96,7 @@ def open_batched(
     arguments = (
         claim.tenant_id,
         Jsonb(new_call_facts(claim, call)),
-        Json(_whole(call.request)),
+        Json(request_in_full(call.request)),
         size + longest,
         timedelta(seconds=within_seconds),
         settings.MUSTER_BATCH_REQUESTS,
@@ -179,7 +179,7 @@ def request_from_json(stored: Mapping[str, Any]) -> ModelRequest:
     )
 
 
-def _whole(request: ModelRequest) -> dict[str, Any]:
+def request_in_full(request: ModelRequest) -> dict[str, Any]:
     """All that a provider is asked by."""
     schema = request.output_schema
     return {

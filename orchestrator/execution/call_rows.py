@@ -97,7 +97,7 @@ def new_call_facts(claim: Claim, call: NewCall) -> dict[str, Any]:
         "role": call.role,
         "credential": call.credential_id and str(call.credential_id),
         "request": request_to_json(call.request, before=call.before),
-        "prices": _prices_to_json(call.price),
+        "prices": prices_to_json(call.price),
         "estimate": call.worst.estimate,
         "bound": call.worst.bound,
         "cap": call.cap_nano,
@@ -256,7 +256,7 @@ def _without_empty(**parts: object) -> dict[str, object]:
     return {name: part for name, part in parts.items() if part}
 
 
-def _prices_to_json(price: Price) -> dict[str, Any]:
+def prices_to_json(price: Price) -> dict[str, Any]:
     def text(amount: Decimal | None) -> str | None:
         return None if amount is None else f"{amount:f}"
 
