@@ -24,7 +24,7 @@ muster_batched_calls, muster_end_batched, muster_forget_batches
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('orchestrator', '0015_calls_kept'),
+        ('orchestrator', '0014_calls_kept'),
         ('tenants', '0009_credentials_for_tools'),
     ]
 
