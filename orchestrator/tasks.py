@@ -22,6 +22,7 @@ from orchestrator.services import (
     alerts,
     fair_shares,
     ledger_checks,
+    model_batches,
     retention,
     velocity,
 )
@@ -88,6 +89,7 @@ def start_periodic(sender: Any, **_: Any) -> None:
         _repeat(ledger_checks.nightly, name="ledger_check", seconds=ledger_checks.SECONDS)
         _repeat(retention.forget, name="retention", seconds=retention.SECONDS)
         _repeat(velocity.Guard().watch, name="spend_guard", seconds=velocity.SECONDS)
+        _repeat(model_batches.tend, name="model_batches", seconds=model_batches.SECONDS)
         _repeat(mcp_servers.ask_stale, name="mcp_listings", seconds=mcp_servers.SECONDS)
     if queues & AGENT_QUEUES:
         here = partial(presence.here, sender.hostname, slots=sender.controller.concurrency)

@@ -14,6 +14,7 @@ from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import ModelClient, ModelRequest, TokenCount
 from agents_app.core.roles import Role
+from agents_app.providers.batches import BatchClient
 
 
 class ProviderKind(StrEnum):
@@ -33,6 +34,8 @@ BASE_URLS: Mapping[ProviderKind, str] = {
     ProviderKind.XAI: "https://api.x.ai/v1",
 }
 NEEDS_KEY = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.XAI})
+# Others may do so too, in OpenAI's way: whoever sets up a compatible server knows.
+_TAKES_BATCHES = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.SIMULATED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,8 @@ class ProviderSettings:
     """One provider as a tenant set it up. `models` gives a role, or a complexity, its own model.
 
     `options` are the defaults of a simulated provider, see `SimulatedOptions`. `is_guarded`: the
-    address is a tenant's own, so it may not lead into the operator's network.
+    address is a tenant's own, so it may not lead into the operator's network. `has_batches`: its
+    server is known to take batches.
     """
 
     name: str
@@ -51,6 +55,11 @@ class ProviderSettings:
     models: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, JsonValue] = field(default_factory=dict)
     is_guarded: bool = False
+    has_batches: bool = False
+
+    @property
+    def takes_batches(self) -> bool:
+        return self.has_batches or self.kind in _TAKES_BATCHES
 
     @property
     def address(self) -> str:
@@ -81,6 +90,11 @@ def configuration_problem(settings: ProviderSettings) -> str | None:
 
 class ProviderClient(ModelClient, Protocol):
     """What stands behind the gateway: a model client that also lists its models, and counts."""
+
+    @property
+    def batches(self) -> BatchClient:
+        """How it takes many requests at a time, where its settings say that it does."""
+        ...
 
     def models(self, *, deadline_seconds: float) -> list[str]: ...
 

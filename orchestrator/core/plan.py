@@ -20,7 +20,9 @@ from orchestrator.core.problems import pointer
 from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
     JUDGING,
+    WITHOUT_MODEL,
     ApprovalSpec,
+    BatchSpec,
     CacheSpec,
     DegradeRule,
     FailurePolicy,
@@ -37,11 +39,12 @@ from orchestrator.core.values import AnyJson, JsonObject, Money
 
 DEFAULT_TIMEOUT_SECONDS = 30
 DEFAULT_CACHE_SECONDS = 86_400
+# A little longer than providers take for a batch at most, which is a day.
+DEFAULT_BATCH_SECONDS = 90_000
 # At most so many agent runs of a run are in flight; wider levels follow as places come free.
 MAX_WINDOW: Final = 1000
 # So deep runs may stand below each other.
 MAX_DEPTH: Final = 8
-_WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
 _PLANNING: Final = frozenset({"planner", "pattern_planner"})
 _TEMPLATED: Final = ("prompt", "objective", "arguments")
 
@@ -86,6 +89,7 @@ class PlannedStep:
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
     fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up
     cache_seconds: int | None = None  # how old an answer may be that is taken again
+    batch_seconds: int | None = None  # how long it waits for the answers of batches
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     marked: tuple[str, ...] = ()  # what its prompt holds of tools, see `core.marking`
     # What the statement that records its completion does on its own (`adaptive` only):
@@ -282,7 +286,7 @@ def _planned(
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
     given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval), step.input]
     reads, reads_input = _reads(given, config, needs=step.needs)
-    uses_model = step.kind == "agent" and kind not in _WITHOUT_MODEL
+    uses_model = step.kind == "agent" and kind not in WITHOUT_MODEL
     return PlannedStep(
         name=step.name,
         position=position,
@@ -317,6 +321,7 @@ def _planned(
         max_wait_seconds=max_wait.seconds if max_wait else None,
         fallback=tuple(step.fallback or spec.defaults.fallback or ()) if uses_model else (),
         cache_seconds=_cache_seconds(step.cache) if uses_model else None,
+        batch_seconds=_batch_seconds(step.batch) if uses_model else None,
         previous_reads=_previous_read(given),
     )
 
@@ -325,6 +330,12 @@ def _cache_seconds(cache: bool | CacheSpec) -> int | None:
     if isinstance(cache, CacheSpec):
         return cache.ttl.seconds
     return DEFAULT_CACHE_SECONDS if cache else None
+
+
+def _batch_seconds(batch: bool | BatchSpec) -> int | None:
+    if isinstance(batch, BatchSpec):
+        return batch.within.seconds
+    return DEFAULT_BATCH_SECONDS if batch else None
 
 
 def _looped(loop: LoopSpec, *, spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> LoopPlan:

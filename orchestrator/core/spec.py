@@ -68,6 +68,7 @@ FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
 }
 
 
+WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
 # Without a prompt they look at what the steps give that they need.
 JUDGING: Final = frozenset({"evaluator", "router"})
 
@@ -173,6 +174,12 @@ class CacheSpec(Part):
     ttl: Duration
 
 
+class BatchSpec(Part):
+    """For how long a step waits for the answer of a batch."""
+
+    within: Duration
+
+
 class StepSpec(Part):
     """One vertex of the graph. Exactly one of the kinds stands in it."""
 
@@ -207,6 +214,7 @@ class StepSpec(Part):
     max_cost_usd: Money | None = None
     fallback: list[ModelChoice] | None = None
     cache: bool | CacheSpec = False
+    batch: bool | BatchSpec = False
     adds_steps: bool = False
 
     workflow: WorkflowRef | None = None

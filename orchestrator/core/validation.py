@@ -23,6 +23,7 @@ from orchestrator.core.spec import (
     BY_COMPLEXITY,
     FIELDS_OF_AGENT,
     JUDGING,
+    WITHOUT_MODEL,
     AgentSpec,
     Defaults,
     ModelChoice,
@@ -59,6 +60,8 @@ class Catalog:
     providers: Mapping[str, bool] = field(default_factory=dict)  # is it configured?
     knows_model: Callable[[str, str], bool] = _knows_every_model
     workflows: Mapping[str, frozenset[int]] = field(default_factory=dict)  # published versions
+    batching: frozenset[str] = frozenset()  # providers that take batches
+    default_provider: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +177,24 @@ class _Validator:
                 yield Problem(at + pointer(name), "not_applicable", message)
         yield from self._allowed(config, step=step, at=at + "/agent")
         yield from self._config(config, reader=reader, place=_Places(step=step, at=at))
+        if step.batch:
+            yield from self._batch(config, at=at + "/batch")
+
+    def _batch(self, config: Mapping[str, Json], *, at: str) -> Iterator[Problem]:
+        kind = str(config.get("type"))
+        if kind in WITHOUT_MODEL:
+            message = f"An agent of type {kind} calls no model, so that there is nothing to batch"
+            yield Problem(at, "not_applicable", message)
+            return
+        provider, batching = config.get("provider"), self.catalog.batching
+        provider = provider if isinstance(provider, str) else self.catalog.default_provider
+        if provider not in batching and self.catalog.providers.get(provider):
+            those = ", ".join(sorted(batching)) or "none"
+            message = (
+                f"The provider `{provider}` takes no batches; remove `batch`, or name one that "
+                f"does: {those}"
+            )
+            yield Problem(at, "batches_not_offered", message)
 
     def _allowed(self, config: Mapping[str, Json], *, step: StepSpec, at: str) -> Iterator[Problem]:
         kind = str(config.get("type"))

@@ -18,7 +18,7 @@ AGENT_POINTS: Final = (
     "before_ring",
     "before_publish",
 )
-CONTROL_POINTS: Final = ("in_advance", "in_sweep")
+CONTROL_POINTS: Final = ("in_advance", "in_sweep", "before_batch", "after_batch", "in_batch")
 _SEED: Final = "seed"
 
 

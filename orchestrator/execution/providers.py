@@ -38,6 +38,7 @@ def provider_settings() -> dict[str, ProviderSettings]:
             base_url=given.get("base_url", ""),
             api_key=given.get("api_key", ""),
             default_model=given["model"],
+            has_batches=name in settings.MUSTER_BATCHES_AT,
             models={use: given[f"model_{use}"] for use in _USES if given[f"model_{use}"]},
         )
         for name, given in settings.MUSTER_PROVIDERS.items()
@@ -121,9 +122,17 @@ def settings_for(name: str, own: Own) -> ProviderSettings | None:
         api_key="",
         base_url=credential.base_url or found.base_url,
         is_guarded=bool(credential.base_url),
+        # What the operator says of its server is not said of the tenant's.
+        has_batches=found.has_batches and not credential.base_url,
         default_model=credential.default_model or found.default_model,
         models={**found.models, **_own_models(credential)},
     )
+
+
+def batching_providers(own: Own) -> frozenset[str]:
+    """The providers that take batches of the tenant's calls."""
+    found = ((name, settings_for(name, own)) for name in provider_settings())
+    return frozenset(name for name, known in found if known and known.takes_batches)
 
 
 def _own_models(credential: ServingCredential) -> dict[str, str]:
@@ -170,6 +179,7 @@ class TenantClient:
 
     client: ProviderClient
     credential_id: UUID | None = None
+    takes_batches: bool = False
 
 
 def client_for_tenant(name: str, *, tenant_id: UUID, uses_environment: bool) -> TenantClient:
@@ -181,9 +191,11 @@ def client_for_tenant(name: str, *, tenant_id: UUID, uses_environment: bool) -> 
     if problem or found is None:
         raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, str(problem), name)
     if credential is None:
-        return TenantClient(client=client_for(found))
+        return TenantClient(client=client_for(found), takes_batches=found.takes_batches)
     try:
         client = own_client(tenant_id, credential, found)
     except SecretUnreadableError as error:
         raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, str(error), name) from error
-    return TenantClient(client=client, credential_id=credential.id)
+    return TenantClient(
+        client=client, credential_id=credential.id, takes_batches=found.takes_batches
+    )

@@ -1,4 +1,5 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.batches import BatchedCall, ModelBatch, ModelBatchStatus
 from orchestrator.models.calls import CachedAnswer, CallSettings
 from orchestrator.models.exchange import (
     AgentMessage,
@@ -38,6 +39,7 @@ __all__ = [
     "Approval",
     "ApprovalStatus",
     "Attempt",
+    "BatchedCall",
     "CachedAnswer",
     "CallEffect",
     "CallSettings",
@@ -48,6 +50,8 @@ __all__ = [
     "LlmCall",
     "MessagePlace",
     "MessageSubscription",
+    "ModelBatch",
+    "ModelBatchStatus",
     "PlatformRateLimit",
     "RateLimit",
     "ReadyAgentRun",

@@ -186,6 +186,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                     speaking=speeches().speaking,
                     cache=_cache(step, claimed, role=str(config.role or "")),
+                    batch_seconds=step.batch_seconds,
                 ),
                 tools=_tools(config, claimed.tenant_id),
                 context=_context(claimed, lease, step, config),

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from django.conf import settings
+
 from agents_app.agent_types import custom_agent
 from agents_app.core.tools import Toolbox
 from agents_app.models import Agent
@@ -27,6 +29,7 @@ from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.validation import Catalog, Report, examine
 from orchestrator.execution.prices import knows_price
 from orchestrator.execution.providers import (
+    batching_providers,
     models_meant,
     provider_settings,
     unusable,
@@ -174,6 +177,8 @@ def tenant_catalog() -> Catalog:
             knows_price(tenant.id, provider, each) for each in models_meant(provider, model, own)
         ),
         workflows=_published_workflows(),
+        batching=batching_providers(own),
+        default_provider=settings.LLM_PROVIDER,
     )
 
 

@@ -13,6 +13,7 @@ from orchestrator.settings.env import (
     env_int,
     env_list,
     env_text,
+    factors,
     fernet_keys,
     hosts,
     mcp_commands,
@@ -232,6 +233,16 @@ MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
     "local": {"base_url": env_text("LOCAL_MODEL_URL")},
     "simulated": {},
 }
+# Calls in batches of providers: so many in one, which is sent so many seconds after its first call
+# at the latest, and asked for so often; what is left of prices, by provider, if not the usual; and
+# the compatible servers that take them.
+MUSTER_BATCH_REQUESTS = env_int("MUSTER_BATCH_REQUESTS", 500, minimum=1)
+MUSTER_BATCH_COLLECT_SECONDS = env_float("MUSTER_BATCH_COLLECT_SECONDS", 60)
+MUSTER_BATCH_POLL_SECONDS = env_float("MUSTER_BATCH_POLL_SECONDS", 30)
+MUSTER_BATCH_FACTORS = factors("MUSTER_BATCH_FACTORS", env_list("MUSTER_BATCH_FACTORS"))
+MUSTER_BATCHES_AT = (
+    frozenset({"compatible"}) if env_bool("COMPATIBLE_BATCHES", default=False) else frozenset()
+)
 # What tenants' own keys are encrypted with, newest first; the older ones only read.
 CREDENTIALS_KEYS = fernet_keys("CREDENTIALS_KEYS", env_list("CREDENTIALS_KEYS"))
 # Where the addresses that tenants name may lead beside the public internet.

@@ -5,6 +5,7 @@ Every `NAME` may also be given as `NAME_FILE`, the path of a file that holds the
 
 import base64
 import os
+from decimal import Decimal, InvalidOperation
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,21 @@ def hosts(name: str, texts: list[str]) -> frozenset[tuple[str, int]]:
             raise ImproperlyConfigured(f"{name}: {text!r} is not a host, or a host and a port.")
         found |= {(host, port)} if port else {(host, 80), (host, 443)}
     return frozenset(found)
+
+
+def factors(name: str, texts: list[str]) -> dict[str, Decimal]:
+    """Shares by name, such as `openai=0.5`."""
+    found: dict[str, Decimal] = {}
+    for text in texts:
+        key, _, number = text.partition("=")
+        try:
+            share = Decimal(number)
+        except InvalidOperation:
+            share = Decimal(-1)
+        if not key or not share.is_finite() or not 0 <= share <= 1:
+            raise ImproperlyConfigured(f"{name}: {text!r} is not a name and a share from 0 to 1.")
+        found[key] = share
+    return found
 
 
 def nano_usd(name: str, text: str) -> int | None:
