@@ -3,6 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from agents_app.agent_types import ALL_TYPES
+from agents_app.core.custom import MAX_CAPABILITIES
 from agents_app.core.roles import Role
 from agents_app.core.types.aggregator import MODES
 from agents_app.core.types.prompt import MAX_REPAIRS
@@ -79,6 +80,10 @@ class AgentSettings(Strict):
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 
 
+class AgentQuery(Query):
+    capability = Text(max_length=63, required=False, help_text="Only those that have it.")
+
+
 class AgentBody(Strict):
     slug = Slug()
     name = Text(max_length=200, required=False)
@@ -95,6 +100,12 @@ class AgentBody(Strict):
     parameters = serializers.DictField(required=False)
     output_schema = serializers.DictField(required=False, allow_null=True)
     settings = AgentSettings(required=False)
+    capabilities = serializers.ListField(
+        child=Slug(),
+        required=False,
+        max_length=MAX_CAPABILITIES,
+        help_text="What it is good for, in words such as `translation`.",
+    )
 
 
 class AgentOut(serializers.Serializer[Any]):
@@ -112,12 +123,9 @@ class AgentOut(serializers.Serializer[Any]):
     parameters = serializers.DictField()
     output_schema = serializers.DictField(allow_null=True)
     settings = serializers.DictField()
+    capabilities = serializers.ListField(child=serializers.CharField())
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
-
-
-class AgentTypeQuery(Query):
-    capability = Text(max_length=63, required=False, help_text="Only those that have it.")
 
 
 class AgentTypeChange(Strict):

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from agents_app.core.custom import MAX_CAPABILITIES, are_capabilities
 from agents_app.models import Agent
 from agents_app.services.agents import change_agent, create_agent
 from orchestrator.core.bundle import (
@@ -41,7 +42,7 @@ from tenants.models import Project
 
 OnConflict = Literal["refuse", "rename", "replace"]
 ON_CONFLICT: Sequence[OnConflict] = ("refuse", "rename", "replace")
-_ABOUT = ("name", "description")
+_ABOUT = ("name", "description", "capabilities")
 _MAX_SLUG = 63
 _EMPTY: Mapping[str, Any] = {"tools": [], "parameters": {}, "output_schema": None}
 
@@ -255,18 +256,22 @@ def _problems(bundle: Bundle, catalog: Catalog) -> Iterator[Problem]:
         if each.version is not None:
             before = versions.get(each.name, frozenset())
             versions[each.name] = before | {each.version}
-    for slug, content in contents.items():
-        yield from _agent_problems(slug, content, replace(known, workflows=versions))
+    for slug, agent in bundle.agents.items():
+        yield from _agent_problems(slug, agent, replace(known, workflows=versions))
 
 
-def _agent_problems(slug: str, content: AgentConfig, catalog: Catalog) -> Iterator[Problem]:
+def _agent_problems(slug: str, about: AgentConfig, catalog: Catalog) -> Iterator[Problem]:
     """Those of the agent itself, found as if a step described it in place."""
+    content = _content(about)
     alone = {"name": "bundle", "steps": {"a": {"agent": content, "prompt": "x"}}}
     report = examine(alone, catalog)
     for problem in [*report.problems, *report.unsupported]:
         if problem.loc.startswith("/steps/a/agent"):
             rest = problem.loc.removeprefix("/steps/a/agent")
             yield replace(problem, loc=pointer("agents", slug) + rest)
+    if not are_capabilities(about.get("capabilities", [])):
+        message = f"Write a list of at most {MAX_CAPABILITIES} names such as translation"
+        yield Problem(pointer("agents", slug, "capabilities"), "invalid", message)
     if not re.fullmatch(SLUG_PATTERN, slug):
         message = "A slug has lower-case letters, digits, hyphens and underscores, at most 63"
         yield Problem(pointer("agents", slug), "invalid_name", message)
@@ -292,6 +297,7 @@ def _fields(slug: str, agent: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": str(agent.get("name") or slug),
         "description": str(agent.get("description") or ""),
+        "capabilities": agent.get("capabilities") or [],
         **columns,
         "settings": {name: value for name, value in content.items() if name not in AGENT_FIELDS},
     }

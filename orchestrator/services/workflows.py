@@ -102,7 +102,7 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
     Raises WorkflowInvalidError for workflows that are not the project's.
     """
     plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
-    settled = plan.with_steps(_without_needless_model)
+    settled = plan.with_steps(_as_its_class_says)
     settled = settled.with_steps(with_own_models(serving_credentials()))
     settled = settled.with_steps(_weighed(toolbox_of(current_tenant_id())))
     return settled, plan_to_json(settled)
@@ -120,14 +120,19 @@ def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
     return weighed
 
 
-def _without_needless_model(step: PlannedStep) -> PlannedStep:
-    """Whether a custom agent calls a model is for its class to say."""
+def _as_its_class_says(step: PlannedStep) -> PlannedStep:
+    """Of a custom agent: whether it calls a model, and what it is good for."""
     if step.config.get("type") != "custom":
         return step
     agent = custom_agent(str(step.config.get("implementation")))
-    if isinstance(agent, str) or agent.calls_model:
+    if isinstance(agent, str):
         return step
-    return replace(step, uses_model=False, fallback=())
+    named = step.config.get("capabilities")
+    known = [*(named if isinstance(named, list) else []), *sorted({*agent.capabilities})]
+    config = {**step.config, "capabilities": list(dict.fromkeys(known))} if known else step.config
+    if agent.calls_model:
+        return replace(step, config=config)
+    return replace(step, config=config, uses_model=False, fallback=())
 
 
 def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, WorkflowCall]:
@@ -194,5 +199,5 @@ def _saved_agents() -> dict[str, AgentConfig]:
 
 def agent_content(agent: Agent) -> AgentConfig:
     """A saved agent as an author would describe it in place; empty fields are left out."""
-    fields = {name: getattr(agent, name) for name in AGENT_FIELDS}
+    fields = {name: getattr(agent, name) for name in (*AGENT_FIELDS, "capabilities")}
     return {**{name: value for name, value in fields.items() if value}, **agent.settings}

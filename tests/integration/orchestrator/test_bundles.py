@@ -51,7 +51,7 @@ def report() -> dict[str, Any]:
 
 def taken_out(world: World) -> dict[str, Any]:
     with world.scope():
-        create_agent(**WRITER, settings={"repairs": 1}, tools=[])
+        create_agent(**WRITER, settings={"repairs": 1}, tools=[], capabilities=["prose"])
         for text in ("one", "two"):
             publish_spec(project=world.project, spec=check(text))
         version = publish_spec(project=world.project, spec=report())
@@ -283,3 +283,24 @@ def test_pages_take_out_and_put_in(acme: World, globex: World) -> None:
     with globex.scope():
         assert Workflow.objects.filter(name="report").exists()
         assert Agent.objects.get().slug == "writer"
+
+
+def test_capabilities_of_agents_go_along(acme: World, globex: World) -> None:
+    taken = taken_out(acme)
+
+    with globex.scope():
+        install_bundle(taken, project=globex.project)
+        again = install_bundle(taken, project=globex.project)
+        agent = Agent.objects.get()
+    assert (taken["agents"]["writer"]["capabilities"], agent.capabilities) == (["prose"], ["prose"])
+    assert again.agents == {"writer": "writer"}
+
+
+def test_capabilities_that_are_none_are_refused(globex: World, acme: World) -> None:
+    taken = taken_out(acme)
+    taken["agents"]["writer"]["capabilities"] = ["Two words"]
+
+    with globex.scope(), pytest.raises(BundleInvalidError) as caught:
+        install_bundle(taken, project=globex.project)
+
+    assert [each.loc for each in caught.value.problems] == ["/agents/writer/capabilities"]
