@@ -19,14 +19,14 @@ ValueT = TypeVar("ValueT")
 
 
 class Fresh(Generic[ValueT]):
-    """What `read` gives inside of a tenant's scope, at most `FRESH_SECONDS` old.
+    """What `read` gives inside of a tenant's scope, at most so many seconds old.
 
     While the database is away, what was known last counts.
     """
 
-    def __init__(self, read: Callable[[], ValueT]) -> None:
+    def __init__(self, read: Callable[[], ValueT], *, seconds: float = FRESH_SECONDS) -> None:
         self._read = read
-        self._fresh: TTLCache[UUID, ValueT] = TTLCache(maxsize=_TENANTS, ttl=FRESH_SECONDS)
+        self._fresh: TTLCache[UUID, ValueT] = TTLCache(maxsize=_TENANTS, ttl=seconds)
         self._known: LRUCache[UUID, ValueT] = LRUCache(maxsize=_TENANTS)
         self._guard = threading.Lock()
         self._load: SingleFlight[UUID, ValueT] = SingleFlight(self._look)

@@ -50,7 +50,7 @@ def with_own_models(own: Own) -> Callable[[PlannedStep], PlannedStep]:
     The role is read from the task's words; it may bring a model of its own. What a tenant's own
     credential says of models goes before what the operator set.
     """
-    return lambda step: _settled(step, own) if step.uses_model else step
+    return lambda step: _settled(step, own) if step.uses_model and not step.choice else step
 
 
 def _settled(step: PlannedStep, own: Own) -> PlannedStep:

@@ -1,5 +1,6 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
 from orchestrator.models.calls import CachedAnswer, CallSettings
+from orchestrator.models.choices import AgentChoice
 from orchestrator.models.exchange import (
     AgentMessage,
     CallEffect,
@@ -33,6 +34,7 @@ from orchestrator.models.run import (
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [
+    "AgentChoice",
     "AgentMessage",
     "AgentRun",
     "Approval",

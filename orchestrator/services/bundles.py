@@ -17,6 +17,7 @@ from orchestrator.core.bundle import (
     Names,
     agents_named,
     bundle_of,
+    capabilities_named,
     texts_in,
     workflows_named,
     workflows_of_agents,
@@ -120,7 +121,9 @@ class _Collected:
 
     def _startable(self, spec: Mapping[str, Any]) -> list[str]:
         """The workflows that the saved agents of a spec may start; takes the agents in."""
+        able = capabilities_named(spec)
         ahead, started = agents_named(spec), list[str]()
+        ahead += [slug for slug, agent in self._saved.items() if able & {*agent.capabilities}]
         while ahead:
             slug = ahead.pop()
             if slug in self._agents:
@@ -245,7 +248,10 @@ class _Taken:
 
 def _problems(bundle: Bundle, catalog: Catalog) -> Iterator[Problem]:
     """Everything that keeps the parts from working here, each seen with the others in place."""
-    contents = {slug: _content(agent) for slug, agent in bundle.agents.items()}
+    contents = {
+        slug: {**_content(agent), "capabilities": agent.get("capabilities")}
+        for slug, agent in bundle.agents.items()
+    }
     known = replace(catalog, agents={**catalog.agents, **contents})
     versions: dict[str, frozenset[int]] = {}
     for index, each in enumerate(bundle.workflows):

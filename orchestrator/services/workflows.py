@@ -10,6 +10,7 @@ from agents_app.models import Agent
 from agents_app.plugins.registry import plugins
 from agents_app.selectors.agent_grants import withheld_agents
 from agents_app.selectors.toolboxes import toolbox_of
+from orchestrator.core.choosing import with_candidates
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.marking import with_marks
@@ -101,11 +102,18 @@ def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]
 
     Raises WorkflowInvalidError for workflows that are not the project's.
     """
-    plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
-    settled = plan.with_steps(_as_its_class_says)
-    settled = settled.with_steps(with_own_models(serving_credentials()))
-    settled = settled.with_steps(_weighed(toolbox_of(current_tenant_id())))
+    plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
+    if plan.chooses:
+        plan = with_candidates(plan, tenant_catalog())
+    settled = with_marks(plan).with_steps(settling())
     return settled, plan_to_json(settled)
+
+
+def settling() -> Callable[[PlannedStep], PlannedStep]:
+    """What fills in of a step all that its author left to its agent, its tenant or its tools."""
+    with_models = with_own_models(serving_credentials())
+    weighed = _weighed(toolbox_of(current_tenant_id()))
+    return lambda step: weighed(with_models(_as_its_class_says(step)))
 
 
 def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
@@ -113,6 +121,8 @@ def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
     heavy = {tool.name for tool in tools.all() if tool.is_heavy}
 
     def weighed(step: PlannedStep) -> PlannedStep:
+        if step.choice is not None:
+            return replace(step, is_heavy=any(each.is_heavy for each in step.choice.candidates))
         given = step.config.get("tools")
         named = {step.config.get("tool"), *(given if isinstance(given, list) else ())}
         return replace(step, is_heavy=not heavy.isdisjoint(named))
@@ -163,7 +173,7 @@ def tenant_catalog() -> Catalog:
     return Catalog(
         agents=_saved_agents(),
         tools={tool.name: tool.parameters for tool in tools},
-        custom_agents=frozenset(found.agents),
+        custom_agents={name: each.capabilities for name, each in found.agents.items()},
         broken_agents={each.name: str(each) for each in found.broken if each.kind != "tool"},
         withheld_agents=withheld_agents(),
         withheld_tools={tool.name: tool.withheld for tool in tools if tool.withheld},
