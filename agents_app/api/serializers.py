@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.conf import settings
 from rest_framework import serializers
 
 from agents_app.agent_types import ALL_TYPES
@@ -8,7 +9,6 @@ from agents_app.core.roles import Role
 from agents_app.core.types.aggregator import MODES
 from agents_app.core.types.prompt import MAX_REPAIRS
 from agents_app.core.types.react import MAX_TURNS
-from agents_app.providers.base import ProviderKind
 from tenants.api.serializers import Query, Slug, Strict, Text
 
 _LONG = 200_000
@@ -90,7 +90,9 @@ class AgentBody(Strict):
     description = Text(max_length=20_000, required=False, allow_blank=True)
     type = serializers.ChoiceField([kind.name for kind in ALL_TYPES], required=False)
     role = serializers.ChoiceField(list(Role), required=False, allow_blank=True)
-    provider = serializers.ChoiceField(list(ProviderKind), required=False, allow_blank=True)
+    provider = serializers.ChoiceField(
+        list(settings.MUSTER_PROVIDERS), required=False, allow_blank=True
+    )
     model = Text(max_length=200, required=False, allow_blank=True)
     system = Text(max_length=_LONG, required=False, allow_blank=True)
     prompt = Text(max_length=_LONG, required=False, allow_blank=True)

@@ -174,7 +174,7 @@ def tenant_catalog() -> Catalog:
         agents=_saved_agents(),
         tools={tool.name: tool.parameters for tool in tools},
         custom_agents={name: each.capabilities for name, each in found.agents.items()},
-        broken_agents={each.name: str(each) for each in found.broken if each.kind != "tool"},
+        broken_agents={each.name: str(each) for each in found.broken if each.may_be("agent")},
         withheld_agents=withheld_agents(),
         withheld_tools={tool.name: tool.withheld for tool in tools if tool.withheld},
         providers={
