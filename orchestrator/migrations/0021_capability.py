@@ -48,4 +48,12 @@ class Migration(migrations.Migration):
             "choices.sql",
             reverse="DROP FUNCTION muster_agent_chosen, muster_choose_agent, muster_agents_named",
         ),
+        migrations.AddField(
+            model_name='workerprocess',
+            name='handled',
+            field=models.BigIntegerField(db_default=0, default=0),
+        ),
+        run_sql_file(
+            __file__, "workers.sql", reverse="DROP FUNCTION muster_here(text, integer, bigint)"
+        ),
     ]
