@@ -97,14 +97,20 @@ def _make_current(workflow: Workflow, version: WorkflowVersion) -> WorkflowVersi
     return version
 
 
-def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]]:
+def compiled(
+    spec: WorkflowSpec, project: Project, *, agents: Mapping[str, AgentConfig] | None = None
+) -> tuple[Plan, dict[str, Any]]:
     """The plan of a sound spec, and how it is stored. Saved agents are copied into it.
 
-    Raises WorkflowInvalidError for workflows that are not the project's.
+    `agents` are as if they were saved. Raises WorkflowInvalidError for workflows that are not the
+    project's.
     """
-    plan = compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project))
+    saved = {**_saved_agents(), **(agents or {})}
+    plan = compile_plan(spec, saved, _pinned_workflows(spec, project))
     if plan.chooses:
-        plan = with_candidates(plan, tenant_catalog())
+        catalog = tenant_catalog()
+        known = replace(catalog, agents={**catalog.agents, **(agents or {})})
+        plan = with_candidates(plan, known)
     settled = with_marks(plan).with_steps(settling())
     return settled, plan_to_json(settled)
 

@@ -18,7 +18,8 @@ from orchestrator.models import AgentChoice, Run, RunEvent
 from orchestrator.selectors import agent_loads
 from orchestrator.services import agent_runs, choosing
 from orchestrator.services.advance import advance
-from orchestrator.services.bundles import export_bundle, install_bundle
+from orchestrator.services.bundle_export import export_bundle
+from orchestrator.services.bundles import install_bundle
 from orchestrator.services.control import retry_run
 from orchestrator.services.drafts import draft_spec, save_draft
 from orchestrator.services.errors import InputInvalidError
