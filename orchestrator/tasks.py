@@ -58,6 +58,7 @@ class IdTask(Task):
 @shared_task(bind=True, base=IdTask, name="orchestrator.run_agent")
 def run_agent(self: Task, tenant_id: str, run_id: str, agent_run_id: str) -> None:
     agent_runs.execute(UUID(tenant_id), UUID(agent_run_id), worker=self.request.hostname)
+    presence.count_message()
 
 
 @shared_task(base=IdTask, name="orchestrator.advance")

@@ -164,8 +164,17 @@ class ApprovalSpec(Part):
     on_reject: Literal["skip", "fail", "continue"] = "skip"
 
 
+class ByCapability(Part):
+    """Whichever agent has it and is least busy when the step begins."""
+
+    capability: Slug
+
+
 def _agent_tag(value: object) -> str:
-    return "slug" if isinstance(value, str) else "inline"
+    if isinstance(value, str):
+        return "slug"
+    is_open = isinstance(value, ByCapability) or (isinstance(value, dict) and "capability" in value)
+    return "open" if is_open else "inline"
 
 
 class CacheSpec(Part):
@@ -194,7 +203,9 @@ class StepSpec(Part):
 
     agent: (
         Annotated[
-            Annotated[Slug, Tag("slug")] | Annotated[AgentSpec, Tag("inline")],
+            Annotated[Slug, Tag("slug")]
+            | Annotated[AgentSpec, Tag("inline")]
+            | Annotated[ByCapability, Tag("open")],
             Discriminator(_agent_tag),
         ]
         | None

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 AGENT_POINTS: Final = (
     "after_claim",
+    "after_choice",
     "before_send",
     "after_answer",
     "before_tools",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -10,8 +11,8 @@ from django.conf import settings
 from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.roles import OF_TYPE, Role, detect
+from agents_app.plugins.registry import plugins
 from agents_app.providers.base import (
-    NEEDS_KEY,
     ProviderClient,
     ProviderKind,
     ProviderSettings,
@@ -34,15 +35,24 @@ def provider_settings() -> dict[str, ProviderSettings]:
     return {
         name: ProviderSettings(
             name=name,
-            kind=ProviderKind(name),
+            kind=ProviderKind.of(name),
             base_url=given.get("base_url", ""),
             api_key=given.get("api_key", ""),
             default_model=given["model"],
             has_batches=name in settings.MUSTER_BATCHES_AT,
             models={use: given[f"model_{use}"] for use in _USES if given[f"model_{use}"]},
+            **_of_package(name),
         )
         for name, given in settings.MUSTER_PROVIDERS.items()
     }
+
+
+def _of_package(name: str) -> dict[str, Any]:
+    if name in {*ProviderKind}:
+        return {}
+    known = plugins()
+    found = known.providers.get(name)
+    return {"plugin": found.provider if found else None, "fault": known.fault_of_provider(name)}
 
 
 def with_own_models(own: Own) -> Callable[[PlannedStep], PlannedStep]:
@@ -51,7 +61,7 @@ def with_own_models(own: Own) -> Callable[[PlannedStep], PlannedStep]:
     The role is read from the task's words; it may bring a model of its own. What a tenant's own
     credential says of models goes before what the operator set.
     """
-    return lambda step: _settled(step, own) if step.uses_model else step
+    return lambda step: _settled(step, own) if step.uses_model and not step.choice else step
 
 
 def _settled(step: PlannedStep, own: Own) -> PlannedStep:
@@ -152,7 +162,9 @@ def unusable(name: str, *, own: Own, uses_environment: bool) -> str | None:
         return f"there is no provider {name!r}; known: {', '.join(provider_settings())}"
     if credential is not None:
         return _unusable_credential(found, credential)
-    if found.kind in NEEDS_KEY and not uses_environment:
+    if found.fault:
+        return found.fault
+    if found.needs_key and not uses_environment:
         return "this tenant has no credential for it, and may not use the operator's key"
     problem = configuration_problem(found)
     if problem:

@@ -1,6 +1,7 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
 from orchestrator.models.batches import BatchedCall, ModelBatch, ModelBatchStatus
 from orchestrator.models.calls import CachedAnswer, CallSettings
+from orchestrator.models.choices import AgentChoice
 from orchestrator.models.exchange import (
     AgentMessage,
     CallEffect,
@@ -34,6 +35,7 @@ from orchestrator.models.run import (
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [
+    "AgentChoice",
     "AgentMessage",
     "AgentRun",
     "Approval",

@@ -61,6 +61,7 @@ from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
 from orchestrator.services import additions
+from orchestrator.services.choosing import with_chosen_agent
 from tenants.kernel.errors import PlatformError
 
 log = structlog.get_logger(__name__)
@@ -165,6 +166,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     try:
         where = (claimed.tenant_id, claimed.version_id, claimed.step, claimed.added_by)
         step = planned_step(*where)
+        if step.choice is not None:
+            step, claimed = with_chosen_agent(step, step.choice, claimed, lease)
         if claimed.overrides:
             step = overridden(step, claimed.overrides)
         config = _configure(step, claimed)

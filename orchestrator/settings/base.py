@@ -19,6 +19,7 @@ from orchestrator.settings.env import (
     mcp_commands,
     nano_usd,
     networks,
+    package_providers,
 )
 from orchestrator.settings.logs import logging_config
 
@@ -261,6 +262,15 @@ MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),
     *("simple", "moderate", "complex"),
 )
+# Those of installed packages, whose keys and addresses are named like the others'.
+for _name in package_providers():
+    MUSTER_PROVIDERS.setdefault(
+        _name,
+        {
+            "api_key": env_text(f"{_name.upper()}_API_KEY"),
+            "base_url": env_text(f"{_name.upper()}_BASE_URL"),
+        },
+    )
 for _name, _provider in MUSTER_PROVIDERS.items():
     _provider["model"] = env_text(f"{_name.upper()}_MODEL")
     for _use in MUSTER_MODEL_USES:

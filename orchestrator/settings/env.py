@@ -5,7 +5,9 @@ Every `NAME` may also be given as `NAME_FILE`, the path of a file that holds the
 
 import base64
 import os
+import re
 from decimal import Decimal, InvalidOperation
+from importlib.metadata import entry_points
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -177,3 +179,13 @@ def require(*names: str) -> None:
         raise ImproperlyConfigured(
             f"Set {', '.join(missing)} (or NAME_FILE with a path). See docs/deployment.md."
         )
+
+
+def package_providers() -> list[str]:
+    """The model providers that installed packages bring, by the names of their entry points.
+
+    Nothing is imported for it; what is wrong with one is told where it is loaded.
+    """
+    names = {point.name for point in entry_points(group="muster.providers")}
+    # "tool" stands where credentials for tools have their provider.
+    return sorted(name for name in names - {"tool"} if re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name))
