@@ -37,6 +37,7 @@ class AgentConfig:
     has agreed: to any plan, or to those that may cost more than so much (`approve_above_usd`).
     `objective` is what patterns read where a prompt says more, `role_models` have a provider and a
     model for tasks of a role, and with `report` it gives its tasks beside its answer.
+    With `repeats_in_doubt` a `tool` step makes a call again that was cut off, whatever its tool.
     `parameters` go to the model, except `max_output_tokens`, which bounds its answer. `memory` is
     what `MemorySettings` reads.
     """
@@ -72,6 +73,7 @@ class AgentConfig:
     mode: str = ""
     separator: str = "\n\n"
     adds_steps: bool = False
+    repeats_in_doubt: bool = False
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     attempt: int = 1
 

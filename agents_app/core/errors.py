@@ -103,6 +103,20 @@ class ToolTimeoutError(ToolFailedError):
         return self.is_repeatable
 
 
+class ToolInDoubtError(ToolFailedError):
+    """A call was cut off that must not be made twice: it may have done its work, or not."""
+
+    code = "tool_in_doubt"
+
+    def __init__(self, tool: str) -> None:
+        told = (
+            "it was cut off, and is not called again by itself. Nobody knows whether it has done "
+            "its work; find out, and retry the run to have it called once more"
+        )
+        super().__init__(tool, told)
+        self.args = (tool,)
+
+
 class ToolNotAllowedError(AgentsError):
     """There is no such tool for this tenant or agent; `detail` says why, and what helps."""
 

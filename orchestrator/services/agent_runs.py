@@ -402,6 +402,7 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     return AgentConfig(
         **given,
         adds_steps=step.adds_steps,
+        repeats_in_doubt=step.retry is not None and step.retry.in_doubt == "repeat",
         role=Role(step.role) if step.role else None,
         deadline_seconds=float(step.timeout_seconds),
         attempt=claimed.attempt,

@@ -1,6 +1,7 @@
 """One call of a registered function, without a model."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -13,7 +14,9 @@ from agents_app.core.agent import (
     schema_problems,
     tool_problems,
 )
+from agents_app.core.errors import ToolFailedError, ToolInDoubtError
 from agents_app.core.hands import DueCall
+from agents_app.core.journal import IN_DOUBT, ToolEnd
 from agents_app.core.model import ToolCall
 from agents_app.core.structured import check_output
 from agents_app.core.tools import Toolbox
@@ -47,13 +50,37 @@ class ToolAgent:
         return Outcome(output=output, text=values.as_text(output))
 
 
+# Of its one call in the journal.
+_TURN: Final = 1
+
+
 def _called(config: AgentConfig, ports: Ports) -> JsonValue:
     call = ToolCall(id=config.tool, name=config.tool, arguments=dict(config.arguments))
     due = DueCall(call=call, tool=ports.tools[config.tool], context=ports.context)
-    ((_, end),) = ports.hands.ends_of([due], within_seconds=config.deadline_seconds)
+    # Nothing is kept of what may be repeated: it would cost each step two round trips more.
+    is_kept = not due.tool.is_repeatable
+    end = _end_before(config, due, ports) if is_kept else None
+    if end is None:
+        ((_, end),) = ports.hands.ends_of([due], within_seconds=config.deadline_seconds)
+        if is_kept:
+            ports.journal.end(_TURN, call.id, end)
     if end.failure is not None:
         raise end.failure
+    if end.error is not None:
+        raise ToolFailedError(config.tool, end.error)
     return end.output
+
+
+def _end_before(config: AgentConfig, due: DueCall, ports: Ports) -> ToolEnd | None:
+    """What came of the call in an earlier attempt, if it was made; else it is noted to begin.
+
+    Raises ToolInDoubtError where nobody knows what came of it.
+    """
+    repeatable = {config.tool} if config.repeats_in_doubt else ()
+    end = ports.journal.begin(_TURN, [due.call], repeatable=repeatable).get(due.call.id)
+    if end is IN_DOUBT:
+        raise ToolInDoubtError(config.tool)
+    return end
 
 
 def _argument_problems(config: AgentConfig, tools: Toolbox) -> list[Problem]:
