@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from agents_app.core.approving import HeldCall
 from agents_app.core.delegation import NO_DELEGATION, Delegating, Delegation
 from agents_app.core.errors import AgentInvalidError, OutputInvalidError
 from agents_app.core.hands import ONE_BY_ONE, ToolHands
@@ -121,13 +122,18 @@ class Outcome:
 
     Where it adds steps, `output` is for these; those after it get what the added ones come to.
     Where it `delegates` it is not done: it begins again once these have ended, and finds in its
-    journal what came of them.
+    journal what came of them; so it does once people have decided on the calls that are `held`.
     """
 
     output: JsonValue
     text: str
     adds: AddedSteps | None = None
     delegates: Delegation | None = None
+    held: Sequence[HeldCall] = ()
+
+    @property
+    def is_final(self) -> bool:
+        return self.delegates is None and not self.held
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One attempt at an agent run, from claim to outcome."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from random import Random
@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports
+from agents_app.core.approving import HeldCall
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import AgentNotAllowedError, OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
@@ -29,6 +30,7 @@ from agents_app.tool_threads import ToolThreads
 from orchestrator.core import marking, template
 from orchestrator.core.capabilities import capabilities_of
 from orchestrator.core.errors import AddedStepsError
+from orchestrator.core.held import question_about
 from orchestrator.core.hints import hints_of
 from orchestrator.core.places import surroundings_of
 from orchestrator.core.plan import PlannedStep
@@ -83,13 +85,14 @@ class _Result:
     """How an attempt ended: with an output, or with an error that a person can read.
 
     `again_in` is the pause in seconds before the next attempt, if there is to be one; `wait` is
-    what it waits for that is no failure.
+    what it waits for that is no failure, `held` are the calls that people have to agree to first.
     """
 
     prompt: str | None = None
     output: JsonValue = None
     added: Mapping[str, JsonValue] | None = None
     delegated: Mapping[str, JsonValue] | None = None
+    held: Sequence[HeldCall] = ()
     error: Mapping[str, JsonValue] | None = None
     again_in: float | None = None
     wait: MustWaitError | None = None
@@ -102,7 +105,7 @@ class _Result:
             return AgentRunStatus.CANCELLED
         if self.is_out_of_budget:
             return AgentRunStatus.BUDGET_EXCEEDED
-        if self.again_in is not None or self.delegated is not None:
+        if self.again_in is not None or self.delegated is not None or self.held:
             return AgentRunStatus.WAITING
         if self.added is not None:
             # It stands for the steps that it has added, until these have ended.
@@ -113,6 +116,8 @@ class _Result:
     def waits_for(self) -> WaitingReason:
         if self.wait:
             return self.wait.reason
+        if self.held:
+            return WaitingReason.APPROVAL
         return WaitingReason.DELEGATION if self.delegated is not None else WaitingReason.RETRY
 
     @property
@@ -196,6 +201,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
         )
         if outcome.delegates:
             return _Result(prompt=prompt, delegated=delegations.written)
+        if outcome.held:
+            return _Result(prompt=prompt, held=outcome.held)
         _check_size(outcome.output)
         added = _added(claimed, step, outcome)
         _check_size(added)
@@ -424,6 +431,7 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
         again_in=result.again_in,
         waiting_for=result.waits_for,
         gate=result.wait.gate if result.wait else "",
+        held=[question_about(each) for each in result.held],
         system=asdict(host_sample()),
     )
     try:
@@ -448,5 +456,6 @@ def _too_large(given: Finish) -> Finish:
         prompt=None,
         output=None,
         added=None,
+        held=(),
         error=error,
     )

@@ -40,6 +40,12 @@ _PROMPTS: Final = (
 _WRITE_PROMPT: Final = "UPDATE agent_run SET prompt = %s WHERE id = %s RETURNING 1"
 
 
+_SHOWN: Final = (
+    "SELECT id, show FROM approval WHERE run_id = ANY(%s::uuid[]) AND tool_call_id IS NOT NULL"
+)
+_WRITE_SHOWN: Final = "UPDATE approval SET show = %s WHERE id = %s RETURNING 1"
+
+
 def treat_ended_runs(connection: Connection[Row]) -> int:
     """Redact and remove what tenants want so; in how many runs."""
     treated = 0
@@ -78,6 +84,8 @@ def _treat(connection: Connection[Row], runs: list[UUID], *, keeps: str) -> None
         # The column is never null, its value may be.
         parts[0] = parts[0] or Json(None)
         rows(connection, _WRITE_TOOL, [*parts, redacted(used["error"]), used["id"]])
+    for asked in rows(connection, _SHOWN, [runs]):
+        rows(connection, _WRITE_SHOWN, [_json(redacted(asked["show"]), Json), asked["id"]])
     for agent_run in rows(connection, _PROMPTS, [runs]):
         rows(connection, _WRITE_PROMPT, [redacted(agent_run["prompt"]), agent_run["id"]])
 

@@ -30,6 +30,8 @@ BEGIN
        SET arguments = 'null', output = NULL, error = CASE WHEN t.error IS NULL THEN NULL ELSE '' END,
            updated_at = clock_timestamp()
      WHERE t.run_id = ANY (p_runs);
+    UPDATE approval x SET show = NULL
+     WHERE x.run_id = ANY (p_runs) AND x.tool_call_id IS NOT NULL AND x.show IS NOT NULL;
     UPDATE agent_run a SET prompt = NULL WHERE a.run_id = ANY (p_runs) AND a.prompt IS NOT NULL;
 END $$;
 

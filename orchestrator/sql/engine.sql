@@ -489,7 +489,8 @@ END $$;
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
 -- p_again_in, after a failure (p_waits: `retry`) or once a limit or budget lets it through
--- (p_gates names it), or go on once steps have ended that it adds to its run (p_added, `delegation`), for
+-- (p_gates names it), or go on once people have agreed to its calls (`approval`, see
+-- muster_hold_calls), or once steps have ended that it adds to its run (p_added, `delegation`), for
 -- which an agent run of their own stands below it; `queued` takes it from a worker that is gone; `running`
 -- has it stand for the steps that it adds by itself, in an attempt of its own, so that nobody ends it
 -- twice. Any other status ends it. Gives `finished` with the attempt's number for each that still was its
@@ -547,7 +548,7 @@ BEGIN
                spared = a.spared + (p_from = 'running' AND COALESCE(f.error ->> 'code', '') <> 'worker_lost'
                    AND (COALESCE(f.gate, '') <> '' OR COALESCE(f.error ->> 'code', '') = 'worker_left'
                         OR f.status IN ('budget_exceeded', 'cancelled', 'running')
-                        OR f.status = 'waiting' AND f.waits = 'delegation'))::integer,
+                        OR f.status = 'waiting' AND f.waits IN ('delegation', 'approval')))::integer,
                due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
@@ -589,6 +590,7 @@ BEGIN
                     WHEN d.error ->> 'code' = 'worker_left' THEN 'handed_over'
                     WHEN d.waits_on <> '' THEN 'waited'
                     WHEN d.delegates THEN 'delegated'
+                    WHEN d.waiting_for = 'approval' THEN 'held'
                     WHEN d.status = 'waiting' THEN 'failed'
                     WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
                d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()),

@@ -44,7 +44,7 @@ class CustomType:
         if isinstance(agent, str):
             raise AgentInvalidError(agent)
         outcome = _given(agent, config, inputs, ports)
-        if config.output_schema is not None:
+        if config.output_schema is not None and outcome.is_final:
             check_output(outcome.output, config.output_schema)
         return outcome
 
@@ -123,9 +123,11 @@ class _WatchedJournal:
         self._watch = watch
 
     def begin(
-        self, turn: int, calls: Sequence[ToolCall], *, repeatable: Any
+        self, turn: int, calls: Sequence[ToolCall], *, repeatable: Any, held: Any = ()
     ) -> Mapping[str, ToolEnd]:
-        return self._watch.over(lambda: self._journal.begin(turn, calls, repeatable=repeatable))
+        return self._watch.over(
+            lambda: self._journal.begin(turn, calls, repeatable=repeatable, held=held)
+        )
 
     def end(self, turn: int, call_id: str, end: ToolEnd) -> None:
         self._watch.over(lambda: self._journal.end(turn, call_id, end))
