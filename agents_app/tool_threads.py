@@ -14,13 +14,15 @@ from agents_app.core.cancellation import Cancellation, cancelled_by
 from agents_app.core.errors import ToolFailedError
 from agents_app.core.hands import DueCall, Ends, end_of
 from agents_app.core.journal import ToolEnd
+from tenants.kernel.errors import PlatformError
 
 # How soon it is noticed that nobody waits any more.
 _GLANCE_SECONDS = 0.25
 # How long after its end was given up a thread may still take to notice.
 _GRACE_SECONDS = 5.0
 
-_Ended = SimpleQueue[tuple[str, ToolEnd]]
+# An end, or what a port raised to end the attempt.
+_Ended = SimpleQueue[tuple[str, ToolEnd | PlatformError]]
 _given_up: dict[Thread, float] = {}
 _guard = threading.Lock()
 
@@ -68,6 +70,7 @@ class ToolThreads:
 
     def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
         ended: _Ended = SimpleQueue()
+        raised: PlatformError | None = None
         slow = [due for due in calls if not due.tool.is_instant]
         open_calls = {due.call.id: _begun(due, ended, within_seconds) for due in slow}
         try:
@@ -76,13 +79,22 @@ class ToolThreads:
                     yield due.call.id, end_of(due)
             while open_calls:
                 call_id, end = self._next(ended, open_calls)
-                if open_calls.pop(call_id, None) is not None:
+                if open_calls.pop(call_id, None) is None:
+                    continue
+                if isinstance(end, ToolEnd):
                     yield call_id, end
+                else:
+                    raised = end
+            # The others were not to be cut off for it.
+            if raised is not None:
+                raise raised
         finally:
             for call in open_calls.values():
                 call.give_up()
 
-    def _next(self, ended: _Ended, open_calls: dict[str, _Call]) -> tuple[str, ToolEnd]:
+    def _next(
+        self, ended: _Ended, open_calls: dict[str, _Call]
+    ) -> tuple[str, ToolEnd | PlatformError]:
         """The next end: of a call that has ended, or of one whose time is over."""
         first = min(open_calls.values(), key=lambda call: call.until)
         while True:
@@ -100,9 +112,12 @@ def _begun(due: DueCall, ended: _Ended, within_seconds: float) -> _Call:
     cancellation = Cancellation()
 
     def work() -> None:
+        end: ToolEnd | PlatformError
         try:
             with cancelled_by(cancellation):
                 end = end_of(due)
+        except PlatformError as error:
+            end = error
         except BaseException as error:  # such as SystemExit: somebody waits for this thread
             end = ToolEnd.failed(ToolFailedError(due.tool.name, type(error).__name__))
         ended.put((due.call.id, end))

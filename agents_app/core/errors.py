@@ -247,6 +247,12 @@ class AgentLimitError(AgentsError):
         return self.detail
 
 
+class CompletionRefusedError(AgentsError):
+    """A tool cannot have a model asked; the message is for its agent to read."""
+
+    code = "completion_refused"
+
+
 class DelegationRefusedError(AgentsError):
     """The steps that an agent wants to delegate cannot be run; the message is for it to read."""
 

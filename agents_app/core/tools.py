@@ -13,6 +13,7 @@ from agents_app.core import values
 from agents_app.core.approving import CallApproval
 from agents_app.core.bus import NO_BUS, MessageBus
 from agents_app.core.cancellation import CallOverError, finished
+from agents_app.core.completing import NO_COMPLETING, Completing
 from agents_app.core.context_store import NO_CONTEXT, ContextStore
 from agents_app.core.errors import (
     AgentsError,
@@ -42,7 +43,7 @@ class ToolContext:
 
     `call_id` names the call. It is the same for every attempt at it, so that what is written under
     this name is written once, whichever worker dies. The rest are ports: what the agent may keep
-    and find, the messages between agents of the run, what they share, and their todos.
+    and find, the messages between agents of the run, what they share, their todos, and models.
     """
 
     tenant_id: UUID
@@ -54,6 +55,7 @@ class ToolContext:
     messages: MessageBus = field(default=NO_BUS, compare=False, repr=False)
     shared: ContextStore = field(default=NO_CONTEXT, compare=False, repr=False)
     todos: TodoStore = field(default=NO_TODOS, compare=False, repr=False)
+    models: Completing = field(default=NO_COMPLETING, compare=False, repr=False)
 
     def for_call(self, turn: int, call: str) -> Self:
         """The context of one of the calls that an agent makes in its turns."""

@@ -34,6 +34,11 @@ class Migration(migrations.Migration):
             name='is_held',
             field=models.BooleanField(db_default=False, default=False),
         ),
+        migrations.AddField(
+            model_name='llmcall',
+            name='tool_call_id',
+            field=models.UUIDField(null=True),
+        ),
         migrations.AlterField(
             model_name='toolcall',
             name='status',

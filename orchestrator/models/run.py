@@ -368,6 +368,8 @@ class LlmCall(TenantOwned):
     cache_write_tokens = models.BigIntegerField(default=0, db_default=0)
     reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
     estimated = models.BooleanField(default=False, db_default=False)
+    # Of a call that a tool has made for its agent, whose turns are others; the name of its call.
+    tool_call_id = models.UUIDField(null=True)
     # Taken from an earlier call instead of being asked for: it cost nothing.
     is_cached = models.BooleanField(default=False, db_default=False)
     unit_prices = models.JSONField()

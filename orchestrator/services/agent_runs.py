@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports
 from agents_app.core.approving import HeldCall
+from agents_app.core.completing import NO_COMPLETING, Completing
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import AgentNotAllowedError, OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
@@ -36,7 +37,7 @@ from orchestrator.core.places import surroundings_of
 from orchestrator.core.plan import PlannedStep
 from orchestrator.core.replay import overridden
 from orchestrator.core.retry import RetryPolicy
-from orchestrator.core.spec import RetrySpec
+from orchestrator.core.spec import ModelChoice, RetrySpec
 from orchestrator.core.state import AgentRunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
@@ -44,6 +45,7 @@ from orchestrator.dispatch.live_text import speeches
 from orchestrator.execution import engine_db
 from orchestrator.execution.answer_cache import AnswerCache
 from orchestrator.execution.claims import Claim, claim
+from orchestrator.execution.completions import Completions
 from orchestrator.execution.context_rows import ContextRows
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import (
@@ -254,6 +256,30 @@ def _context(claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfi
         messages=Messages(claimed, lease, capabilities=capabilities_of(step)),
         shared=ContextRows(claimed, lease),
         todos=TodoRows(claimed, lease),
+        models=_completions(claimed, lease, step, config),
+    )
+
+
+def _completions(
+    claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfig
+) -> Completing:
+    """For tools of an agent that has a model: that one, and those that its step falls back on."""
+    if not step.uses_model or not (config.provider and config.model):
+        return NO_COMPLETING
+    own = ModelChoice(provider=config.provider, model=config.model)
+    named = {each.model: each for each in (*step.fallback, own)}
+    return Completions(
+        lambda call_id: GuardedClient(
+            claimed,
+            lease,
+            role=str(config.role or ""),
+            cap_nano=step.max_cost_nano,
+            max_wait=step.max_wait_seconds or settings.MUSTER_MAX_WAIT_SECONDS,
+            ladder=_ladder(step, claimed, lease),
+            tool_call=call_id,
+        ),
+        lease,
+        models={**named, "": own},
     )
 
 

@@ -52,7 +52,7 @@ BEGIN
                -- What was too long for the model was answered by that: the agent has said less since.
                (SELECT jsonb_object_agg(c.turn, COALESCE(c.reply, '{"is_too_long": true}') ORDER BY c.attempt)
                   FROM llm_call c
-                 WHERE c.agent_run_id = k.id AND c.attempt > k.forgiven
+                 WHERE c.agent_run_id = k.id AND c.attempt > k.forgiven AND c.tool_call_id IS NULL
                    AND (c.status = 'closed'
                         OR c.status = 'failed' AND c.error ->> 'kind' = 'context_too_long')) END,
            t.uses_environment_credentials,
@@ -74,7 +74,7 @@ END $$;
 -- Whether an attempt may open a call; NULL if so. Otherwise what muster_open_calls answers.
 CREATE FUNCTION muster_may_open(
     p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer, p_bound bigint, p_cap bigint,
-    OUT opened text, OUT run uuid, OUT reply jsonb, OUT hold bigint, OUT refusal jsonb)
+    p_tool_call uuid DEFAULT NULL, OUT opened text, OUT run uuid, OUT reply jsonb, OUT hold bigint, OUT refusal jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
     a record;
@@ -94,6 +94,7 @@ BEGIN
     IF p_attempt > 1 THEN
         SELECT c.reply INTO reply FROM llm_call c
          WHERE c.agent_run_id = p_agent_run AND c.turn = p_turn AND c.status = 'closed'
+           AND c.tool_call_id IS NOT DISTINCT FROM p_tool_call
            AND c.attempt > a.forgiven ORDER BY c.attempt DESC LIMIT 1;
         IF FOUND THEN opened := 'answered'; RETURN; END IF;
     END IF;
@@ -127,8 +128,9 @@ BEGIN
           FROM ROWS FROM (jsonb_to_recordset(p_calls) AS (
                    agent_run uuid, attempt integer, call uuid, turn integer, provider text, model text,
                    role text, credential uuid, request jsonb, prices jsonb, estimate bigint, bound bigint,
-                   cap bigint, project uuid, workflow uuid, runs text, agent text)) WITH ORDINALITY AS f
-         CROSS JOIN LATERAL muster_may_open(f.agent_run, f.attempt, f.call, f.turn, f.bound, f.cap) AS m),
+                   cap bigint, project uuid, workflow uuid, runs text, agent text, tool_call uuid)) WITH ORDINALITY AS f
+         CROSS JOIN LATERAL muster_may_open(
+                   f.agent_run, f.attempt, f.call, f.turn, f.bound, f.cap, f.tool_call) AS m),
     held AS MATERIALIZED (
         SELECT h.*
           FROM (SELECT array_agg(k.ordinality) AS numbers, array_agg(k.project) AS projects,
@@ -141,9 +143,10 @@ BEGIN
                                         w.estimates, w.bounds) AS h),
     written AS (
         INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
-                              model, role, credential_id, request, hold_nano, budget_periods, unit_prices)
+                              model, role, credential_id, request, hold_nano, budget_periods, unit_prices,
+                              tool_call_id)
         SELECT k.call, p_tenant, k.run, k.agent_run, k.attempt, k.turn, 'open', k.provider, k.model,
-               k.role, k.credential, k.request, h.amount, h.periods, k.prices
+               k.role, k.credential, k.request, h.amount, h.periods, k.prices, k.tool_call
           FROM asked k JOIN held h ON h.number = k.ordinality WHERE h.verdict = 'held'
         RETURNING agent_run_id),
     going AS (

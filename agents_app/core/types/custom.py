@@ -10,6 +10,7 @@ from agents_app.core import values
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem, schema_problems
 from agents_app.core.custom import CustomAgent
 from agents_app.core.errors import AgentInvalidError, AgentsError, CustomAgentError
+from agents_app.core.hands import DueCall, Ends, ToolHands
 from agents_app.core.journal import ToolEnd, ToolJournal
 from agents_app.core.model import ModelClient, ModelReply, ModelRequest, ToolCall
 from agents_app.core.structured import check_output
@@ -57,6 +58,7 @@ def _given(
         ports,
         model=_WatchedModel(ports.model, watch),
         journal=_WatchedJournal(ports.journal, watch),
+        hands=_WatchedHands(ports.hands, watch),
         tools=ports.tools.only(dict.fromkeys(config.tools)),
     )
     try:
@@ -115,6 +117,20 @@ class _WatchedModel:
 
     def complete(self, request: ModelRequest) -> ModelReply:
         return self._watch.over(lambda: self._model.complete(request))
+
+
+class _WatchedHands:
+    def __init__(self, hands: ToolHands, watch: _Watch) -> None:
+        self._hands = hands
+        self._watch = watch
+
+    def now(self) -> float:
+        return self._hands.now()
+
+    def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
+        ends = self._hands.ends_of(calls, within_seconds=within_seconds)
+        while (end := self._watch.over(lambda: next(ends, None))) is not None:
+            yield end
 
 
 class _WatchedJournal:
