@@ -21,8 +21,9 @@ _GLANCE_SECONDS = 0.25
 # How long after its end was given up a thread may still take to notice.
 _GRACE_SECONDS = 5.0
 
-# An end, or what a port raised to end the attempt.
-_Ended = SimpleQueue[tuple[str, ToolEnd | PlatformError]]
+# What came of a call; or what a port raised in it to end the attempt.
+_Came = ToolEnd | PlatformError
+_Ended = SimpleQueue[tuple[str, _Came]]
 _given_up: dict[Thread, float] = {}
 _guard = threading.Lock()
 
@@ -78,13 +79,13 @@ class ToolThreads:
                 if due.tool.is_instant:
                     yield due.call.id, end_of(due)
             while open_calls:
-                call_id, end = self._next(ended, open_calls)
+                call_id, came = self._next(ended, open_calls)
                 if open_calls.pop(call_id, None) is None:
                     continue
-                if isinstance(end, ToolEnd):
-                    yield call_id, end
+                if isinstance(came, PlatformError):
+                    raised = came
                 else:
-                    raised = end
+                    yield call_id, came
             # The others were not to be cut off for it.
             if raised is not None:
                 raise raised
@@ -92,9 +93,7 @@ class ToolThreads:
             for call in open_calls.values():
                 call.give_up()
 
-    def _next(
-        self, ended: _Ended, open_calls: dict[str, _Call]
-    ) -> tuple[str, ToolEnd | PlatformError]:
+    def _next(self, ended: _Ended, open_calls: dict[str, _Call]) -> tuple[str, _Came]:
         """The next end: of a call that has ended, or of one whose time is over."""
         first = min(open_calls.values(), key=lambda call: call.until)
         while True:
@@ -112,15 +111,15 @@ def _begun(due: DueCall, ended: _Ended, within_seconds: float) -> _Call:
     cancellation = Cancellation()
 
     def work() -> None:
-        end: ToolEnd | PlatformError
+        came: _Came
         try:
             with cancelled_by(cancellation):
-                end = end_of(due)
+                came = end_of(due)
         except PlatformError as error:
-            end = error
+            came = error
         except BaseException as error:  # such as SystemExit: somebody waits for this thread
-            end = ToolEnd.failed(ToolFailedError(due.tool.name, type(error).__name__))
-        ended.put((due.call.id, end))
+            came = ToolEnd.failed(ToolFailedError(due.tool.name, type(error).__name__))
+        ended.put((due.call.id, came))
         # A tool that read rows leaves no connection behind.
         connections.close_all()
 

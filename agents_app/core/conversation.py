@@ -124,6 +124,12 @@ class Conversation:
             raise _LeftOff(Outcome(output=None, text="", held=held))
         yield from self._hand_over(asked.turn, [each for each in due if is_delegating(each.tool)])
 
+    @property
+    def _own_name(self) -> Sequence[str]:
+        """Its own step's, which none that it delegates may have: an agent may ask its like."""
+        around = self._ports.context
+        return [around.step.rpartition(".")[2].partition("[")[0]] if around else []
+
     def _asking(self, asked: loop.CallTools) -> dict[str, HeldCall]:
         """The calls that people have to agree to, by their ids."""
         tools = self._ports.tools
@@ -156,7 +162,7 @@ class Conversation:
             if end.error is not None:
                 yield self._noted(turn, each.call.id, end)
                 continue
-            name = step_name(whom(each.call), taken=steps)
+            name = step_name(whom(each.call), taken=[*steps, *self._own_name])
             steps[name], calls[each.call.id] = end.output, name
         if not steps:
             return

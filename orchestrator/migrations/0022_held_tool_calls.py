@@ -6,7 +6,7 @@ from tenants.kernel.sql import run_sql_file
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('orchestrator', '0015_calls_kept'),
+        ('orchestrator', '0014_calls_kept'),
         ('tenants', '0009_credentials_for_tools'),
     ]
 

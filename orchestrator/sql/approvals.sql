@@ -25,8 +25,8 @@ BEGIN
 END $$;
 
 -- Closes an open approval as p_status says (`approved`, `rejected` or `expired`) and ends its step
--- accordingly, or has it go on where the question was one of its calls. Gives what `muster_finish_all` gives: nothing if it was closed already, or its time
--- or its run is over.
+-- accordingly, or has it go on where the question was one of its calls. Gives what `muster_finish_all`
+-- gives: nothing if it was closed already, or its time or its run is over.
 CREATE FUNCTION muster_decide_approval(
     p_tenant uuid, p_approval uuid, p_status text, p_by jsonb, p_form json)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
