@@ -176,12 +176,14 @@ class ToolGrant(TenantOwned):
     """What a tenant's admins say of a tool: whether its agents may use it, and how.
 
     Without one, tools that reach out are refused and all others allowed. `settings` are the
-    tool's own: hosts, names of credentials and the like; never a secret.
+    tool's own: hosts, names of credentials and the like; never a secret. `approval` says whether a
+    person has to agree to each call, as `core.approving` reads it; None: as the tool itself says.
     """
 
     tool = models.CharField(max_length=100)
     is_allowed = models.BooleanField(default=True)
     settings = OrderedJSONField(default=dict, blank=True)
+    approval = OrderedJSONField(null=True, blank=True)
 
     labelled_by = ("tool",)
 

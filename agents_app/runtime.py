@@ -24,7 +24,7 @@ def run_agent(
     """
     config = recalled(config, ports)
     outcome = types[config.type].run(config, inputs=inputs, ports=ports)
-    if not config.adds_steps or outcome.adds is not None:
+    if not config.adds_steps or outcome.adds is not None or not outcome.is_final:
         return outcome
     adds = AddedSteps.of(outcome.output)
     return replace(outcome, adds=adds) if adds.steps else replace(outcome, output=adds.output)

@@ -71,6 +71,7 @@ class ToolThreads:
 
     def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
         ended: _Ended = SimpleQueue()
+        raised: PlatformError | None = None
         slow = [due for due in calls if not due.tool.is_instant]
         open_calls = {due.call.id: _begun(due, ended, within_seconds) for due in slow}
         try:
@@ -82,8 +83,12 @@ class ToolThreads:
                 if open_calls.pop(call_id, None) is None:
                     continue
                 if isinstance(came, PlatformError):
-                    raise came
-                yield call_id, came
+                    raised = came
+                else:
+                    yield call_id, came
+            # The others were not to be cut off for it.
+            if raised is not None:
+                raise raised
         finally:
             for call in open_calls.values():
                 call.give_up()

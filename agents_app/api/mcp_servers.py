@@ -73,6 +73,9 @@ class McpToolOut(serializers.Serializer[Any]):
     is_repeatable = serializers.BooleanField(
         help_text="The server says that calling it twice does no harm."
     )
+    is_destructive = serializers.BooleanField(
+        help_text="The server says that it may destroy something: each call needs an approval."
+    )
     is_allowed = serializers.BooleanField()
 
 

@@ -151,12 +151,47 @@ class AgentTypeList(serializers.Serializer[Any]):
     results = AgentTypeOut(many=True)
 
 
+class ToolApproval(Strict):
+    """Who has to agree to each call of a tool, and what happens if nobody decides in time."""
+
+    required = serializers.BooleanField(  # type: ignore[assignment]  # a field of that name
+        required=False, help_text="`false`: nobody is asked, whatever the tool says of itself."
+    )
+    roles = serializers.ListField(
+        child=serializers.ChoiceField(["owner", "admin", "editor"]),
+        required=False,
+        min_length=1,
+        max_length=3,
+        help_text="Whose members may decide; `admin` and `owner` unless told.",
+    )
+    exclude_requester = serializers.BooleanField(
+        required=False, help_text="Whether whoever started the run may not decide."
+    )
+    expires_seconds = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=60,
+        max_value=366 * 24 * 3600,
+        help_text="A day unless told; null: as long as the run goes on.",
+    )
+    on_expire = serializers.ChoiceField(
+        ["reject", "fail"],
+        required=False,
+        help_text="The call counts as rejected (unless told), or its step fails.",
+    )
+
+
 class ToolChange(Strict):
     allowed = serializers.BooleanField(
         required=False, help_text="Whether agents of this tenant may use it."
     )
     settings = serializers.DictField(
         required=False, help_text="In place of what was set before; see `settings_schema`."
+    )
+    approval = ToolApproval(
+        required=False,
+        allow_null=True,
+        help_text="In place of what was set before; null: as the tool says of itself.",
     )
 
 
@@ -169,6 +204,9 @@ class ToolOut(serializers.Serializer[Any]):
     settings = serializers.DictField(help_text="What the tenant has set for it.")
     settings_schema = serializers.DictField(
         allow_null=True, help_text="JSON Schema of its settings; null if it has none."
+    )
+    approval = ToolApproval(
+        allow_null=True, help_text="Who has to agree to each call; null if nobody has to."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from agents_app.core.approving import HeldCall
 from agents_app.core.delegation import NO_DELEGATION, Delegating, Delegation
 from agents_app.core.errors import AgentInvalidError, OutputInvalidError
 from agents_app.core.hands import ONE_BY_ONE, ToolHands
@@ -37,6 +38,7 @@ class AgentConfig:
     has agreed: to any plan, or to those that may cost more than so much (`approve_above_usd`).
     `objective` is what patterns read where a prompt says more, `role_models` have a provider and a
     model for tasks of a role, and with `report` it gives its tasks beside its answer.
+    With `repeats_in_doubt` a `tool` step makes a call again that was cut off, whatever its tool.
     `parameters` go to the model, except `max_output_tokens`, which bounds its answer. `memory` is
     what `MemorySettings` reads.
     """
@@ -72,6 +74,7 @@ class AgentConfig:
     mode: str = ""
     separator: str = "\n\n"
     adds_steps: bool = False
+    repeats_in_doubt: bool = False
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     attempt: int = 1
 
@@ -119,13 +122,18 @@ class Outcome:
 
     Where it adds steps, `output` is for these; those after it get what the added ones come to.
     Where it `delegates` it is not done: it begins again once these have ended, and finds in its
-    journal what came of them.
+    journal what came of them; so it does once people have decided on the calls that are `held`.
     """
 
     output: JsonValue
     text: str
     adds: AddedSteps | None = None
     delegates: Delegation | None = None
+    held: Sequence[HeldCall] = ()
+
+    @property
+    def is_final(self) -> bool:
+        return self.delegates is None and not self.held
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from agents_app.core import loop
 from agents_app.core.agent import Outcome, Ports
+from agents_app.core.approving import HeldCall
 from agents_app.core.delegating_tools import is_delegating, whom
 from agents_app.core.delegation import Delegation, step_name
 from agents_app.core.errors import (
@@ -16,7 +17,7 @@ from agents_app.core.errors import (
     ProviderErrorKind,
 )
 from agents_app.core.hands import DueCall, end_of
-from agents_app.core.journal import ToolEnd
+from agents_app.core.journal import HELD, ToolEnd
 from agents_app.core.model import ModelRequest, ToolCall
 
 
@@ -29,16 +30,16 @@ def converse(request: ModelRequest, *, limits: loop.LoopLimits, ports: Ports) ->
     return Conversation(loop.State(request=request, limits=limits), ports, until=until).outcome()
 
 
-class _HandedOver(Exception):
-    """The agent has delegated all that is left of its turn."""
+class _LeftOff(Exception):
+    """The agent goes on later: others have what is left of its turn, or people have to agree."""
 
-    def __init__(self, delegation: Delegation) -> None:
-        super().__init__(delegation)
-        self.delegation = delegation
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
 
 
 class Conversation:
-    """Does what the loop asks for, until it has ended or its agent has delegated what it wants."""
+    """Does what the loop asks for, until it has ended or has to wait for others, or for people."""
 
     def __init__(self, state: loop.State, ports: Ports, *, until: float) -> None:
         self._state = state
@@ -53,8 +54,8 @@ class Conversation:
         """Raises the error that the loop ends with, and what the ports raise."""
         try:
             return self._talk()
-        except _HandedOver as end:
-            return Outcome(output=None, text="", delegates=end.delegation)
+        except _LeftOff as end:
+            return end.outcome
 
     def _talk(self) -> Outcome:
         effect = self._tell(loop.Started())
@@ -105,12 +106,22 @@ class Conversation:
         """What came of each call, noted before anybody hears of it."""
         tools, left = self._ports.tools, self._seconds_left
         repeatable = {tool.name for tool in tools.all() if tool.is_repeatable}
-        known = self._ports.journal.begin(asked.turn, asked.calls, repeatable=repeatable)
-        yield from known.items()
-        due = [self._due(asked.turn, call) for call in asked.calls if call.id not in known]
+        asking = self._asking(asked)
+        known = self._ports.journal.begin(
+            asked.turn, asked.calls, repeatable=repeatable, held=[*asking]
+        )
+        held = [asking[call_id] for call_id, end in known.items() if end is HELD]
+        yield from ((call_id, end) for call_id, end in known.items() if end is not HELD)
+        due = [
+            self._due(asked.turn, call, is_agreed=call.id in asking)
+            for call in asked.calls
+            if call.id not in known
+        ]
         own = [each for each in due if not is_delegating(each.tool)]
         for call_id, end in self._ports.hands.ends_of(own, within_seconds=left):
             yield self._noted(asked.turn, call_id, end)
+        if held:
+            raise _LeftOff(Outcome(output=None, text="", held=held))
         yield from self._hand_over(asked.turn, [each for each in due if is_delegating(each.tool)])
 
     @property
@@ -119,10 +130,24 @@ class Conversation:
         around = self._ports.context
         return [around.step.rpartition(".")[2].partition("[")[0]] if around else []
 
-    def _due(self, turn: int, call: ToolCall) -> DueCall:
+    def _asking(self, asked: loop.CallTools) -> dict[str, HeldCall]:
+        """The calls that people have to agree to, by their ids."""
+        tools = self._ports.tools
+        wanted = ((call, tools[call.name].asks(call.arguments)) for call in asked.calls)
+        return {
+            call.id: HeldCall(turn=asked.turn, call=call, approval=approval)
+            for call, approval in wanted
+            if approval
+        }
+
+    def _due(self, turn: int, call: ToolCall, *, is_agreed: bool) -> DueCall:
         around = self._ports.context
-        context = around and around.for_call(turn, call.id)
-        return DueCall(call=call, tool=self._ports.tools[call.name], context=context)
+        return DueCall(
+            call=call,
+            tool=self._ports.tools[call.name],
+            context=around and around.for_call(turn, call.id),
+            is_agreed=is_agreed,
+        )
 
     def _noted(self, turn: int, call_id: str, end: ToolEnd) -> tuple[str, ToolEnd]:
         self._ports.journal.end(turn, call_id, end)
@@ -148,4 +173,4 @@ class Conversation:
             for call_id in calls:
                 yield self._noted(turn, call_id, ToolEnd(error=str(error)))
         else:
-            raise _HandedOver(delegation)
+            raise _LeftOff(Outcome(output=None, text="", delegates=delegation))

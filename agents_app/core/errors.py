@@ -117,6 +117,20 @@ class ToolTimeoutError(ToolFailedError):
         return self.is_repeatable
 
 
+class ToolInDoubtError(ToolFailedError):
+    """A call was cut off that must not be made twice: it may have done its work, or not."""
+
+    code = "tool_in_doubt"
+
+    def __init__(self, tool: str) -> None:
+        told = (
+            "it was cut off, and is not called again by itself. Nobody knows whether it has done "
+            "its work; find out, and retry the run to have it called once more"
+        )
+        super().__init__(tool, told)
+        self.args = (tool,)
+
+
 class ToolNotAllowedError(_ToolError):
     """There is no such tool for this tenant or agent; `detail` says why, and what helps."""
 
@@ -213,6 +227,12 @@ class AgentLimitError(AgentsError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class CompletionRefusedError(AgentsError):
+    """A tool cannot have a model asked; the message is for its agent to read."""
+
+    code = "completion_refused"
 
 
 class DelegationRefusedError(AgentsError):

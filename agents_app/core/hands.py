@@ -14,11 +14,12 @@ Ends = Iterator[tuple[str, ToolEnd]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueCall:
-    """A call that is to be made, and of which tool."""
+    """A call that is to be made, and of which tool; `is_agreed` if a person has said so."""
 
     call: ToolCall
     tool: Tool
     context: ToolContext | None
+    is_agreed: bool = False
 
 
 class ToolHands(Protocol):
@@ -38,7 +39,9 @@ def end_of(due: DueCall) -> ToolEnd:
     """Call a tool as it is asked for; a failure is an end like any other."""
     arguments = due.call.arguments if isinstance(due.call.arguments, dict) else {}
     try:
-        return ToolEnd(output=due.tool.call(arguments, context=due.context))
+        return ToolEnd(
+            output=due.tool.call(arguments, context=due.context, is_agreed=due.is_agreed)
+        )
     except (ToolFailedError, ToolNotAllowedError) as error:
         return ToolEnd.failed(error)
 

@@ -39,17 +39,22 @@ class Offer:
     description: str
     schema: Mapping[str, Any]
     is_repeatable: bool
+    is_destructive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedTool:
-    """A tool as agents get it: `name` is ours, `remote` what its server calls it."""
+    """A tool as agents get it: `name` is ours, `remote` what its server calls it.
+
+    One that `is_destructive`, as its server says in so many words, is called with approval alone.
+    """
 
     name: str
     remote: str
     description: str
     parameters: JsonSchema
     is_repeatable: bool
+    is_destructive: bool = False
 
     @classmethod
     def of_row(cls, stored: Mapping[str, Any]) -> Self:
@@ -154,6 +159,7 @@ def _listed(server: str, offer: Offer) -> ListedTool | str:
         description=_described(offer),
         parameters=schema,
         is_repeatable=offer.is_repeatable,
+        is_destructive=offer.is_destructive,
     )
 
 

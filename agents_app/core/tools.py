@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from pydantic import create_model as create_pydantic_model
 
 from agents_app.core import values
+from agents_app.core.approving import CallApproval
 from agents_app.core.bus import NO_BUS, MessageBus
 from agents_app.core.cancellation import CallOverError, finished
+from agents_app.core.completing import NO_COMPLETING, Completing
 from agents_app.core.context_store import NO_CONTEXT, ContextStore
 from agents_app.core.errors import (
     AgentsError,
@@ -26,6 +28,10 @@ from tenants.kernel.errors import PlatformError
 
 MAX_RESULT_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 60.0
+UNASKED = (
+    "a person has to agree to each call of it; steps of type tool and agents that work in turns "
+    "ask for that"
+)
 _SHOWN = 300
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
@@ -37,7 +43,7 @@ class ToolContext:
 
     `call_id` names the call. It is the same for every attempt at it, so that what is written under
     this name is written once, whichever worker dies. The rest are ports: what the agent may keep
-    and find, the messages between agents of the run, what they share, and their todos.
+    and find, the messages between agents of the run, what they share, their todos, and models.
     """
 
     tenant_id: UUID
@@ -49,6 +55,7 @@ class ToolContext:
     messages: MessageBus = field(default=NO_BUS, compare=False, repr=False)
     shared: ContextStore = field(default=NO_CONTEXT, compare=False, repr=False)
     todos: TodoStore = field(default=NO_TODOS, compare=False, repr=False)
+    models: Completing = field(default=NO_COMPLETING, compare=False, repr=False)
 
     def for_call(self, turn: int, call: str) -> Self:
         """The context of one of the calls that an agent makes in its turns."""
@@ -66,8 +73,8 @@ class Tool:
     One that `is_heavy` takes a processor for itself. `origin` is `module:name` of the function
     that it was made of.
     One that `needs_grant` works only for tenants that were granted it. `settings` is what a grant
-    may say beside that. With a text in `withheld`, which says why and what helps, it refuses to be
-    called.
+    may say beside that. With an `approval` it is called only once a person has agreed to that call.
+    With a text in `withheld`, which says why and what helps, it refuses to be called.
     """
 
     name: str
@@ -80,13 +87,28 @@ class Tool:
     is_heavy: bool = False
     needs_grant: bool = False
     settings: type[BaseModel] | None = None
+    approval: CallApproval | None = None
     withheld: str = ""
     origin: str = ""
     check: Callable[[Mapping[str, JsonValue]], Mapping[str, Any]]
     function: Callable[[Mapping[str, Any], ToolContext | None], Any]
 
+    def asks(self, arguments: JsonValue) -> CallApproval | None:
+        """Whose agreement a call needs; None where it would be refused before anything is done."""
+        if self.approval is None or self.withheld or not isinstance(arguments, dict):
+            return None
+        try:
+            self.check(arguments)
+        except ValueError:
+            return None
+        return self.approval
+
     def call(
-        self, arguments: Mapping[str, JsonValue], *, context: ToolContext | None = None
+        self,
+        arguments: Mapping[str, JsonValue],
+        *,
+        context: ToolContext | None = None,
+        is_agreed: bool = False,
     ) -> JsonValue:
         """Check the arguments, call, check the result.
 
@@ -99,6 +121,8 @@ class Tool:
             checked = self.check(arguments)
         except ValueError as error:
             raise ToolFailedError(self.name, f"arguments: {_told(error)}"[:_SHOWN]) from error
+        if self.approval is not None and not is_agreed:
+            raise ToolNotAllowedError(self.name, UNASKED)
         return self._bounded(self._result(checked, context))
 
     def _result(self, checked: Mapping[str, Any], context: ToolContext | None) -> Any:
@@ -121,7 +145,8 @@ class Tool:
 
     def late(self, seconds: float) -> ToolTimeoutError:
         """What is told of a call that gave nothing within its time."""
-        return ToolTimeoutError(self.name, seconds, self.is_repeatable)
+        may_be_repeated = self.is_repeatable and self.approval is None
+        return ToolTimeoutError(self.name, seconds, may_be_repeated)
 
     def _bounded(self, result: Any) -> JsonValue:
         try:
@@ -143,6 +168,7 @@ def tool(
     timeout_seconds: float = TIMEOUT_SECONDS,
     is_repeatable: bool = True,
     is_instant: bool = False,
+    is_sensitive: bool = False,
     needs_grant: bool = False,
     settings: type[BaseModel] | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]:
@@ -155,7 +181,8 @@ def tool(
 
     After `timeout_seconds` an agent goes on without its result. One whose worker died is called
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
-    has done its work. With `needs_grant` only tenants that were granted it have it.
+    has done its work. With `needs_grant` only tenants that were granted it have it. A person has
+    to agree to each call of one that `is_sensitive`, unless an admin of its tenant waives that.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -174,6 +201,7 @@ def tool(
             is_instant=is_instant,
             needs_grant=needs_grant,
             settings=settings,
+            approval=CallApproval() if is_sensitive else None,
             origin=f"{function.__module__}:{function.__qualname__}",
             check=signature.check,
             function=signature.call,

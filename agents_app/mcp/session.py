@@ -182,6 +182,9 @@ async def _offers(client: Client) -> AsyncIterator[Offer]:
                 description=tool.description or (hints and hints.title) or tool.title or "",
                 schema=tool.input_schema,
                 is_repeatable=bool(hints and (hints.read_only_hint or hints.idempotent_hint)),
+                # Left out, the hint counts as true for whatever may change something; only what a
+                # server says of one tool sets that apart from its others.
+                is_destructive=bool(hints and hints.destructive_hint and not hints.read_only_hint),
             )
             count += 1
         cursor = page.next_cursor

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from pydantic import JsonValue
 
+from agents_app.core.approving import CallApproval
 from agents_app.core.errors import McpServerError, ToolFailedError
 from agents_app.core.mcp import ListedTool, checked_arguments
 from agents_app.core.tool_sources import ToolOwner
@@ -119,6 +120,7 @@ def _tool(listed: ListedTool, place: _Place, token: Callable[[], str], *, withhe
         parameters=listed.parameters,
         timeout_seconds=place.timeout_seconds + _GRACE_SECONDS,
         is_repeatable=listed.is_repeatable,
+        approval=CallApproval() if listed.is_destructive else None,
         withheld=withheld,
         check=partial(checked_arguments, schema=listed.parameters),
         function=partial(_call, listed, place, token),

@@ -14,8 +14,11 @@ from tenants.scope import current_tenant_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantedTool:
+    """`chosen` is what the tenant says of approvals; None: as the tool itself says."""
+
     tool: Tool
     settings: Mapping[str, JsonValue]
+    chosen: Mapping[str, JsonValue] | None = None
 
     @property
     def name(self) -> str:
@@ -38,14 +41,24 @@ class GrantedTool:
         return self.tool.withheld
 
     @property
+    def approval(self) -> dict[str, JsonValue] | None:
+        """Whose agreement each call needs; None if nobody's."""
+        return self.tool.approval.model_dump(mode="json") if self.tool.approval else None
+
+    @property
     def settings_schema(self) -> JsonSchema | None:
         return self.tool.settings.model_json_schema() if self.tool.settings else None
 
 
 def granted_tools() -> list[GrantedTool]:
     """Every tool there is for the open tenant, by name."""
-    settings = dict(ToolGrant.objects.values_list("tool", "settings"))
+    rows = ToolGrant.objects.values_list("tool", "settings", "approval")
+    grants = {name: (settings, approval) for name, settings, approval in rows}
     return [
-        GrantedTool(tool=tool, settings=settings.get(tool.name, {}))
+        GrantedTool(
+            tool=tool,
+            settings=grants.get(tool.name, ({}, None))[0],
+            chosen=grants.get(tool.name, ({}, None))[1],
+        )
         for tool in sorted(toolbox_of(current_tenant_id()).all(), key=lambda tool: tool.name)
     ]

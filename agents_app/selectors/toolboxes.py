@@ -10,6 +10,7 @@ import structlog
 from django.db import DatabaseError
 from pydantic import ValidationError
 
+from agents_app.core.approving import CallApproval
 from agents_app.core.delegating_tools import DELEGATING
 from agents_app.core.tool_sources import Source, ToolOwner
 from agents_app.core.tools import Tool, Toolbox
@@ -58,11 +59,22 @@ _toolboxes: Fresh[Toolbox] = Fresh(_toolbox)
 
 def _as_granted(tool: Tool, grants: Mapping[str, ToolGrant]) -> Tool:
     grant = grants.get(tool.name)
+    if grant is not None and grant.approval is not None:
+        tool = replace(tool, approval=_approval_of(grant))
     if grant is None:
         return replace(tool, withheld=NOT_GRANTED) if tool.needs_grant else tool
     if not grant.is_allowed:
         return replace(tool, withheld=NOT_GRANTED if tool.needs_grant else REFUSED)
     return tool if _is_set_up(tool, grant) else replace(tool, withheld=MISFIT)
+
+
+def _approval_of(grant: ToolGrant) -> CallApproval | None:
+    try:
+        approval = CallApproval.model_validate(grant.approval)
+    except ValidationError:
+        # Those of another release: whoever asked for a person's agreement still gets it.
+        return CallApproval()
+    return approval if approval.required else None
 
 
 def _is_set_up(tool: Tool, grant: ToolGrant) -> bool:

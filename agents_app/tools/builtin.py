@@ -13,6 +13,7 @@ from agents_app.tools.regex_search import regex_search
 from agents_app.tools.shared_context import context_get, context_set
 from agents_app.tools.sql_query import SqlQuery
 from agents_app.tools.summarize_text import summarize_text
+from agents_app.tools.text_completion import text_completion
 from agents_app.tools.text_diff import text_diff
 from agents_app.tools.text_stats import text_stats
 from agents_app.tools.todos import todo_create, todo_delete, todo_list, todo_read, todo_update
@@ -27,7 +28,7 @@ BUILTIN_TOOLS: Final = Toolbox(
         *(send_message, read_messages, subscribe_messages),
         *(context_get, context_set),
         *(todo_create, todo_read, todo_update, todo_delete, todo_list),
-        *(web_fetch, web_page),
+        *(web_fetch, web_page, text_completion),
     )
 )
 # Those that depend on what a tenant has set.

@@ -56,6 +56,9 @@ class ApprovalOut(serializers.Serializer[Any]):
     status = serializers.ChoiceField(ApprovalStatus.values)
     run = ApprovalRunOut()
     step = serializers.CharField()
+    tool = serializers.CharField(
+        help_text="Which tool may be called, where the question is that; else empty."
+    )
     question = serializers.CharField()
     approvers = ApproversOut(source="*")
     cost_usd = Usd(source="cost")

@@ -8,15 +8,12 @@ from typing import Final
 from agents_app.core.delegation import APPROVAL, Delegation, literal
 from agents_app.core.values import as_text
 from costs.core.money import format_usd, nano_from_usd
+from orchestrator.core.held import NOTE_FORM
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.state import AgentRunStatus
 
 # Of an output that is longer as text, the beginning is told: whoever delegates reads all of them.
 MAX_TOLD: Final = 50_000
-_FORM: Final[dict[str, Json]] = {
-    "type": "object",
-    "properties": {"note": {"type": "string", "maxLength": 2_000}},
-}
 
 
 def must_ask(wanted: Delegation, worst_nano: int | None) -> bool:
@@ -33,7 +30,7 @@ def asked_first(wanted: Delegation, worst_nano: int | None) -> dict[str, Json]:
     asking: dict[str, Json] = {
         "question": literal(wanted.approval),
         "show": shown,
-        "form": _FORM,
+        "form": NOTE_FORM,
         "on_reject": "fail",
     }
     return {

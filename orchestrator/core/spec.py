@@ -79,7 +79,11 @@ class Part(BaseModel):
 
 
 class RetrySpec(Part):
-    """`attempts` counts all tries, the first included."""
+    """`attempts` counts all tries, the first included.
+
+    `in_doubt` is for `tool` steps whose worker died: whether a call is made again that its tool
+    does not let be repeated.
+    """
 
     strategy: Literal["immediate", "constant", "linear", "exponential"] = "exponential"
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
@@ -87,6 +91,7 @@ class RetrySpec(Part):
     factor: Annotated[float, Field(ge=1, le=100)] = 2
     cap: Duration = Duration("60s")
     jitter: bool = True
+    in_doubt: Literal["fail", "repeat"] = "fail"
 
 
 class ModelChoice(Part):

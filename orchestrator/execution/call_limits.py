@@ -29,11 +29,12 @@ def facts_of(
     call_id: UUID,
     credential_id: UUID | None,
     worst: Worst,
+    tool_call: UUID | None = None,
 ) -> CallFacts:
     return CallFacts(
         call_id=call_id,
-        # Its place in the line is the agent run's, however often it has to come back.
-        waiter=str(claim.agent_run_id),
+        # Its place in the line is the agent run's, or its tool call's, however often it comes back.
+        waiter=str(tool_call or claim.agent_run_id),
         tenant_id=claim.tenant_id,
         weight=claim.tenant_weight,
         project_id=claim.project_id,

@@ -74,6 +74,7 @@ class NewCall:
     worst: Worst
     credential_id: UUID | None
     cap_nano: int | None  # what the step may still cost by its own limit
+    tool_call: UUID | None = None  # the name of the tool call that it is made for
 
 
 def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Row | None:
@@ -105,6 +106,7 @@ def new_call_facts(claim: Claim, call: NewCall) -> dict[str, Any]:
         "workflow": str(claim.workflow_id),
         "runs": "{" + ",".join(map(str, claim.cap_runs)) + "}",
         "agent": claim.agent,
+        "tool_call": call.tool_call and str(call.tool_call),
     }
 
 

@@ -21,6 +21,7 @@ SELECT * FROM muster_finish_all(%s, %s, %s::uuid[], %s::int[], %s::text[], %s::t
                                 %s::text[], %s::json[], %s::jsonb[], %s::float[], %s::jsonb[],
                                 %s::json[], %s::text[], %s::text[])
 """
+_HOLD = "SELECT * FROM muster_hold_calls(%s, %s, %s, %s, %s, %s::jsonb, %s::json)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,9 @@ class Finish:
     Status `waiting` lets the agent run try again `again_in` seconds later, after a failure or,
     where `gate` names one, once a limit or a budget lets it through, or go on once the steps have
     ended that it delegates (`added`); `queued` takes it from a worker that is gone; `running` has
-    it stand for the steps that it adds. `ended` is
-    what the agent run was before: at work, or waiting for something that a worker does not do.
+    it stand for the steps that it adds. `held` are calls that people are asked about, as
+    `core.held` has them, for whose answers it waits. `ended` is what the agent run was before: at
+    work, or waiting for something that a worker does not do.
     """
 
     tenant_id: UUID
@@ -47,6 +49,7 @@ class Finish:
     added: Mapping[str, JsonValue] | None = None
     waiting_for: WaitingReason = WaitingReason.RETRY
     gate: str = ""
+    held: Sequence[Mapping[str, JsonValue]] = ()
     ended: AgentRunStatus = AgentRunStatus.RUNNING
 
 
@@ -62,7 +65,19 @@ def finish(given: Finish, *, give_up: Callable[[], bool]) -> Finished | None:
 
     None if the attempt lost its lease: a newer one reports instead.
     """
-    return engine_db.persistently(lambda: _finishes(given), give_up=give_up)
+    write = _hold if given.held else _finishes
+    return engine_db.persistently(lambda: write(given), give_up=give_up)
+
+
+def _hold(given: Finish) -> Finished | None:
+    rows = engine_db.many(
+        _HOLD,
+        *(given.tenant_id, given.agent_run_id, given.attempt, given.reason, given.prompt),
+        Jsonb(given.system) if given.system else None,
+        Json(list(given.held)),
+    )
+    followers = [row for row in rows if row["what"] != "finished"]
+    return Finished(hints_of(given.tenant_id, followers)) if rows else None
 
 
 def finish_all(given: Sequence[Finish]) -> list[Finished | None]:

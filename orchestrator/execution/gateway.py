@@ -92,7 +92,8 @@ class GuardedClient:
     """The model client of one attempt of one agent run.
 
     Turns count from 1 in the order of calls. A turn that was answered before, by an earlier
-    attempt, is not asked again: its stored reply is returned.
+    attempt, is not asked again: its stored reply is returned. One that is made for a `tool_call`
+    counts turns of its own, apart from those of the agent.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class GuardedClient:
         speaking: Speaking = _silence,
         cache: AnswerCache | None = None,
         batch_seconds: int | None = None,
+        tool_call: UUID | None = None,
     ) -> None:
         """`cap_nano` is what the agent run may cost in all, `max_wait` how long it may wait.
 
@@ -131,6 +133,7 @@ class GuardedClient:
         self._speaking = speaking
         self._cache = cache
         self._batch_seconds = batch_seconds
+        self._tool_call = tool_call
         self._turn = 0
         self._before: Turn | None = None  # the last that was answered
 
@@ -147,7 +150,7 @@ class GuardedClient:
 
     def _answer(self, request: ModelRequest) -> ModelReply:
         remembered = self._claim.replies.get(str(self._turn))
-        if remembered is not None:
+        if remembered is not None and self._tool_call is None:
             return _remembered(remembered, request)
         while True:
             asked = self._on_hop(self._on_rung(request))
@@ -269,6 +272,7 @@ class GuardedClient:
             worst=worst_of(request, price),
             credential_id=credential_id,
             cap_nano=self._cap_nano,
+            tool_call=self._tool_call,
         )
 
     def _open(
@@ -288,6 +292,7 @@ class GuardedClient:
             call_id=new.id,
             credential_id=new.credential_id,
             worst=new.worst,
+            tool_call=self._tool_call,
         )
         if not self._is_admitted(facts):
             return None

@@ -7,7 +7,7 @@ from uuid import UUID
 from psycopg.types.json import Json
 from uuid_utils.compat import uuid7
 
-from agents_app.core.journal import IN_DOUBT, ToolEnd
+from agents_app.core.journal import HELD, IN_DOUBT, ToolEnd
 from agents_app.core.model import ToolCall
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
@@ -35,18 +35,23 @@ class ToolRows:
         self._begun: dict[tuple[int, str], UUID] = {}
 
     def begin(
-        self, turn: int, calls: Sequence[ToolCall], *, repeatable: Collection[str]
+        self,
+        turn: int,
+        calls: Sequence[ToolCall],
+        *,
+        repeatable: Collection[str],
+        held: Collection[str] = (),
     ) -> Mapping[str, ToolEnd]:
         if self._lease.stopping.is_set():
             raise RunStoppingError
-        ids = {call.id: uuid7() for call in calls}
         told = [
             {
-                "id": str(ids[call.id]),
+                "id": str(uuid7()),
                 "call": call.id,
                 "tool": call.name,
                 "arguments": call.arguments,
                 "repeatable": call.name in repeatable,
+                "held": call.id in held,
             }
             for call in calls
         ]
@@ -54,7 +59,9 @@ class ToolRows:
         which = (claim.tenant_id, claim.agent_run_id, claim.attempt, turn)
         rows = self._fenced.persistently(lambda: engine_db.many(_BEGIN, *which, Json(told)))
         known = {row["call"]: end for row in rows if (end := self._end_in(row)) is not None}
-        self._begun |= {(turn, call): row_id for call, row_id in ids.items() if call not in known}
+        self._begun |= {
+            (turn, row["call"]): row["row_id"] for row in rows if row["call"] not in known
+        }
         crash_here("before_tools")
         return known
 
@@ -79,5 +86,7 @@ class ToolRows:
                 return ToolEnd(error=row["error"])
             case "in_doubt":
                 return IN_DOUBT
+            case "held":
+                return HELD
         self._fenced.checked(row)
         return None

@@ -20,7 +20,8 @@ class ApprovalStatus(models.TextChoices):
 class Approval(TenantOwned):
     """A question that a step of a run puts to people. Changed by the engine's SQL only.
 
-    A run that is taken up again asks anew, in a row of its own.
+    Where it is whether a `tool` may be called, `tool_call_id` is the row of that call. A run
+    that is taken up again asks anew, in a row of its own.
     """
 
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="approvals")
@@ -28,6 +29,8 @@ class Approval(TenantOwned):
         AgentRun, on_delete=models.CASCADE, related_name="approvals", db_index=False
     )
     step = models.CharField(max_length=400)
+    tool = models.CharField(max_length=100, blank=True, default="", db_default="")
+    tool_call_id = models.UUIDField(null=True)
     question = models.TextField()
     show = OrderedJSONField(null=True)
     roles = ArrayField(models.CharField(max_length=16))
@@ -49,8 +52,12 @@ class Approval(TenantOwned):
         db_table = "approval"
         ordering: ClassVar = ["-id"]
         constraints: ClassVar = [
+            # A step asks one question, or one for each call that it may not make without.
             models.UniqueConstraint(
-                fields=["agent_run"], condition=Q(status="open"), name="approval_open_once"
+                fields=["agent_run", "tool_call_id"],
+                condition=Q(status="open"),
+                nulls_distinct=False,
+                name="approval_open_once",
             ),
             models.CheckConstraint(
                 condition=Q(status__in=ApprovalStatus.values), name="approval_status_known"

@@ -314,7 +314,7 @@ class Attempt(TenantOwned):
     )
     number = models.PositiveIntegerField()
     worker = models.TextField()
-    outcome = models.CharField(max_length=16)  # completed, failed, lost, handed_over, added_steps
+    outcome = models.CharField(max_length=16)  # such as completed, failed, lost, handed_over, held
     error = models.JSONField(null=True)
     # What its worker's process took as it ended: cpu_percent, memory_percent, memory_used_mb.
     system = models.JSONField(null=True)
@@ -370,6 +370,8 @@ class LlmCall(TenantOwned):
     cache_write_tokens = models.BigIntegerField(default=0, db_default=0)
     reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
     estimated = models.BooleanField(default=False, db_default=False)
+    # Of a call that a tool has made for its agent, whose turns are others; the name of its call.
+    tool_call_id = models.UUIDField(null=True)
     # Taken from an earlier call instead of being asked for: it cost nothing.
     is_cached = models.BooleanField(default=False, db_default=False)
     unit_prices = models.JSONField()
@@ -397,10 +399,12 @@ class ToolCallStatus(models.TextChoices):
     FINISHED = "finished", "Finished"
     FAILED = "failed", "Failed"  # refused or broken, as its agent was told
     IN_DOUBT = "in_doubt", "In doubt"  # cut off: nobody knows whether it has done its work
+    HELD = "held", "Held"  # a person has to agree before it is made
+    AGREED = "agreed", "Agreed"  # somebody has; it is made once
 
 
 class ToolCall(TenantOwned):
-    """One call of a tool by an agent that works in turns, kept so that it is not made twice.
+    """One call of a tool, kept so that it is not made twice.
 
     `call` is the id that its model knows it by; its own turn, and attempt, are this one's.
     """
@@ -417,6 +421,7 @@ class ToolCall(TenantOwned):
     status = models.CharField(max_length=16, choices=ToolCallStatus.choices)
     output = OrderedJSONField(null=True)
     error = models.TextField(null=True)
+    is_held = models.BooleanField(default=False, db_default=False)  # or was, at first
     ended_at = models.DateTimeField(null=True)
 
     class Meta:

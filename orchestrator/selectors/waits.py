@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Case, F, When
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Coalesce
 
 from orchestrator.core.places import root_of
@@ -34,7 +34,7 @@ WAITS_FOR: Final[Mapping[str, str]] = {
 # Since when a waiting agent run waits: at its gate, however often it has asked there; for a person
 # or a time; or for its next attempt.
 SINCE: Final = Case(
-    When(waiting_for__in=(_W.APPROVAL, _W.DELAY), then=F("started_at")),
+    When(~Q(kind="agent"), waiting_for__in=(_W.APPROVAL, _W.DELAY), then=F("started_at")),
     default=Coalesce("waiting_since", "updated_at"),
 )
 # Those that wait without being `waiting`: they are due, and somebody else is before them.
@@ -117,8 +117,8 @@ def _wait_of(row: AgentRun, place: _Place | None, *, is_paused: bool) -> Wait:
 
 
 def _wait_in_state(row: AgentRun, *, is_paused: bool) -> Wait:
-    is_at_gate = row.waiting_for not in {_W.APPROVAL, _W.DELAY}
-    since = (row.waiting_since or row.updated_at) if is_at_gate else row.started_at
+    began_to_wait = row.kind != "agent" and row.waiting_for in {_W.APPROVAL, _W.DELAY}
+    since = row.started_at if began_to_wait else (row.waiting_since or row.updated_at)
     # What it waited for is over, and nobody wakes it before its run goes on.
     if is_paused and row.waiting_for != _W.APPROVAL and row.due_at and row.due_at < now():
         return _due(_W.PAUSED, since=since)

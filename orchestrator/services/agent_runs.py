@@ -1,7 +1,7 @@
 """One attempt at an agent run, from claim to outcome."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from random import Random
@@ -17,6 +17,8 @@ from pydantic import JsonValue
 
 from agents_app.core import observations
 from agents_app.core.agent import AgentConfig, Outcome, Ports
+from agents_app.core.approving import HeldCall
+from agents_app.core.completing import NO_COMPLETING, Completing
 from agents_app.core.complexity import complexity_of
 from agents_app.core.errors import AgentNotAllowedError, OutputTooLargeError, ProviderError
 from agents_app.core.roles import Role
@@ -29,12 +31,13 @@ from agents_app.tool_threads import ToolThreads
 from orchestrator.core import marking, template
 from orchestrator.core.capabilities import capabilities_of
 from orchestrator.core.errors import AddedStepsError
+from orchestrator.core.held import question_about
 from orchestrator.core.hints import hints_of
 from orchestrator.core.places import surroundings_of
 from orchestrator.core.plan import PlannedStep
 from orchestrator.core.replay import overridden
 from orchestrator.core.retry import RetryPolicy
-from orchestrator.core.spec import RetrySpec
+from orchestrator.core.spec import ModelChoice, RetrySpec
 from orchestrator.core.state import AgentRunStatus, WaitingReason
 from orchestrator.dispatch.canvas import publish
 from orchestrator.dispatch.live import nudge
@@ -42,6 +45,7 @@ from orchestrator.dispatch.live_text import speeches
 from orchestrator.execution import engine_db
 from orchestrator.execution.answer_cache import AnswerCache
 from orchestrator.execution.claims import Claim, claim
+from orchestrator.execution.completions import Completions
 from orchestrator.execution.context_rows import ContextRows
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.errors import (
@@ -84,13 +88,14 @@ class _Result:
     """How an attempt ended: with an output, or with an error that a person can read.
 
     `again_in` is the pause in seconds before the next attempt, if there is to be one; `wait` is
-    what it waits for that is no failure.
+    what it waits for that is no failure, `held` are the calls that people have to agree to first.
     """
 
     prompt: str | None = None
     output: JsonValue = None
     added: Mapping[str, JsonValue] | None = None
     delegated: Mapping[str, JsonValue] | None = None
+    held: Sequence[HeldCall] = ()
     error: Mapping[str, JsonValue] | None = None
     again_in: float | None = None
     wait: MustWaitError | None = None
@@ -103,7 +108,7 @@ class _Result:
             return AgentRunStatus.CANCELLED
         if self.is_out_of_budget:
             return AgentRunStatus.BUDGET_EXCEEDED
-        if self.again_in is not None or self.delegated is not None:
+        if self.again_in is not None or self.delegated is not None or self.held:
             return AgentRunStatus.WAITING
         if self.added is not None:
             # It stands for the steps that it has added, until these have ended.
@@ -114,6 +119,8 @@ class _Result:
     def waits_for(self) -> WaitingReason:
         if self.wait:
             return self.wait.reason
+        if self.held:
+            return WaitingReason.APPROVAL
         return WaitingReason.DELEGATION if self.delegated is not None else WaitingReason.RETRY
 
     @property
@@ -172,23 +179,21 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
             step = overridden(step, claimed.overrides)
         config = _configure(step, claimed)
         lease.expect_end(within_seconds=step.timeout_seconds)
-        prompt = config.prompt or None
+        prompt, role = config.prompt or None, str(config.role or "")
         _refuse_withheld(config, claimed)
         outcome = run_agent(
             config,
             inputs=_inputs(step, claimed),
             ports=Ports(
-                model=GuardedClient(
+                model=_client(
                     claimed,
                     lease,
-                    role=str(config.role or ""),
-                    cap_nano=step.max_cost_nano,
-                    max_wait=step.max_wait_seconds or settings.MUSTER_MAX_WAIT_SECONDS,
+                    step,
+                    role=role,
                     fallback=step.fallback,
-                    ladder=_ladder(step, claimed, lease),
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                     speaking=speeches().speaking,
-                    cache=_cache(step, claimed, role=str(config.role or "")),
+                    cache=_cache(step, claimed, role=role),
                     batch_seconds=step.batch_seconds,
                 ),
                 tools=_tools(config, claimed.tenant_id),
@@ -198,11 +203,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                 delegating=delegations,
             ),
         )
-        if outcome.delegates:
-            return _Result(prompt=prompt, delegated=delegations.written)
-        _check_size(outcome.output)
-        added = _added(claimed, step, outcome)
-        _check_size(added)
+        return replace(_result(claimed, step, outcome, delegations), prompt=prompt)
     except (LeaseLostError, *_DATABASE_AWAY):
         raise
     except PlatformError as error:
@@ -210,9 +211,34 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     except Exception:
         log.exception("agent_run_broke")
         return _Result(prompt=prompt, error=_UNFORESEEN)
-    if added is not None:
-        return _Result(prompt=prompt, added=added)
-    return _Result(prompt=prompt, output=outcome.output)
+
+
+def _result(
+    claimed: Claim, step: PlannedStep, outcome: Outcome, delegations: additions.Delegations
+) -> _Result:
+    if outcome.delegates:
+        return _Result(delegated=delegations.written)
+    if outcome.held:
+        return _Result(held=outcome.held)
+    _check_size(outcome.output)
+    added = _added(claimed, step, outcome)
+    _check_size(added)
+    return _Result(output=outcome.output) if added is None else _Result(added=added)
+
+
+def _client(
+    claimed: Claim, lease: Lease, step: PlannedStep, *, role: str, **how: Any
+) -> GuardedClient:
+    """What its model is asked through, for its own turns and for what its tools ask."""
+    return GuardedClient(
+        claimed,
+        lease,
+        role=role,
+        cap_nano=step.max_cost_nano,
+        max_wait=step.max_wait_seconds or settings.MUSTER_MAX_WAIT_SECONDS,
+        ladder=_ladder(step, claimed, lease),
+        **how,
+    )
 
 
 def _check(claimed: Claim, lease: Lease) -> None:
@@ -251,6 +277,24 @@ def _context(claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfi
         messages=Messages(claimed, lease, capabilities=capabilities_of(step)),
         shared=ContextRows(claimed, lease),
         todos=TodoRows(claimed, lease),
+        models=_completions(claimed, lease, step, config),
+    )
+
+
+def _completions(
+    claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfig
+) -> Completing:
+    """For tools of an agent that has a model: that one, and those that its step falls back on."""
+    if not step.uses_model or not (config.provider and config.model):
+        return NO_COMPLETING
+    own = ModelChoice(provider=config.provider, model=config.model)
+    named = {each.model: each for each in (*step.fallback, own)}
+    return Completions(
+        lambda call_id: _client(
+            claimed, lease, step, role=str(config.role or ""), tool_call=call_id
+        ),
+        lease,
+        models={**named, "": own},
     )
 
 
@@ -409,6 +453,7 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
     return AgentConfig(
         **given,
         adds_steps=step.adds_steps,
+        repeats_in_doubt=step.retry is not None and step.retry.in_doubt == "repeat",
         role=Role(step.role) if step.role else None,
         deadline_seconds=float(step.timeout_seconds),
         attempt=claimed.attempt,
@@ -430,6 +475,7 @@ def _finish(claimed: Claim, result: _Result, lease: Lease) -> bool:
         again_in=result.again_in,
         waiting_for=result.waits_for,
         gate=result.wait.gate if result.wait else "",
+        held=[question_about(each) for each in result.held],
         system=asdict(host_sample()),
     )
     try:
@@ -454,5 +500,6 @@ def _too_large(given: Finish) -> Finish:
         prompt=None,
         output=None,
         added=None,
+        held=(),
         error=error,
     )

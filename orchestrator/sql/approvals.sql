@@ -1,5 +1,5 @@
--- Questions that steps put to people. Locks are taken as everywhere where a step ends: its agent
--- run first, then what follows from it.
+-- Questions that steps put to people. Locks are taken as everywhere: the run first, then its agent
+-- run, then what follows from it.
 
 -- Has a pending step ask: it waits, without a worker, until somebody decides or p_expires seconds
 -- are over.
@@ -25,8 +25,8 @@ BEGIN
 END $$;
 
 -- Closes an open approval as p_status says (`approved`, `rejected` or `expired`) and ends its step
--- accordingly. Gives what `muster_finish_all` gives: nothing if it was closed already, or its time
--- or its run is over.
+-- accordingly, or has it go on where the question was one of its calls. Gives what `muster_finish_all`
+-- gives: nothing if it was closed already, or its time or its run is over.
 CREATE FUNCTION muster_decide_approval(
     p_tenant uuid, p_approval uuid, p_status text, p_by jsonb, p_form json)
 RETURNS SETOF muster_hint LANGUAGE plpgsql AS $$
@@ -39,6 +39,8 @@ DECLARE
     v_output json;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    PERFORM 1 FROM run r
+      WHERE r.id = (SELECT x.run_id FROM approval x WHERE x.id = p_approval) FOR NO KEY UPDATE;
     SELECT a.* INTO v_agent_run FROM agent_run a
      WHERE a.id = (SELECT x.agent_run_id FROM approval x WHERE x.id = p_approval)
        AND a.status = 'waiting' AND a.waiting_for = 'approval'
@@ -65,6 +67,13 @@ BEGIN
     PERFORM muster_event(p_tenant, v_approval.run_id, v_approval.agent_run_id, 'approval.decided',
         jsonb_build_object('step', v_approval.step, 'approval_id', v_approval.id,
             'status', p_status, 'decision', v_decision, 'by', p_by ->> 'label'));
+    IF v_approval.tool_call_id IS NOT NULL THEN
+        PERFORM muster_answer_call(v_approval, v_decision);
+        IF v_ends = 'completed' THEN
+            RETURN QUERY SELECT * FROM muster_go_on(v_approval.run_id, v_agent_run.id);
+            RETURN;
+        END IF;
+    END IF;
     RETURN QUERY SELECT * FROM muster_finish_all(p_tenant, 'waiting',
         ARRAY[v_agent_run.id], ARRAY[v_agent_run.attempt], ARRAY[v_ends], ARRAY[v_reason],
         ARRAY[NULL]::text[], ARRAY[CASE v_ends WHEN 'completed' THEN v_output END],
@@ -85,15 +94,13 @@ END $$;
 
 -- Whatever else ends the wait of a step, such as the end of its run, withdraws its question.
 CREATE FUNCTION muster_withdraw_approval() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    v_approval uuid;
 BEGIN
-    UPDATE approval SET status = 'withdrawn', updated_at = clock_timestamp()
-     WHERE agent_run_id = NEW.id AND status = 'open' RETURNING id INTO v_approval;
-    IF FOUND THEN
-        PERFORM muster_event(NEW.tenant_id, NEW.run_id, NEW.id, 'approval.withdrawn',
-            jsonb_build_object('step', NEW.step, 'approval_id', v_approval));
-    END IF;
+    WITH withdrawn AS (
+        UPDATE approval SET status = 'withdrawn', updated_at = clock_timestamp()
+         WHERE agent_run_id = NEW.id AND status = 'open' RETURNING id)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT NEW.tenant_id, NEW.run_id, NEW.id, clock_timestamp(), 'approval.withdrawn',
+           jsonb_build_object('step', NEW.step, 'approval_id', w.id) FROM withdrawn w;
     RETURN NULL;
 END $$;
 

@@ -52,7 +52,7 @@ BEGIN
                -- What was too long for the model was answered by that: the agent has said less since.
                (SELECT jsonb_object_agg(c.turn, COALESCE(c.reply, '{"is_too_long": true}') ORDER BY c.attempt)
                   FROM llm_call c
-                 WHERE c.agent_run_id = k.id AND c.attempt > k.forgiven
+                 WHERE c.agent_run_id = k.id AND c.attempt > k.forgiven AND c.tool_call_id IS NULL
                    AND (c.status = 'closed'
                         OR c.status = 'failed' AND c.error ->> 'kind' = 'context_too_long')) END,
            t.uses_environment_credentials,
@@ -74,7 +74,7 @@ END $$;
 -- Whether an attempt may open a call; NULL if so. Otherwise what muster_open_calls answers.
 CREATE FUNCTION muster_may_open(
     p_agent_run uuid, p_attempt integer, p_call uuid, p_turn integer, p_bound bigint, p_cap bigint,
-    OUT opened text, OUT run uuid, OUT reply jsonb, OUT hold bigint, OUT refusal jsonb)
+    p_tool_call uuid DEFAULT NULL, OUT opened text, OUT run uuid, OUT reply jsonb, OUT hold bigint, OUT refusal jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
     a record;
@@ -95,9 +95,11 @@ BEGIN
     IF p_attempt > 1 THEN
         SELECT c.reply INTO reply FROM llm_call c
          WHERE c.agent_run_id = p_agent_run AND c.turn = p_turn AND c.status = 'closed'
+           AND c.tool_call_id IS NOT DISTINCT FROM p_tool_call
            AND c.attempt > a.forgiven ORDER BY c.attempt DESC LIMIT 1;
         IF FOUND THEN opened := 'answered'; RETURN; END IF;
-        v_batched := muster_batched_turn(p_agent_run, p_turn, a.forgiven);
+        -- What a tool asks of a model is never in a batch; its turns have numbers of their own.
+        v_batched := CASE WHEN p_tool_call IS NULL THEN muster_batched_turn(p_agent_run, p_turn, a.forgiven) END;
         IF v_batched IS NOT NULL THEN
             opened := v_batched ->> 'what';
             refusal := v_batched;
@@ -137,8 +139,9 @@ BEGIN
           FROM ROWS FROM (jsonb_to_recordset(p_calls) AS (
                    agent_run uuid, attempt integer, call uuid, turn integer, provider text, model text,
                    role text, credential uuid, request jsonb, prices jsonb, estimate bigint, bound bigint,
-                   cap bigint, project uuid, workflow uuid, runs text, agent text)) WITH ORDINALITY AS f
-         CROSS JOIN LATERAL muster_may_open(f.agent_run, f.attempt, f.call, f.turn, f.bound, f.cap) AS m),
+                   cap bigint, project uuid, workflow uuid, runs text, agent text, tool_call uuid)) WITH ORDINALITY AS f
+         CROSS JOIN LATERAL muster_may_open(
+                   f.agent_run, f.attempt, f.call, f.turn, f.bound, f.cap, f.tool_call) AS m),
     held AS MATERIALIZED (
         SELECT h.*
           FROM (SELECT array_agg(k.ordinality) AS numbers, array_agg(k.project) AS projects,
@@ -151,9 +154,10 @@ BEGIN
                                         w.estimates, w.bounds) AS h),
     written AS (
         INSERT INTO llm_call (id, tenant_id, run_id, agent_run_id, attempt, turn, status, provider,
-                              model, role, credential_id, request, hold_nano, budget_periods, unit_prices)
+                              model, role, credential_id, request, hold_nano, budget_periods, unit_prices,
+                              tool_call_id)
         SELECT k.call, p_tenant, k.run, k.agent_run, k.attempt, k.turn, 'open', k.provider, k.model,
-               k.role, k.credential, k.request, h.amount, h.periods, k.prices
+               k.role, k.credential, k.request, h.amount, h.periods, k.prices, k.tool_call
           FROM asked k JOIN held h ON h.number = k.ordinality WHERE h.verdict = 'held'
         RETURNING agent_run_id),
     going AS (
@@ -501,7 +505,8 @@ END $$;
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
 -- p_again_in, after a failure (p_waits: `retry`) or once a limit or budget lets it through
--- (p_gates names it), or a batch has answered (`batch`), or go on once steps have ended that it adds to its run (p_added, `delegation`), for
+-- (p_gates names it), or a batch has answered (`batch`), or go on once people have agreed to its calls
+-- (`approval`, see muster_hold_calls), or once steps have ended that it adds to its run (p_added, `delegation`), for
 -- which an agent run of their own stands below it; `queued` takes it from a worker that is gone; `running`
 -- has it stand for the steps that it adds by itself, in an attempt of its own, so that nobody ends it
 -- twice. Any other status ends it. Gives `finished` with the attempt's number for each that still was its
@@ -560,7 +565,7 @@ BEGIN
                spared = a.spared + (p_from = 'running' AND COALESCE(f.error ->> 'code', '') <> 'worker_lost'
                    AND (COALESCE(f.gate, '') <> '' OR COALESCE(f.error ->> 'code', '') = 'worker_left'
                         OR f.status IN ('budget_exceeded', 'cancelled', 'running')
-                        OR f.status = 'waiting' AND f.waits = 'delegation'))::integer,
+                        OR f.status = 'waiting' AND f.waits IN ('delegation', 'approval')))::integer,
                -- A batch may have been answered before its step came to wait.
                due_at = clock_timestamp() + CASE WHEN f.status = 'waiting' AND f.waits = 'batch' AND NOT EXISTS (
                        SELECT FROM llm_call l JOIN batched_call b ON b.id = l.id AND NOT b.is_given_up
@@ -607,6 +612,7 @@ BEGIN
                     WHEN d.error ->> 'code' = 'worker_left' THEN 'handed_over'
                     WHEN d.waits_on <> '' THEN 'waited'
                     WHEN d.delegates THEN 'delegated'
+                    WHEN d.waiting_for = 'approval' THEN 'held'
                     WHEN d.status = 'waiting' THEN 'failed'
                     WHEN d.status = 'running' THEN 'added_steps' ELSE d.status END,
                d.error, d.system, COALESCE(d.attempt_started_at, clock_timestamp()),

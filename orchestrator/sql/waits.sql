@@ -16,7 +16,7 @@ LANGUAGE sql STABLE AS $$
          UNION ALL
         SELECT a.id, a.priority, w.reason, CASE WHEN w.reason = a.waiting_for THEN a.waits_on ELSE '' END,
                COALESCE(CASE WHEN a.status = 'queued' THEN a.queued_at
-                             WHEN a.waiting_for IN ('approval', 'delay') THEN a.started_at
+                             WHEN a.waiting_for IN ('approval', 'delay') AND a.kind <> 'agent' THEN a.started_at
                              ELSE a.waiting_since END, a.updated_at),
                CASE WHEN w.reason = a.waiting_for THEN a.due_at END
           FROM (SELECT * FROM agent_run x WHERE x.run_id = r.id OFFSET 0) a

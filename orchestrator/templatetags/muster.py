@@ -55,14 +55,23 @@ _CALLS = {
     "finished": "completed",
     "failed": "failed",
     "in_doubt": "waiting",
+    "held": "waiting",
+    "agreed": "ready",
 }
-_CALL_WORDS = {"open": "under way", "running": "under way", "closed": "answered"}
+_CALL_WORDS = {
+    "open": "under way",
+    "running": "under way",
+    "closed": "answered",
+    "held": "waits for approval",
+    "agreed": "approved",
+}
 _OUTCOMES = {
     "completed": "completed",
     "failed": "failed",
     "lost": "cancelled",
     "handed_over": "cancelled",
     "waited": "waiting",
+    "held": "waiting",
     "budget_exceeded": "budget_exceeded",
 }
 

@@ -10,6 +10,7 @@ from agents_app.core import values
 from agents_app.core.agent import AgentConfig, Outcome, Ports, Problem, schema_problems
 from agents_app.core.custom import CustomAgent
 from agents_app.core.errors import AgentInvalidError, AgentsError, CustomAgentError
+from agents_app.core.hands import DueCall, Ends, ToolHands
 from agents_app.core.journal import ToolEnd, ToolJournal
 from agents_app.core.model import ModelClient, ModelReply, ModelRequest, ToolCall
 from agents_app.core.structured import check_output
@@ -44,7 +45,7 @@ class CustomType:
         if isinstance(agent, str):
             raise AgentInvalidError(agent)
         outcome = _given(agent, config, inputs, ports)
-        if config.output_schema is not None:
+        if config.output_schema is not None and outcome.is_final:
             check_output(outcome.output, config.output_schema)
         return outcome
 
@@ -57,6 +58,7 @@ def _given(
         ports,
         model=_WatchedModel(ports.model, watch),
         journal=_WatchedJournal(ports.journal, watch),
+        hands=_WatchedHands(ports.hands, watch),
         tools=ports.tools.only(dict.fromkeys(config.tools)),
     )
     try:
@@ -117,15 +119,31 @@ class _WatchedModel:
         return self._watch.over(lambda: self._model.complete(request))
 
 
+class _WatchedHands:
+    def __init__(self, hands: ToolHands, watch: _Watch) -> None:
+        self._hands = hands
+        self._watch = watch
+
+    def now(self) -> float:
+        return self._hands.now()
+
+    def ends_of(self, calls: Sequence[DueCall], *, within_seconds: float) -> Ends:
+        ends = self._hands.ends_of(calls, within_seconds=within_seconds)
+        while (end := self._watch.over(lambda: next(ends, None))) is not None:
+            yield end
+
+
 class _WatchedJournal:
     def __init__(self, journal: ToolJournal, watch: _Watch) -> None:
         self._journal = journal
         self._watch = watch
 
     def begin(
-        self, turn: int, calls: Sequence[ToolCall], *, repeatable: Any
+        self, turn: int, calls: Sequence[ToolCall], *, repeatable: Any, held: Any = ()
     ) -> Mapping[str, ToolEnd]:
-        return self._watch.over(lambda: self._journal.begin(turn, calls, repeatable=repeatable))
+        return self._watch.over(
+            lambda: self._journal.begin(turn, calls, repeatable=repeatable, held=held)
+        )
 
     def end(self, turn: int, call_id: str, end: ToolEnd) -> None:
         self._watch.over(lambda: self._journal.end(turn, call_id, end))

@@ -7,9 +7,10 @@ import pytest
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
+from agents_app.core.approving import CallApproval
 from agents_app.core.errors import ToolNotAllowedError
 from agents_app.core.tool_sources import Source, ToolOwner, ToolSources
-from agents_app.core.tools import Tool, tool
+from agents_app.core.tools import Tool, Toolbox, tool
 from agents_app.models import ToolGrant
 from agents_app.selectors import toolboxes
 from agents_app.selectors.toolboxes import toolbox_of
@@ -257,3 +258,61 @@ def test_agent_observes_that_its_tool_was_taken_away(acme: World) -> None:
     assert (run.status, run.output) == ("completed", "Nobody is in.")
     with acme.scope():
         assert "not allowed" in KeptCall.objects.get(run_id=run_id).error
+
+
+def current(world: World) -> Toolbox:
+    with world.scope():
+        return toolbox_of(world.tenant.id)
+
+
+def test_admin_has_each_call_of_a_tool_approved(acme: World, globex: World) -> None:
+    asked = {"approval": {"roles": ["owner"], "expires_seconds": 3600}}
+    shown = made(call(acme.client(), "PATCH", "tools/echo", asked))
+
+    whole = CallApproval(roles=("owner",), expires_seconds=3600)
+    assert shown["approval"] == whole.model_dump(mode="json")
+    assert current(acme)["echo"].approval == whole
+    assert current(globex)["echo"].approval is None
+    with pytest.raises(ToolNotAllowedError, match="a person has to agree"):
+        current(acme)["echo"].call({"value": 1})
+
+
+def test_approval_stays_where_something_else_is_changed(acme: World) -> None:
+    made(call(acme.client(), "PATCH", "tools/echo", {"approval": {}}))
+    made(call(acme.client(), "PATCH", "tools/echo", {"allowed": True}))
+
+    assert current(acme)["echo"].approval == CallApproval()
+    assert made(call(acme.client(), "PATCH", "tools/echo", {"approval": None}))["approval"] is None
+
+
+def test_tool_that_says_it_is_sensitive_asks_unless_an_admin_waives_it(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @tool(is_sensitive=True)
+    def launch() -> str:
+        """Launch it."""
+        return "launched"
+
+    monkeypatch.setattr(installed, "_more", ToolSources([launch]))
+    assert current(acme)["launch"].approval == CallApproval()
+
+    made(call(acme.client(), "PATCH", "tools/launch", {"approval": {"required": False}}))
+
+    assert current(acme)["launch"].call({}) == "launched"
+
+
+@pytest.mark.parametrize(
+    "approval",
+    [{"roles": ["viewer"]}, {"roles": []}, {"expires_seconds": 1}, {"on_expire": "approve"}, "yes"],
+)
+def test_approval_that_cannot_be_is_refused(acme: World, approval: object) -> None:
+    answer = call(acme.client(), "PATCH", "tools/echo", {"approval": approval})
+
+    assert answer.status_code == 400
+    assert current(acme)["echo"].approval is None
+
+
+def test_approval_that_cannot_be_read_any_more_is_asked_for_all_the_same(acme: World) -> None:
+    grant(acme, "echo", approval={"roles": ["emperor"]})
+
+    assert current(acme)["echo"].approval == CallApproval()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from agents_app.core.approving import CallApproval
 from agents_app.selectors.toolboxes import toolbox_of
 from tenants.models import Membership
 from tests.world import World
@@ -65,3 +66,35 @@ def test_others_than_admins_look_and_change_nothing(acme: World, role: str) -> N
 
 def test_unknown_tool_is_404(acme: World) -> None:
     assert acme.browser().get(f"{PAGE}nothing/").status_code == 404
+
+
+def test_admin_has_calls_of_a_tool_approved(acme: World) -> None:
+    posted = {
+        "allowed": "on",
+        "ask": "always",
+        "roles": ["owner"],
+        "expires_hours": "2",
+        "on_expire": "fail",
+    }
+    acme.browser().post(f"{PAGE}echo/", posted, follow=True)
+
+    wanted = CallApproval(roles=("owner",), expires_seconds=7200, on_expire="fail")
+    with acme.scope():
+        assert toolbox_of(acme.tenant.id)["echo"].approval == wanted
+    assert "by owner" in acme.browser().get(PAGE).content.decode()
+    form = acme.browser().get(f"{PAGE}echo/").context["form"]
+    assert {name: form.initial[name] for name in ("ask", "roles", "expires_hours")} == {
+        "ask": "always",
+        "roles": ["owner"],
+        "expires_hours": 2.0,
+    }
+
+    acme.browser().post(f"{PAGE}echo/", {"allowed": "on", "ask": "tool"})
+    with acme.scope():
+        assert toolbox_of(acme.tenant.id)["echo"].approval is None
+
+
+def test_approval_by_nobody_is_told_at_its_field(acme: World) -> None:
+    answer = acme.browser().post(f"{PAGE}echo/", {"allowed": "on", "ask": "always"})
+
+    assert answer.context["form"].errors["roles"]

@@ -11,11 +11,13 @@ from django.conf import settings
 from django.db import connections
 
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest
+from agents_app.core.tools import Toolbox, tool
+from agents_app.tools.builtin import BUILTIN_TOOLS
 from costs.core.usage import Usage
 from orchestrator.execution import engine_db, gateway
 from orchestrator.execution.providers import TenantClient
 from orchestrator.models import AgentRun
-from orchestrator.services import agent_runs
+from orchestrator.services import agent_runs, workflows
 from orchestrator.services.advance import advance
 from tests.e2e.stories import echo, simulated, start
 from tests.world import World
@@ -54,11 +56,29 @@ def two_turns(tool: str) -> dict:
     }
 
 
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tool(is_repeatable=False)
+    def pay(amount: int) -> str:
+        """Pay an amount."""
+        return f"paid {amount}"
+
+    for module in (agent_runs, workflows):
+        monkeypatch.setattr(module, "toolbox_of", lambda _: Toolbox((*BUILTIN_TOOLS, pay)))
+
+
+@pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize(
     ("step", "most"),
     # Claim and finish; two for each turn, one for the tools of a turn, one for each result.
-    [(simulated("hello"), 4), (echo(value=1), 2), (two_turns("calculator"), 8)],
-    ids=["prompt", "tool", "react"],
+    # What must not be repeated is set down before and after.
+    [
+        (simulated("hello"), 4),
+        (echo(value=1), 2),
+        ({"agent": {"type": "tool", "tool": "pay", "arguments": {"amount": 1}}}, 4),
+        (two_turns("calculator"), 8),
+    ],
+    ids=["prompt", "tool", "tool_once", "react"],
 )
 def test_round_trips_of_an_agent_run(acme: World, step: dict, most: int) -> None:
     first, second = level_of(acme, start(acme, {"a": step, "b": step}))

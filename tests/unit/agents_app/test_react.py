@@ -10,8 +10,9 @@ import pytest
 from pydantic import JsonValue
 
 from agents_app.core.agent import AgentConfig, Outcome, Ports
+from agents_app.core.approving import CallApproval
 from agents_app.core.errors import AgentLimitError, ToolNotAllowedError
-from agents_app.core.journal import IN_DOUBT, NO_JOURNAL, ToolEnd, ToolJournal
+from agents_app.core.journal import HELD, IN_DOUBT, NO_JOURNAL, ToolEnd, ToolJournal
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
 from agents_app.core.tools import Tool, Toolbox, tool
 from agents_app.core.types.react import ReactAgent
@@ -64,13 +65,20 @@ class Journal:
     known: dict[str, ToolEnd] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
     repeatable: set[str] = field(default_factory=set)
+    agreed: set[str] = field(default_factory=set)
 
     def begin(
-        self, turn: int, calls: Sequence[ToolCall], *, repeatable: Collection[str]
+        self,
+        turn: int,
+        calls: Sequence[ToolCall],
+        *,
+        repeatable: Collection[str],
+        held: Collection[str] = (),
     ) -> Mapping[str, ToolEnd]:
         self.begun += [call.id for call in calls]
         self.repeatable.update(repeatable)
-        return {call.id: self.known[call.id] for call in calls if call.id in self.known}
+        waiting = dict.fromkeys({*held} - self.agreed, HELD)
+        return {each.id: end for each in calls if (end := (waiting | self.known).get(each.id))}
 
     def end(self, turn: int, call_id: str, end: ToolEnd) -> None:
         self.known[call_id] = end
@@ -188,6 +196,49 @@ def test_results_are_noted_and_tools_that_must_not_be_repeated_are_named() -> No
     assert journal.repeatable == {"calculator"}
 
 
+def test_call_that_needs_an_approval_leaves_off_behind_the_others() -> None:
+    journal, paid = Journal(), threading.Event()
+    model = Scripted([[("pay", {}), ("calculator", {"expression": "1+1"})]])
+
+    outcome = run(model, calculator, sensitive("pay", paid.set), journal=journal)
+
+    assert [(each.turn, each.call.name) for each in outcome.held] == [(1, "pay")]
+    assert not outcome.is_final
+    assert not paid.is_set()
+    assert journal.known == {"1-1": ToolEnd(output=2)}
+
+
+def test_call_that_was_agreed_to_is_made() -> None:
+    paid = threading.Event()
+    model = Scripted([[("pay", {})], "Paid."])
+
+    outcome = run(model, sensitive("pay", paid.set), journal=Journal(agreed={"1-0"}))
+
+    assert (outcome.output, paid.is_set()) == ("Paid.", True)
+
+
+def test_without_a_run_nobody_can_agree() -> None:
+    paid = threading.Event()
+    model = Scripted([[("pay", {})], "So not."])
+
+    assert run(model, sensitive("pay", paid.set)).output == "So not."
+    assert not paid.is_set()
+    assert "nobody is asked" in model.told()[0]
+
+
+def test_nobody_is_asked_about_what_is_refused_anyway() -> None:
+    withheld = replace(sensitive("pay"), withheld="was refused to this tenant")
+    for pay, arguments in ((withheld, {}), (sensitive("pay"), {"n": "much"})):
+        model = Scripted([[("pay", arguments)], "So not."])
+
+        assert run(model, pay, tools=["pay"], journal=Journal()).output == "So not."
+
+
+def test_no_other_way_leads_around_an_approval() -> None:
+    with pytest.raises(ToolNotAllowedError, match="a person has to agree"):
+        sensitive("pay").call({})
+
+
 def test_it_ends_after_its_turns() -> None:
     model = Scripted([[("calculator", {"expression": str(n)})] for n in range(3)])
 
@@ -239,6 +290,10 @@ def test_without_tools_it_answers_as_it_is_asked() -> None:
 
     assert run(model, tools=[]).output == "Hello."
     assert model.requests[0].system == "Be brief."
+
+
+def sensitive(name: str, work: Any = None) -> Tool:
+    return replace(renamed(name, work), approval=CallApproval())
 
 
 def renamed(name: str, work: Any = None, *, is_repeatable: bool = True) -> Tool:

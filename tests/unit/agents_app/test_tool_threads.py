@@ -211,3 +211,21 @@ def test_cancellation_tells_those_who_come_late_at_once() -> None:
     cancellation.set()
 
     assert told == [1, 2]
+
+
+class MustWaitError(PlatformError):
+    pass
+
+
+def test_what_ends_the_attempt_is_raised_once_the_others_have_ended() -> None:
+    @tool()
+    def give_way() -> None:
+        """Have the attempt end."""
+        raise MustWaitError
+
+    heard: list[str] = []
+    ends = ToolThreads().ends_of([due(give_way), due(double, number=1)], within_seconds=20)
+    with pytest.raises(MustWaitError):
+        heard.extend(call_id for call_id, _ in ends)
+
+    assert heard == ["double"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.core.redaction import redacted
+from orchestrator.core.redaction import redacted, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,22 @@ def test_values_are_searched_to_their_bottom() -> None:
 @pytest.mark.parametrize("text", ["a@" * 50_000, "1 " * 50_000, "-" * 100_000, "eyJ" * 40_000])
 def test_hostile_text_takes_no_time(text: str) -> None:
     redacted(text)
+
+
+def test_who_has_to_judge_sees_persons_and_no_secrets() -> None:
+    given = {
+        "to": "jane@example.org",
+        "api_key": "abc",
+        "Authorization": ["x"],
+        "tokens": 12,
+        "token": "",
+        "body": "Bearer abc.def-ghi_jkl and 4111 1111 1111 1111",
+    }
+
+    assert without_secrets(given) == {
+        **given,
+        "api_key": "[secret]",
+        "Authorization": "[secret]",
+        "tokens": "[secret]",
+        "body": "[credential] and 4111 1111 1111 1111",
+    }
