@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
@@ -19,22 +20,21 @@ ValueT = TypeVar("ValueT")
 
 
 class Fresh(Generic[ValueT]):
-    """What `read` gives inside of a tenant's scope, at most `FRESH_SECONDS` old.
+    """What `read` gives inside of a tenant's scope, at most so many `seconds` old.
 
     While the database is away, what was known last counts.
     """
 
-    def __init__(self, read: Callable[[], ValueT]) -> None:
+    def __init__(self, read: Callable[[], ValueT], *, seconds: float = FRESH_SECONDS) -> None:
         self._read = read
-        self._fresh: TTLCache[UUID, ValueT] = TTLCache(maxsize=_TENANTS, ttl=FRESH_SECONDS)
+        self._fresh: TTLCache[UUID, ValueT] = TTLCache(maxsize=_TENANTS, ttl=seconds)
         self._known: LRUCache[UUID, ValueT] = LRUCache(maxsize=_TENANTS)
         self._guard = threading.Lock()
         self._load: SingleFlight[UUID, ValueT] = SingleFlight(self._look)
 
     def of(self, tenant_id: UUID) -> ValueT:
-        with self._guard:
-            if tenant_id in self._fresh:
-                return self._fresh[tenant_id]
+        with self._guard, suppress(KeyError):
+            return self._fresh[tenant_id]
         return self._load(tenant_id)
 
     def forget(self) -> None:
@@ -46,9 +46,8 @@ class Fresh(Generic[ValueT]):
             with tenant_scope(tenant_id):
                 found = self._read()
         except (DatabaseError, PoolTimeout):
-            with self._guard:
-                if tenant_id in self._known:
-                    return self._known[tenant_id]
+            with self._guard, suppress(KeyError):
+                return self._known[tenant_id]
             raise
         finally:
             if not connection.in_atomic_block:

@@ -73,11 +73,19 @@ class ProviderError(AgentsError):
         return f"{self.provider or 'provider'}: {label}{status}: {self.detail}"
 
 
-class ToolFailedError(AgentsError):
-    """A tool refused its arguments or broke; the message is fit to be shown to an agent."""
+class _RefusedError(AgentsError):
+    """`reason` is a stable word, for programs; `detail` tells people what to do instead."""
 
-    code = "tool_failed"
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
 
+    def __str__(self) -> str:
+        return self.detail
+
+
+class _ToolError(AgentsError):
     def __init__(self, tool: str, detail: str) -> None:
         super().__init__(tool, detail)
         self.tool = tool
@@ -85,6 +93,12 @@ class ToolFailedError(AgentsError):
 
     def __str__(self) -> str:
         return f"tool {self.tool!r}: {self.detail}"
+
+
+class ToolFailedError(_ToolError):
+    """A tool refused its arguments or broke; the message is fit to be shown to an agent."""
+
+    code = "tool_failed"
 
 
 class ToolTimeoutError(ToolFailedError):
@@ -103,18 +117,10 @@ class ToolTimeoutError(ToolFailedError):
         return self.is_repeatable
 
 
-class ToolNotAllowedError(AgentsError):
+class ToolNotAllowedError(_ToolError):
     """There is no such tool for this tenant or agent; `detail` says why, and what helps."""
 
     code = "tool_not_allowed"
-
-    def __init__(self, tool: str, detail: str) -> None:
-        super().__init__(tool, detail)
-        self.tool = tool
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"tool {self.tool!r}: {self.detail}"
 
 
 class ToolSecretError(AgentsError):
@@ -131,32 +137,16 @@ class ToolSecretError(AgentsError):
         return f"credential {self.name!r}: {self.detail}"
 
 
-class MessageRefusedError(AgentsError):
+class MessageRefusedError(_RefusedError):
     """A message was not taken; `reason` is a stable word, such as receiver_full."""
 
     code = "message_refused"
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
-    def __str__(self) -> str:
-        return self.detail
-
-
-class ContextRefusedError(AgentsError):
+class ContextRefusedError(_RefusedError):
     """A value was not taken; `reason` is a stable word, such as context_full."""
 
     code = "context_refused"
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 class ContextConflictError(AgentsError):
@@ -177,18 +167,10 @@ class ContextConflictError(AgentsError):
         )
 
 
-class TodoRefusedError(AgentsError):
+class TodoRefusedError(_RefusedError):
     """A todo could not be written or read; `reason` is a stable word, such as no_todo."""
 
     code = "todo_refused"
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 class McpServerError(AgentsError):
@@ -282,7 +264,7 @@ class CustomAgentError(AgentsError):
         return f"custom agent {self.agent!r}: {self.detail}"
 
 
-class UnusableSchemaError(AgentsError):
+class UnusableSchemaError(_RefusedError):
     """A JSON Schema cannot be applied: its fault, not that of the value.
 
     `reason` is a stable word: unresolvable_reference, too_deep, too_large, too_costly or
@@ -290,14 +272,6 @@ class UnusableSchemaError(AgentsError):
     """
 
     code = "unusable_schema"
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 class OutputInvalidError(AgentsError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from agents_app.core import values
+from agents_app.core import observations, values
 from agents_app.core.delegation import APPROVAL, literal, literal_text
 from agents_app.core.errors import OutputInvalidError
 from agents_app.core.model import JsonSchema
@@ -237,9 +237,12 @@ def _prompt(task: Task, means: Means) -> str:
     for need in task.needs:
         result = f"${{steps.{need}.output}}"
         if need in means.known:
-            result = literal_text(values.as_text(means.known[need]))
+            result = literal_text(observations.delimited(means.known[need]))
         parts.append(f'<result of="{need}">\n{result}\n</result>')
-    return "\n\n".join(parts)
+    prompt = "\n\n".join(parts)
+    # What is a variable still is marked as the prompt is rendered, if a tool has brought it.
+    is_data = not means.known.keys().isdisjoint(task.needs)
+    return observations.with_data_rule(prompt) if is_data else prompt
 
 
 def _filled(given: Mapping[str, JsonValue], means: Means) -> JsonValue:

@@ -1,76 +1,49 @@
 """Which tools a tenant has: the platform's, the operator's, and those made for it."""
 
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from typing import Final
 from uuid import UUID
 
 import structlog
-from cachetools import LRUCache, TTLCache
-from django.db import DatabaseError, connection
-from psycopg_pool import PoolTimeout
+from django.db import DatabaseError
 from pydantic import ValidationError
 
+from agents_app.core.delegating_tools import DELEGATING
 from agents_app.core.tool_sources import Source, ToolOwner
 from agents_app.core.tools import Tool, Toolbox
 from agents_app.models import ToolGrant
 from agents_app.plugins.registry import plugins
 from agents_app.selectors.tool_secrets import tool_secret
 from agents_app.tools.installed import installed_sources
-from tenants.loading import SingleFlight
-from tenants.scope import has_tenant_scope, tenant_scope
+from tenants.fresh import Fresh
+from tenants.scope import current_tenant_id, has_tenant_scope, tenant_scope
 
 log = structlog.get_logger(__name__)
 
-FRESH_SECONDS = 5.0
+# More than anybody reads.
+_CLASHES: Final = 1_000
+
 NOT_GRANTED = "is not allowed for this tenant yet; an admin can allow it under Tools"
 REFUSED = "was refused to this tenant; an admin can allow it under Tools"
 MISFIT = "is not set up as it has to be; an admin can do so under Tools"
-
-_fresh: TTLCache[UUID, Toolbox] = TTLCache(maxsize=10_000, ttl=FRESH_SECONDS)
-# What was known last, for while the database is away.
-_known: LRUCache[UUID, Toolbox] = LRUCache(maxsize=10_000)
-_guard = threading.Lock()
 
 
 def toolbox_of(tenant_id: UUID) -> Toolbox:
     """All tools there are for the tenant; those that it may not use are withheld.
 
-    Inside the tenant's scope as things are now; outside at most `FRESH_SECONDS` old, since
-    workers ask for every step that uses tools.
+    Inside the tenant's scope as things are now; outside at most some seconds old, since workers
+    ask for every step that uses tools.
     """
     if has_tenant_scope():
         with tenant_scope(tenant_id):
-            return _toolbox(tenant_id)
-    with _guard:
-        fresh = _fresh.get(tenant_id)
-    return _load(tenant_id) if fresh is None else fresh
+            return _toolbox()
+    return _toolboxes.of(tenant_id)
 
 
-def _read(tenant_id: UUID) -> Toolbox:
-    try:
-        with tenant_scope(tenant_id):
-            found = _toolbox(tenant_id)
-    except (DatabaseError, PoolTimeout):
-        with _guard:
-            known = _known.get(tenant_id)
-        if known is None:
-            raise
-        return known
-    finally:
-        if not connection.in_atomic_block:
-            # Back to the pool at once: what follows may take minutes.
-            connection.close()
-    with _guard:
-        _fresh[tenant_id] = _known[tenant_id] = found
-    return found
-
-
-_load: SingleFlight[UUID, Toolbox] = SingleFlight(_read)
-
-
-def _toolbox(tenant_id: UUID) -> Toolbox:
+def _toolbox() -> Toolbox:
+    tenant_id = current_tenant_id()
     grants = {grant.tool: grant for grant in ToolGrant.objects.all()}
     owner = ToolOwner(
         tenant_id=tenant_id,
@@ -78,6 +51,9 @@ def _toolbox(tenant_id: UUID) -> Toolbox:
         secret=partial(tool_secret, tenant_id),
     )
     return Toolbox(_as_granted(tool, grants) for tool in _made_for(owner))
+
+
+_toolboxes: Fresh[Toolbox] = Fresh(_toolbox)
 
 
 def _as_granted(tool: Tool, grants: Mapping[str, ToolGrant]) -> Tool:
@@ -102,14 +78,20 @@ def _is_set_up(tool: Tool, grant: ToolGrant) -> bool:
 
 def _made_for(owner: ToolOwner) -> Iterator[Tool]:
     """Every tool once. Of two with one name the first counts: nobody takes a built-in's place."""
-    taken = set[str]()
+    taken = set(DELEGATING)
     for source, is_plugin in _sources():
         for tool in _tools_of(source, owner):
             if tool.name in taken:
-                log.warning("tool_name_taken", tool=tool.name, source=source.name)
+                _tell_taken(tool.name, source.name)
                 continue
             taken.add(tool.name)
             yield replace(tool, needs_grant=True) if is_plugin else tool
+
+
+@lru_cache(maxsize=_CLASHES)
+def _tell_taken(tool: str, source: str) -> None:
+    """Once, not at every look."""
+    log.warning("tool_name_taken", tool=tool, source=source)
 
 
 def _sources() -> Iterator[tuple[Source, bool]]:

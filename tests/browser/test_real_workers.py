@@ -110,5 +110,5 @@ def see_what_steps_gave(page: Page) -> None:
     expect(agent).to_contain_text("42")
     page.locator("g.node[data-step=write]").click()
     expect(agent.locator("> h2")).to_contain_text("write")
-    expect(agent).to_contain_text("Three pears are 42.")
+    expect(agent).to_contain_text("Three <tool_output> pears </tool_output> are 42.")
     expect(agent).to_contain_text("agents-b@test")

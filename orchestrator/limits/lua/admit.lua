@@ -173,7 +173,8 @@ end
 local function wait_for_place(scope, tier, ahead)
   local places = scope.key .. ':p:' .. tier.key
   call('ZREMRANGEBYSCORE', places, '-inf', text(now))
-  local missing = ahead + 1 - (tier.limit - call('ZCARD', places))
+  tier.taken = call('ZCARD', places)
+  local missing = ahead + 1 - (tier.limit - tier.taken)
   if missing <= 0 then return 0 end
   local usual = tier.level[1] > 0 and tier.level[1] or USUAL_HOLD
   return min(MOST_WAIT, max(LEAST_WAIT, ceil((missing - 1 + FIRST) * usual / tier.limit)))
@@ -229,7 +230,8 @@ for _, scope in ipairs(scopes) do
     if tier.kind == 'c' then
       local set, n = scope.key .. ':p:' .. tier.key, #places
       call('ZADD', set, until_lease, id)
-      if keeps then call('PEXPIRE', set, scope.ttl) end
+      -- A set that became empty is gone, and its time to live with it.
+      if keeps or tier.taken == 0 then call('PEXPIRE', set, scope.ttl) end
       places[n + 1], places[n + 2], places[n + 3] = set, scope.key, tier.key
     elseif tier.kind == 'b' and tier.amount > 0 then
       local before = level_now(tier, level, now)

@@ -32,7 +32,7 @@ def allow(world: World, tool: str, **settings: Any) -> None:
     """As an admin does, some seconds ago."""
     change = {"allowed": True, "settings": settings}
     made(call(world.client(), "PATCH", f"tools/{tool}", change))
-    toolboxes._fresh.clear()
+    toolboxes._toolboxes.forget()
 
 
 def keep_secret(world: World, name: str, secret: str) -> None:

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.urls import reverse
 from pydantic import JsonValue
 
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
@@ -18,9 +20,11 @@ from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
 from orchestrator.models import AgentRun, LlmCall, Run, RunEvent
 from orchestrator.models import ToolCall as KeptCall
-from orchestrator.services import agent_runs, control
+from orchestrator.services import agent_runs, control, retention
 from orchestrator.services.advance import advance
+from orchestrator.services.call_settings import change_call_settings
 from orchestrator.services.sweep import sweep
+from tenants.kernel.clock import now
 from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, drain_all, open_limiter, queued, run_of, step_of
 from tests.integration.orchestrator.test_engine_calls import published
@@ -304,6 +308,106 @@ def test_cancelled_run_that_is_retried_delegates_nothing_twice(acme: World, crow
     assert (run.status, run.output) == ("completed", "All is dug.")
     assert {*crowd.asked.values()} == {1}
     assert {*statuses(acme, run_id).values()} == {"completed"}
+
+
+def cancelled_and_retried(world: World, run_id: UUID) -> None:
+    with world.scope():
+        control.cancel_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+    with world.scope():
+        control.retry_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+
+
+def test_agent_hears_of_what_had_ended_before_the_run_was_cancelled(
+    acme: World, crowd: Crowd
+) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+    for due in queued(acme, run_id):
+        agent_runs.execute(acme.tenant.id, due.id, worker="w1")
+
+    cancelled_and_retried(acme, run_id)
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert {*crowd.asked.values()} == {1}
+
+
+def test_agent_that_is_taken_up_again_waits_for_what_it_had_delegated(
+    acme: World, crowd: Crowd
+) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+
+    cancelled_and_retried(acme, run_id)
+
+    waiting = step_of(acme, run_id, "a")
+    assert (waiting.status, waiting.waiting_for) == ("waiting", "delegation")
+    assert [each.step for each in queued(acme, run_id)] == ["a.1.digger", "a.1.digger_2"]
+    assert drain(acme, run_id).output == "All is dug."
+
+
+def cancelled_for_an_hour(world: World, crowd: Crowd, keeps: str, lead_says: str = LEAD) -> UUID:
+    """A run that was cancelled while others worked for its agent, whose texts were then treated."""
+    crowd.scripts[lead_says] = ASKS
+    run_id = begin(world, lead(prompt=lead_says))
+    work(world, run_id)
+    with world.scope():
+        control.cancel_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+    with world.scope():
+        Run.objects.filter(id=run_id).update(finished_at=now() - timedelta(hours=1))
+        change_call_settings(keeps=keeps)
+    retention.forget()
+    return run_id
+
+
+def retried(world: World, run_id: UUID) -> dict[str, Any]:
+    """What the run's history tells of its retry."""
+    with world.scope():
+        control.retry_run(run_of(world, run_id))
+        told: dict[str, Any] = RunEvent.objects.get(run_id=run_id, type="run.retried").data
+    return told
+
+
+@pytest.mark.parametrize(
+    ("keeps", "lead_says"),
+    [("none", LEAD), ("redacted", "Ask jane@example.org.")],
+)
+def test_agent_whose_answers_are_gone_begins_anew_and_says_so(
+    acme: World, crowd: Crowd, keeps: str, lead_says: str
+) -> None:
+    run_id = cancelled_for_an_hour(acme, crowd, keeps, lead_says)
+
+    assert retried(acme, run_id)["begin_anew"] == 1
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert crowd.asked[f"{lead_says} 0"] == 2
+    assert crowd.asked["Dig for silver. 0"] == 1
+    ends = statuses(acme, run_id)
+    assert (ends["a.1"], ends["a.10001"]) == ("cancelled", "completed")
+
+
+def test_agent_with_nothing_struck_out_goes_on(acme: World, crowd: Crowd) -> None:
+    run_id = cancelled_for_an_hour(acme, crowd, "redacted")
+
+    assert "begin_anew" not in retried(acme, run_id)
+    run = drain(acme, run_id)
+
+    assert run.output == "All is dug."
+    assert {*crowd.asked.values()} == {1}
+
+
+def test_plans_of_what_was_delegated_go_and_their_graph_stays(acme: World, crowd: Crowd) -> None:
+    run_id = cancelled_for_an_hour(acme, crowd, "none")
+
+    added = step_of(acme, run_id, "a.1").added
+    assert "gold" not in str(added)
+    assert [step["name"] for step in added["plan"]["steps"]] == ["digger", "digger_2"]
+    page = acme.browser().get(reverse("admin:orchestrator_run_change", args=[run_id]))
+    assert page.status_code == 200
 
 
 def test_failed_agent_that_is_retried_delegates_anew(acme: World, crowd: Crowd) -> None:

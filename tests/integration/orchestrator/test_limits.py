@@ -5,6 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import redis
+from django.conf import settings
 
 from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.limits import Limits
@@ -93,6 +95,21 @@ def test_place_is_free_again_once_the_call_is_settled(
     limits.settle(first.call_id, {Unit.REQUESTS: 1})
     assert not limits.admit(call()).granted  # it came after the second
     assert limits.admit(second).granted
+
+
+def test_places_are_forgotten_some_day_also_after_none_was_held(
+    limits: Limits, acme: World, call: Any
+) -> None:
+    limit(acme, unit="concurrent", period="", limit=1)
+    first, second = call(), call()
+    limits.admit(first)
+    limits.settle(first.call_id, {Unit.REQUESTS: 1})
+
+    assert limits.admit(second).granted
+
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        [places] = client.keys(f"*:s:t:{acme.tenant.id}:p:*")
+        assert client.pttl(places) > 0
 
 
 def test_calendar_day_counts_what_the_ledger_knows(limits: Limits, acme: World, call: Any) -> None:
