@@ -1,9 +1,10 @@
 """What a plan costs, told before it runs: at the worst, and on its cheapest way.
 
 At the worst every step runs unless its condition is known to be false, every attempt pays for a
-call that is as long as it can be, an answer with a form is repaired as often as may be, an agent that
-works in turns takes all of them, every loop takes all its rounds and every map all its items. Caps of
-steps and of the workflow bound it. Not in it is what only accidents cost: a call whose worker died, and what a person has tried again.
+call that is as long as it can be, an answer with a form is repaired as often as may be, an agent
+that works in turns takes all of them, every loop takes all its rounds and every map all its items.
+Caps of steps and of the workflow bound it. Not in it is what only accidents cost: a call whose
+worker died, and what a person has tried again.
 
 The cheapest way is that of a run that completes: steps that may be skipped are, a step pays for one
 attempt, a loop for one round, a map for the items that it is known to have. With `join: any` a step
