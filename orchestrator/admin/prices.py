@@ -12,6 +12,7 @@ from orchestrator.selectors.plan_prices import DraftPrice, draft_price
 # The dearest; the API has them all.
 _STEPS_SHOWN: Final = 60
 _NOTES_SHOWN: Final = 5
+_OPEN: Final = frozenset({"open_map", "adds_steps", "hands_out", "own_code"})
 _UNBOUNDED: Final = "no bound"
 _UNKNOWN: Final = "not known"
 
@@ -80,5 +81,5 @@ def _worst(step: StepPrice) -> float:
 
 def unbounded(notes: Sequence[Note]) -> str:
     """What stands where there is no worst case."""
-    is_known = any(note.code in ("open_map", "adds_steps") for note in notes)
+    is_known = any(note.code in _OPEN for note in notes)
     return _UNBOUNDED if is_known else _UNKNOWN

@@ -1,9 +1,10 @@
 """What a plan costs, told before it runs: at the worst, and on its cheapest way.
 
 At the worst every step runs unless its condition is known to be false, every attempt pays for a
-call that is as long as it can be, an answer with a form is repaired as often as may be, every loop
-takes all its rounds and every map all its items. Not
-in it is what only accidents cost: a call whose worker died, and what a person has tried again.
+call that is as long as it can be, an answer with a form is repaired as often as may be, an agent
+that works in turns takes all of them, every loop takes all its rounds and every map all its items.
+Caps of steps and of the workflow bound it. Not in it is what only accidents cost: a call whose
+worker died, and what a person has tried again.
 
 The cheapest way is that of a run that completes: steps that may be skipped are, a step pays for one
 attempt, a loop for one round, a map for the items that it is known to have. With `join: any` a step
@@ -12,21 +13,24 @@ may start early, but all that it needs still runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
-from agents_app.core import observations, values
-from agents_app.core.agent import AgentConfig
-from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS, DEFAULT_REPAIRS
+from agents_app.core import values
 from agents_app.core.observations import with_data_rule
-from agents_app.core.recalling import most_recalled_bytes
-from agents_app.core.types.evaluator import judge_schema, judge_system
-from agents_app.core.types.router import route_schema, router_system
 from costs.core.pricing import Price, estimate_of_bytes, least_case, worst_case
+from orchestrator.core.call_sizes import (
+    OVERHEAD_TOKENS,
+    config_of,
+    max_output,
+    reads,
+    sent_beside,
+)
 from orchestrator.core.collector import paused_collector
 from orchestrator.core.conditions import compile_condition
 from orchestrator.core.errors import ConditionError
+from orchestrator.core.handed_price import handed_price
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.mapping import MAX_ITEMS
 from orchestrator.core.plan import MAX_DEPTH, PlannedStep, WorkflowCall
@@ -41,22 +45,18 @@ from orchestrator.core.prices import (
     StepPrice,
     Terms,
 )
-from orchestrator.core.schema import Schema
-from orchestrator.core.spec import JUDGING, RetrySpec
+from orchestrator.core.spec import RetrySpec
 from orchestrator.core.template import MAX_RENDERED_BYTES
-from orchestrator.core.text_size import UNKNOWN, Span, Unknown, View, total
+from orchestrator.core.text_size import UNKNOWN, Unknown, View, total
 
-# What chat formats and the frames around schemas add to a text, as the gateway reckons it.
-OVERHEAD_TOKENS: Final = 528
 # No text that is meant to be read takes fewer tokens.
 _MOST_BYTES_PER_TOKEN: Final = 16
-_LINE_ENDS: Final = 2
 _MOST_PROMPT_BYTES: Final = MAX_RENDERED_BYTES + values.text_size(with_data_rule(""))
 _ONCE: Final = RetrySpec(attempts=1)
-_ONE_ANSWER: Final = frozenset({"prompt", *JUDGING})
-# What a model wrote is read again in at most so many tokens for each that it took to write it.
-_READ_AGAIN: Final = 2
-_PER_CHARACTER: Final = 4  # bytes of UTF-8
+_OWN_CODE: Final = (
+    "What an agent of one's own asks its model is for its code to say; "
+    "`max_cost_usd` of the step bounds it"
+)
 
 
 @paused_collector()
@@ -75,6 +75,18 @@ class _One:
     input_bound: InputBound | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a model costs if it is asked: at most for each of the turns, and for all of them."""
+
+    turns: list[int]
+    most: int
+    least: int
+    hold: int
+    tokens: int  # of the first call, at most
+    bound: InputBound
+
+
 @dataclass(slots=True)
 class _Pricing:
     terms: Terms
@@ -88,7 +100,8 @@ class _Pricing:
             runs[step.name] = _runs(step, view, [runs[need] for need in step.needs])
             steps.append(self._step(step, view, runs[step.name], depth))
         steps.sort(key=lambda priced: view.plan.step(priced.name).position)
-        return PlanPrice(steps=tuple(steps), amounts=_together(step.amounts for step in steps))
+        amounts = _together(step.amounts for step in steps)
+        return PlanPrice(steps=tuple(steps), amounts=amounts.capped(view.plan.max_cost_nano))
 
     def _step(self, step: PlannedStep, view: View, runs: Runs, depth: int) -> StepPrice:
         one = _One() if runs == "never" else self._one(step, view, depth)
@@ -112,9 +125,10 @@ class _Pricing:
             body = self.plan(view.inside(step, step.loop.body), depth=depth).amounts
             return _One(_below(step.name, body.times(step.loop.max_rounds, least=1)))
         if step.call is not None:
-            return _One(_below(step.name, self._run_of(step.call, depth + 1)))
-        one = self._agent(step, view) if step.uses_model else _One()
-        if not step.grows:
+            amounts = _below(step.name, self._run_of(step.call, depth + 1))
+            return _One(amounts.capped(step.max_cost_nano))
+        one = self._asking(step, view) if step.uses_model else _One()
+        if not step.adds_steps:
             return one
         return replace(one, amounts=_together([one.amounts, self._added(step)]))
 
@@ -133,35 +147,61 @@ class _Pricing:
             self._workflows[key] = amounts.skippable if may_lack else amounts
         return self._workflows[key]
 
+    def _asking(self, step: PlannedStep, view: View) -> _One:
+        """Its own calls, for which its cap holds, and what it hands to others."""
+        own = self._agent(step, view)
+        capped = own.amounts.capped(step.max_cost_nano)
+        if not step.delegates:
+            return replace(own, amounts=capped)
+        handed = handed_price(step.name, config_of(step), self.terms)
+        return replace(own, amounts=_together([capped, handed]))
+
     def _agent(self, step: PlannedStep, view: View) -> _One:
         if step.by_complexity:
             models = sorted(set(step.by_complexity.values()))
-            asked = (replace(step, model=model, by_complexity={}) for model in models)
-            return _any_of([self._agent(each, view) for each in asked])
-        kind = step.config.get("type")
-        if kind not in _ONE_ANSWER:
-            told = f"What agents of type {kind} cost cannot be told yet"
-            return _One(_unknown(Note(step.name, "not_supported_yet", told)))
-        provider, model = step.provider or "", step.model or ""
-        price = self.terms.price_of(provider, model)
-        if price is None:
-            told = f"No price is known for model `{model}` of provider `{provider}`"
-            return _One(_unknown(Note(step.name, "no_price", told)))
-        prompt, beside = view.prompt_span(step), _sent_beside(step)
-        sent, window = prompt + beside, self.terms.window_of(provider, model)
-        tokens, bound = _input_bound(prompt.most, beside.most or 0, window)
-        turns = [
-            self._worst_call(step, price, read) for read in _read_in_turns(step, tokens, window)
-        ]
+            each = (replace(step, model=model, by_complexity={}) for model in models)
+            return _any_of([self._agent(one, view) for one in each])
+        if step.config.get("type") == "custom":
+            return _One(_unknown(Note(step.name, "own_code", _OWN_CODE)))
+        asked = []
+        for each in _on_ladder(step, view):
+            price = self.terms.price_of(each.provider or "", each.model or "")
+            if price is None:
+                told = f"No price is known for model `{each.model}` of provider `{each.provider}`"
+                return _One(_unknown(Note(step.name, "no_price", told)))
+            asked.append(self._asked(each, price, view))
+        own = asked[0]
         attempts = step.retry.attempts if step.retry else self.terms.attempts
+        # From one call to the next the ladder may change the model.
+        turns = [max(calls) for calls in zip(*(each.turns for each in asked), strict=True)]
+        dearest = max(each.turns[-1] for each in asked)
         amounts = Amounts(
             # A turn that was answered is not paid again, so all failures come at the dearest.
-            worst=sum(turns) + (attempts - 1) * turns[-1],
-            least=self._least_call(step, price, sent.least // _MOST_BYTES_PER_TOKEN),
-            hold=self._worst_call(step, price, estimate_of_bytes(sent.least)),
+            worst=min(sum(turns), max(each.most for each in asked)) + (attempts - 1) * dearest,
+            least=min(each.least for each in asked),
+            hold=min(each.hold for each in asked),
             calls=len(turns) + attempts - 1,
         )
-        return _One(self._with_fallback(step, view, amounts), tokens, bound)
+        return _One(self._with_fallback(step, view, amounts), own.tokens, own.bound)
+
+    def _asked(self, step: PlannedStep, price: Price, view: View) -> _Asked:
+        """Its calls if this model answers all of them, each longer than the one before."""
+        prompt, beside = view.prompt_span(step), sent_beside(step, self.terms)
+        sent = prompt + beside
+        window = self.terms.window_of(step.provider or "", step.model or "")
+        tokens, bound = _input_bound(prompt.most, beside.most or 0, window)
+        turns = [
+            self._worst_call(step, price, read)
+            for read in reads(step, tokens, window=window, terms=self.terms)
+        ]
+        return _Asked(
+            turns=turns,
+            most=_within_tokens(step, price, turns),
+            least=self._least_call(step, price, sent.least // _MOST_BYTES_PER_TOKEN),
+            hold=self._worst_call(step, price, estimate_of_bytes(sent.least)),
+            tokens=tokens,
+            bound=bound,
+        )
 
     def _with_fallback(self, step: PlannedStep, view: View, own: Amounts) -> Amounts:
         """Each model of the chain may be paid too, and any of them may be the cheapest way."""
@@ -180,7 +220,7 @@ class _Pricing:
         return own
 
     def _worst_call(self, step: PlannedStep, price: Price, tokens: int) -> int:
-        most = _max_output(step)
+        most = max_output(step)
         key = (step.provider, step.model, tokens, most)
         if key not in self._calls:
             self._calls[key] = worst_case(input_bound=tokens, max_output=most, price=price)
@@ -205,18 +245,7 @@ def _any_of(each: list[_One]) -> _One:
     """Any of them may be chosen: the dearest at the worst, the cheapest at the least."""
     if not each:
         return _One()
-    amounts = [one.amounts for one in each]
-    worst = [one.worst for one in amounts]
-    least = [one.least for one in amounts]
-    calls = [one.calls for one in amounts]
-    merged = Amounts(
-        worst=None if None in worst else max(filter(None, worst), default=0),
-        least=None if None in least else min(one or 0 for one in least),
-        hold=min(one.hold for one in amounts),
-        calls=None if None in calls else max(filter(None, calls), default=0),
-        notes=tuple(dict.fromkeys(note for one in amounts for note in one.notes)),
-    )
-    return replace(each[0], amounts=merged)
+    return replace(each[0], amounts=_either([one.amounts for one in each]))
 
 
 def _runs(step: PlannedStep, view: View, needs: list[Runs]) -> Runs:
@@ -264,58 +293,34 @@ def _input_bound(most: int | None, beside: int, window: int | None) -> tuple[int
     return tokens, "rendered_prompt" if most is None else "prompt"
 
 
-def _read_in_turns(step: PlannedStep, first: int, window: int | None) -> list[int]:
-    """The tokens that each call reads at most, of which all but the first ask for a repair."""
-    schema = _answer_form(step)
-    if schema is None:
-        return [first]
-    repairs = step.config.get("repairs")
-    count = repairs if isinstance(repairs, int) else DEFAULT_REPAIRS
-    answered = _READ_AGAIN * _max_output(step)
-    told = _PER_CHARACTER * observations.MAX_PROBLEM + values.json_size(schema) + OVERHEAD_TOKENS
-    reads = (first + turn * (answered + told) for turn in range(1 + count))
-    return [read if window is None else min(read, max(first, window)) for read in reads]
+def _within_tokens(step: PlannedStep, price: Price, turns: list[int]) -> int:
+    """What all turns cost. Once its tokens are used up, an agent asks nothing more."""
+    most = step.config.get("max_total_tokens")
+    if not isinstance(most, int):
+        return sum(turns)
+    used = worst_case(input_bound=most, max_output=most, price=price)
+    each = worst_case(input_bound=0, max_output=0, price=price)
+    return min(sum(turns), used + len(turns) * each + turns[-1])
 
 
-def _answer_form(step: PlannedStep) -> Schema | None:
-    """The JSON Schema that its model's answer has to fit."""
-    schema = step.config.get("output_schema")
-    match step.config.get("type"):
-        case "evaluator":
-            return judge_schema(_told(step))
-        case "router":
-            return route_schema(_told(step).routes)
-    return schema if isinstance(schema, dict) and schema else None
+def _on_ladder(step: PlannedStep, view: View) -> list[PlannedStep]:
+    """The step with its own model, and with each that the ladder of its run may put there."""
+    uses = [rule.use for rule in view.whole.plan.degrade if rule.use]
+    return [step, *(replace(step, provider=use.provider, model=use.model) for use in uses)]
 
 
-def _told(step: PlannedStep) -> AgentConfig:
-    """What the step's model is told, as its type puts it together; variables are as written."""
-    names = ("type", "system", "prompt", "criteria", "threshold", "routes")
-    given: dict[str, Any] = {name: step.config[name] for name in names if name in step.config}
-    return AgentConfig(**given)
-
-
-def _system_of(step: PlannedStep) -> str:
-    match step.config.get("type"):
-        case "evaluator":
-            return judge_system(_told(step))
-        case "router":
-            return router_system(_told(step))
-    return str(step.config.get("system") or "")
-
-
-def _sent_beside(step: PlannedStep) -> Span:
-    """What a call reads beside its prompt, in bytes."""
-    schema = _answer_form(step)
-    texts = [_system_of(step), values.dump(schema) if schema else ""]
-    size = sum(map(values.text_size, texts)) + _LINE_ENDS
-    return Span(size, size + most_recalled_bytes(step.config.get("memory")))
-
-
-def _max_output(step: PlannedStep) -> int:
-    parameters = step.config.get("parameters")
-    most = parameters.get("max_output_tokens") if isinstance(parameters, dict) else None
-    return most if isinstance(most, int) and most > 0 else DEFAULT_MAX_OUTPUT_TOKENS
+def _either(amounts: Sequence[Amounts]) -> Amounts:
+    """Whichever of them is taken: the dearest at the worst, the cheapest at the least."""
+    worst = [one.worst for one in amounts]
+    least = [one.least for one in amounts]
+    calls = [one.calls for one in amounts]
+    return Amounts(
+        worst=None if None in worst else max(filter(None, worst), default=0),
+        least=None if None in least else min(one or 0 for one in least),
+        hold=min(one.hold for one in amounts),
+        calls=None if None in calls else max(filter(None, calls), default=0),
+        notes=tuple(dict.fromkeys(note for one in amounts for note in one.notes)),
+    )
 
 
 def _together(parts: Iterable[Amounts]) -> Amounts:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from agents_app.core.tools import Tool
 from costs.core.pricing import Price
 from orchestrator.core.plan import Plan
 from orchestrator.core.schema import Schema
@@ -19,7 +20,7 @@ class Note:
     """Why a worst case has no bound, or is not known. `step` is the place of the step."""
 
     step: str
-    code: Literal["no_price", "open_map", "adds_steps", "not_supported_yet"]
+    code: Literal["no_price", "open_map", "adds_steps", "hands_out", "own_code"]
     message: str
 
 
@@ -32,14 +33,32 @@ class Priceable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """Whom an agent hands tasks to, and what each may cost: nano-USD, None if it does not say."""
+
+    delegates: tuple[str, ...] = ()
+    has_others: bool = False  # workflows, or agents that are made for a task
+    each_nano: int | None = None
+
+    @property
+    def hands_out(self) -> bool:
+        return bool(self.delegates) or self.has_others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What prices depend on beside the plan. `attempts`: of steps that do not say themselves."""
+    """What prices depend on beside the plan. `attempts`: of steps that do not say themselves.
+
+    `tool_of` gives a tool by its name, and `team_of` whom a saved agent hands tasks to.
+    """
 
     price_of: Callable[[str, str], Price | None]  # by provider and model
     window_of: Callable[[str, str], int | None]  # the tokens that a model reads
     workflow_of: Callable[[str], Priceable]  # by the id of a version
     attempts: int
     max_added_steps: int
+    tool_of: Callable[[str], Tool | None] = lambda _: None
+    team_of: Callable[[str], Team] = lambda _: Team()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +83,13 @@ class Amounts:
             calls=_times(self.calls, count),
             notes=self.notes,
         )
+
+    def capped(self, most: int | None) -> Amounts:
+        """If no more than this may be spent. What nobody could bound otherwise is bounded then."""
+        if most is None or (self.worst is not None and self.worst <= most):
+            return self
+        notes = () if self.worst is None else self.notes
+        return replace(self, worst=most, notes=notes)
 
     @property
     def skippable(self) -> Amounts:

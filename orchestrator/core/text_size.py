@@ -81,6 +81,11 @@ class View:
     def inside(self, loop: PlannedStep, body: Plan) -> View:
         return View(plan=body, inputs=self.inputs, input=self.input, outer=self, loop=loop)
 
+    @property
+    def whole(self) -> View:
+        """That of the run."""
+        return self.outer.whole if self.outer else self
+
     @cached_property
     def known(self) -> dict[str, Json]:
         """The variables whose values are given."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from orchestrator.core.problems import Problem
 from orchestrator.core.validation import examine
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.versions import addition_of
-from orchestrator.models import WorkflowVersion
+from orchestrator.models import Run, WorkflowVersion
 from orchestrator.services.plan_prices import terms
 from orchestrator.services.workflows import compiled, tenant_catalog
 from tenants.scope import tenant_scope
@@ -100,7 +101,10 @@ class _Addition:
         self.written = {"plan": plan, "depth": self._depth, "worst_nano": worst_nano}
 
     def _worst(self, plan: Plan) -> int | None:
-        return plan_price(Priceable(plan=plan), terms()).amounts.worst
+        """No more than the run itself may cost."""
+        caps = Run.objects.filter(id=self._claimed.run_id).values_list("max_cost_nano", flat=True)
+        capped = replace(plan, max_cost_nano=caps.get())
+        return plan_price(Priceable(plan=capped), terms()).amounts.worst
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

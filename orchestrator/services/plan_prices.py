@@ -1,22 +1,29 @@
 """What plans cost the open tenant, and whether a run can do with what it may spend."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import ClassVar
 
 from django.conf import settings
 
+from agents_app.core.tools import Tool
+from agents_app.models import Agent
+from agents_app.selectors.toolboxes import toolbox_of
 from costs.core.errors import UnknownPriceError
 from costs.core.money import format_usd
 from costs.core.pricing import Price, library_context_window
 from costs.selectors.prices import PriceRow, price_of, price_rows
+from orchestrator.core.call_sizes import agent_config
 from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.handed_price import team_of
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.plan import Plan, plan_from_json
 from orchestrator.core.plan_price import plan_price
-from orchestrator.core.prices import Priceable, Terms
+from orchestrator.core.prices import Priceable, Team, Terms
 from orchestrator.models import WorkflowVersion
+from orchestrator.services.workflows import agent_content
 from tenants.kernel.clock import now
+from tenants.scope import current_tenant_id
 
 
 class CapTooSmallError(OrchestratorError):
@@ -76,7 +83,22 @@ def terms(rows: Sequence[PriceRow] | None = None) -> Terms:
         workflow_of=_workflow,
         attempts=settings.MAX_RETRIES,
         max_added_steps=settings.MUSTER_MAX_ADDED_STEPS,
+        tool_of=_tools(),
+        team_of=cache(_team),
     )
+
+
+def _tools() -> Callable[[str], Tool | None]:
+    @cache
+    def tools() -> dict[str, Tool]:
+        return {tool.name: tool for tool in toolbox_of(current_tenant_id())}
+
+    return lambda name: tools().get(name)
+
+
+def _team(slug: str) -> Team:
+    agent = Agent.objects.filter(slug=slug).first()
+    return team_of(agent_config(agent_content(agent))) if agent else Team()
 
 
 def _workflow(version_id: str) -> Priceable:

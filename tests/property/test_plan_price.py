@@ -22,11 +22,12 @@ from agents_app.core.types.prompt import request_of
 from agents_app.core.values import as_text, text_size
 from costs.core.pricing import Price, cost, worst_case
 from costs.core.usage import Usage
+from orchestrator.core.call_sizes import OVERHEAD_TOKENS
 from orchestrator.core.completion import Outcome, verdict
 from orchestrator.core.conditions import compile_condition
 from orchestrator.core.parsing import spec_from_mapping
 from orchestrator.core.plan import Plan, PlannedStep, WorkflowCall, compile_plan
-from orchestrator.core.plan_price import OVERHEAD_TOKENS, plan_price
+from orchestrator.core.plan_price import plan_price
 from orchestrator.core.prices import Priceable, Terms
 from orchestrator.core.scheduling import Progress, ready
 from orchestrator.core.state import AgentRunStatus, RunStatus
