@@ -51,21 +51,18 @@ class WebSearch:
         def brave(query: str, count: int) -> list[Found]:
             return search_brave(query, count, key=owner.secret(settings.credential))
 
-        yield _tool(brave if settings.engine == "brave" else search_ddgs)
+        yield web_search.bound(search=brave if settings.engine == "brave" else search_ddgs)
 
 
-def _tool(search: Engine) -> Tool:
-    @tool(needs_grant=True, settings=SearchSettings, timeout_seconds=30)
-    def web_search(query: Query, count: Count = 8) -> list[dict[str, str]]:
-        """Search the web: titles, addresses and short texts of what is found. Read pages after."""
-        with failing_as("web_search"):
-            found = search(query, count)
-        return [
-            {"title": each.title[:300], "url": each.url, "text": each.text[:_LONGEST]}
-            for each in found[:count]
-        ]
-
-    return web_search
+@tool(needs_grant=True, settings=SearchSettings, timeout_seconds=30, bound=("search",))
+def web_search(query: Query, count: Count = 8, *, search: Engine) -> list[dict[str, str]]:
+    """Search the web: titles, addresses and short texts of what is found. Read pages after."""
+    with failing_as("web_search"):
+        found = search(query, count)
+    return [
+        {"title": each.title[:300], "url": each.url, "text": each.text[:_LONGEST]}
+        for each in found[:count]
+    ]
 
 
 def search_brave(query: str, count: int, *, key: str) -> list[Found]:
