@@ -85,14 +85,23 @@ def search_brave(query: str, count: int, *, key: str) -> list[Found]:
 def search_ddgs(query: str, count: int) -> list[Found]:
     """By what search engines show to everybody, without a key. Raises WebRefusedError.
 
-    The library asks the fixed addresses of its engines by a client of its own.
+    The library asks the fixed addresses of its engines by a client of its own, which looks like a
+    browser, and takes the proxies that the operator's environment names.
     """
     # Imported here: few workers search.
-    from ddgs import DDGS
+    from ddgs.ddgs import DDGS
     from ddgs.exceptions import DDGSException
 
+    class Search(DDGS):
+        def _get_engines(self, category: str, backend: str) -> list[Any]:
+            engines = super()._get_engines(category, backend)
+            for engine in engines:
+                # By some queries engines lead on to what they find, which may lead anywhere.
+                engine.http_client.client.follow_redirects = False
+            return engines
+
     try:
-        results = DDGS(timeout=SECONDS).text(query, max_results=count)
+        results = Search(timeout=SECONDS).text(query, max_results=count)
     except DDGSException as error:
         if "No results" in str(error):
             return []
