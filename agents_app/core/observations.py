@@ -54,8 +54,8 @@ DATA_RULE: Final = (
 
 
 def with_data_rule(prompt: str) -> str:
-    """A prompt with what tools have brought in it, and the word that it is data."""
-    return f"{prompt}\n\n{DATA_RULE}"
+    """A prompt with what tools have brought in it, and the word that it is data, said once."""
+    return prompt if prompt.endswith(DATA_RULE) else f"{prompt}\n\n{DATA_RULE}"
 
 
 def harmless(text: str) -> str:

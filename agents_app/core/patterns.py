@@ -1,8 +1,9 @@
 """Plans for what a few patterns describe, made without a model.
 
-An objective is taken apart at `then`, `and then`, `;` and the ends of sentences. Each part has to
-fit a pattern whose tools are there; if one does not, there is no plan at all: half of what was
-asked may be worse than nothing.
+An objective is taken apart at `then`, `and then`, `;` and the ends of sentences, and a part that
+fits no pattern at `and` and commas before a verb of one. Each part has to fit a pattern whose tools
+are there; if one does not, there is no plan at all: half of what was asked may be worse than
+nothing.
 """
 
 import re
@@ -19,8 +20,17 @@ _MOST: Final = 2_000
 _BETWEEN: Final = re.compile(
     r"[;\n]|,? ?\b(?:and )?then\b,?|(?<=[^. ])\.(?= |$)|[!?](?= |$)", re.IGNORECASE
 )
-_LEADING: Final = re.compile(r"^(?:please|first|finally|also|and|now)\b[\s,]*", re.IGNORECASE)
+_POLITE: Final = r"(?:please|first|finally|also|and|now)\b"
+_LEADING: Final = re.compile(rf"^(?:{_POLITE}[\s,]*)+", re.IGNORECASE)
+_VERB: Final = (
+    r"(?:add|create|make|new|put|remind|show|list|display|give|tell|what|how\s+much|calculate|"
+    r"compute|evaluate|work\s+out|summari[sz]e|sum\s+up|fetch|get|read|open|load|download)\b"
+)
+_BEFORE_VERB: Final = rf"(?:,|,?\s(?:and|&))\s(?=(?:{_POLITE}\s){{0,2}}{_VERB})"
+_AND: Final = re.compile(_BEFORE_VERB, re.IGNORECASE)
 _TODO: Final = r"(?:to-?dos?|tasks?|reminders?)"
+# What may be asked for as well is no part of a todo.
+_TEXT: Final = rf"(?P<text>(?:(?!{_BEFORE_VERB}).)+?)"
 _URL: Final = r"(?P<url>https?://\S+?)"
 
 Fields = Mapping[str, str]
@@ -51,16 +61,16 @@ def _summary(said: Fields) -> Made:
 
 PATTERNS: Final = (
     _pattern(
-        rf"(?:add|create|make|new)\s+(?:me\s+)?(?:an?\s+|the\s+)?{_TODO}\s*"
-        r"(?:to\b|for\b|:|called\b|named\b)?\s*(?P<text>.+)",
+        rf"(?:add|create|make|new)\s+(?:me\s+)?(?:an?\s+|the\s+)?{_TODO}\b(?!\s+lists?\b)\s*"
+        rf"(?:to\b|for\b|:|called\b|named\b)?\s*{_TEXT}",
         lambda said: [("todo_create", "Add a todo", {"text": said["text"]})],
     ),
     _pattern(
-        rf"(?:add|put)\s+(?P<text>.+?)\s+(?:to|on|onto)\s+(?:my|the)\s+(?:{_TODO}\s*)?list",
+        rf"(?:add|put)\s+{_TEXT}\s+(?:to|on|onto)\s+(?:my|the)\s+(?:{_TODO}\s*)?list",
         lambda said: [("todo_create", "Add a todo", {"text": said["text"]})],
     ),
     _pattern(
-        r"remind\s+me\s+to\s+(?P<text>.+)",
+        rf"remind\s+me\s+to\s+{_TEXT}",
         lambda said: [("todo_create", "Add a todo", {"text": said["text"]})],
     ),
     _pattern(
@@ -98,12 +108,9 @@ def plan_by_patterns(objective: str, *, tools: Collection[str]) -> Decision | No
     if len(objective) > _MOST:
         return None
     lines = "\n".join(" ".join(line.split()) for line in objective.splitlines())
-    parts = [_LEADING.sub("", part.strip()) for part in _BETWEEN.split(lines)]
-    made = [_made(part) for part in parts if part]
-    if not made or None in made:
-        return None
+    made = [_made(part) for part in _parts(_BETWEEN, lines)]
     calls = [call for each in made if each for call in each]
-    if any(tool not in tools for tool, _, _ in calls):
+    if not calls or None in made or any(tool not in tools for tool, _, _ in calls):
         return None
     tasks: list[Task] = []
     for tool, title, arguments in calls:
@@ -121,7 +128,20 @@ def plan_by_patterns(objective: str, *, tools: Collection[str]) -> Decision | No
     return Decision(tasks=tuple(tasks))
 
 
+def _parts(between: re.Pattern[str], text: str) -> list[str]:
+    parts = (_LEADING.sub("", part.strip()) for part in between.split(text))
+    return [part for part in parts if part]
+
+
 def _made(part: str) -> Made | None:
+    whole = _fitting(part)
+    if whole is not None:
+        return whole
+    made = [_fitting(each) for each in _parts(_AND, part)]
+    return None if None in made else [call for each in made if each for call in each]
+
+
+def _fitting(part: str) -> Made | None:
     for pattern in PATTERNS:
         found = pattern.form.fullmatch(part)
         if found:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from agents_app.core import values
+from agents_app.core import observations, values
 from agents_app.core.delegation import APPROVAL, literal, literal_text
 from agents_app.core.errors import OutputInvalidError
 from agents_app.core.model import JsonSchema
@@ -207,15 +207,17 @@ def _step_of(task: Task, means: Means) -> JsonValue:
         "needs": [*needs],
         "priority": task.priority,
     }
+    cap: dict[str, JsonValue] = {}
+    if means.max_cost_usd is not None:
+        cap["max_cost_usd"] = means.max_cost_usd
     if task.workflow:
-        return {**step, "workflow": task.workflow, "input": _filled(task.input, means)}
+        return {**step, **cap, "workflow": task.workflow, "input": _filled(task.input, means)}
     step["timeout"] = means.timeout
     if task.tool:
         agent: dict[str, JsonValue] = {"type": "tool", "tool": task.tool}
         return {**step, "agent": {**agent, "arguments": _filled(task.arguments, means)}}
-    if means.max_cost_usd is not None:
-        step["max_cost_usd"] = means.max_cost_usd
-    return {**step, "agent": task.agent or _agent_for(task, means), "prompt": _prompt(task, means)}
+    agent_of = task.agent or _agent_for(task, means)
+    return {**step, **cap, "agent": agent_of, "prompt": _prompt(task, means)}
 
 
 def _agent_for(task: Task, means: Means) -> dict[str, JsonValue]:
@@ -235,9 +237,12 @@ def _prompt(task: Task, means: Means) -> str:
     for need in task.needs:
         result = f"${{steps.{need}.output}}"
         if need in means.known:
-            result = literal_text(values.as_text(means.known[need]))
+            result = literal_text(observations.delimited(means.known[need]))
         parts.append(f'<result of="{need}">\n{result}\n</result>')
-    return "\n\n".join(parts)
+    prompt = "\n\n".join(parts)
+    # What is a variable still is marked as the prompt is rendered, if a tool has brought it.
+    is_data = not means.known.keys().isdisjoint(task.needs)
+    return observations.with_data_rule(prompt) if is_data else prompt
 
 
 def _filled(given: Mapping[str, JsonValue], means: Means) -> JsonValue:

@@ -38,7 +38,12 @@ def recalled(config: AgentConfig, ports: Ports) -> AgentConfig:
         ports.journal.end(_TURN, _CALL, end)
     if not isinstance(end.output, list) or not end.output:
         return config
-    return replace(config, prompt=f"{config.prompt}\n\n{observations.recalled(end.output)}")
+    return replace(
+        config,
+        prompt=f"{config.prompt}\n\n{observations.recalled(end.output)}",
+        # Patterns read what is asked, not what was kept.
+        objective=config.objective or config.prompt,
+    )
 
 
 def _entries(memory: Memory, query: str, limit: int) -> list[JsonValue]:

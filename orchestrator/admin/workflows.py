@@ -20,7 +20,7 @@ from orchestrator.core.errors import BundleInvalidError, WorkflowInvalidError
 from orchestrator.core.problems import Problem
 from orchestrator.core.yaml_io import dump_text
 from orchestrator.models import Step, Workflow
-from orchestrator.services.bundles import export_bundle
+from orchestrator.services.bundle_export import export_bundle
 from orchestrator.services.deletion import delete_workflow
 from orchestrator.services.drafts import draft_spec
 from orchestrator.services.workflows import publish, validate_spec

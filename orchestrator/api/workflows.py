@@ -24,7 +24,8 @@ from orchestrator.selectors.versions import current_number, version_diff
 from orchestrator.selectors.workflows import shape_of, workflows_like, workflows_of
 from orchestrator.services import drafts
 from orchestrator.services import workflows as service
-from orchestrator.services.bundles import export_bundle, install_bundle
+from orchestrator.services.bundle_export import export_bundle
+from orchestrator.services.bundles import install_bundle
 from orchestrator.services.deletion import delete_workflow
 from orchestrator.services.versions import restore_version
 from tenants.api.base import ApiView, no_content

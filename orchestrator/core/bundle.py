@@ -80,7 +80,7 @@ class Names:
 
     def in_spec(self, spec: JsonObject) -> JsonObject:
         """The spec with these names in its steps, those in loops too."""
-        return _with_steps(spec, self._in_step)
+        return _with_steps(spec, lambda _, step: self.in_step(step))
 
     def in_agent(self, agent: JsonObject) -> JsonObject:
         return {
@@ -92,7 +92,7 @@ class Names:
             },
         }
 
-    def _in_step(self, step: JsonObject) -> JsonObject:
+    def in_step(self, step: JsonObject) -> JsonObject:
         agent, workflow = step.get("agent"), step.get("workflow")
         changed = dict(step)
         if isinstance(agent, str):
@@ -147,18 +147,47 @@ def _named(step: Mapping[str, Json], key: str, of_agent: str) -> list[str]:
     return own + (texts_in(agent, of_agent) if isinstance(agent, dict) else [])
 
 
-def _with_steps(part: JsonObject, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
-    def changed(step: Json) -> Json:
+def pinned(
+    spec: JsonObject, *, calls: Mapping[str, str], current: Mapping[str, str] | None = None
+) -> JsonObject:
+    """The spec with a number behind references to workflows that have none.
+
+    `calls` has by a step's place what it calls, `current` by a workflow's name what else is meant.
+    """
+    names = Names(references=current or {})
+
+    def changed(place: str, step: JsonObject) -> JsonObject:
+        exact = calls.get(place)
+        named = names.in_step(step)
+        is_open = exact is not None and exact.partition("@")[0] == step.get("workflow")
+        return {**named, "workflow": exact} if is_open else named
+
+    return _with_steps(spec, changed)
+
+
+def _with_steps(
+    part: JsonObject, change: Callable[[str, JsonObject], JsonObject], *, below: str = ""
+) -> JsonObject:
+    """`change` is told the place of each step: its name, behind that of the loop it is in."""
+
+    def changed(name: Json, step: Json) -> Json:
         if not isinstance(step, dict):
             return step
-        loop = step.get("loop")
-        inner = {"loop": _with_steps(loop, change)} if isinstance(loop, dict) else {}
-        return {**change(step), **inner}
+        loop, place = step.get("loop"), f"{below}{name}"
+        if not isinstance(loop, dict):
+            return change(place, step)
+        return {**change(place, step), "loop": _with_steps(loop, change, below=f"{place}.")}
 
     steps = part.get("steps")
     if isinstance(steps, dict):
-        return {**part, "steps": {name: changed(step) for name, step in steps.items()}}
-    return {**part, "steps": [changed(step) for step in steps]} if isinstance(steps, list) else part
+        return {**part, "steps": {name: changed(name, step) for name, step in steps.items()}}
+    if isinstance(steps, list):
+        return {**part, "steps": [changed(_name(step), step) for step in steps]}
+    return part
+
+
+def _name(step: Json) -> Json:
+    return step.get("name") if isinstance(step, dict) else None
 
 
 def _steps(part: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:

@@ -90,13 +90,14 @@ class View:
         """Of the rendered prompt. A longer one than the platform renders fails before its call."""
         if is_given_outputs(step.config):
             return self._outputs_span(step)
-        template = step.config.get("prompt")
-        parts = parse(template).parts if isinstance(template, str) else ()
+        prompt = step.config.get("prompt")
+        template = prompt if isinstance(prompt, str) else ""
         spans = [
-            _exactly(part) if isinstance(part, str) else self._shown(part, step) for part in parts
+            _exactly(part) if isinstance(part, str) else self._shown(part, step)
+            for part in parse(template).parts
         ]
         if step.marked:
-            spans.append(_exactly(with_data_rule("")))
+            spans.append(_exactly(with_data_rule(template).removeprefix(template)))
         least = sum(span.least for span in spans)
         most = total(span.most for span in spans)
         is_bounded = most is not None and most <= MAX_RENDERED_BYTES

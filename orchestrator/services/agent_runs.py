@@ -395,6 +395,8 @@ def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:
         # A prompt that is one variable keeps the variable's type; models read text.
         prompt = as_text(template.render(config["prompt"], context, shown=shown))
         given["prompt"] = observations.with_data_rule(prompt) if step.marked else prompt
+        # Patterns read what is asked, without the word on data; what is marked fits none of them.
+        given.setdefault("objective", prompt)
     if step.by_complexity:
         asked, schema = given.get("prompt", ""), given.get("output_schema")
         measured = complexity_of(asked, system=given.get("system") or "", schema=schema)

@@ -1,10 +1,9 @@
 """Blueprints become workflows of a project, and are priced as if they were."""
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from orchestrator.core.blueprint import Blueprint
-from orchestrator.core.errors import BundleInvalidError, WorkflowInvalidError
-from orchestrator.core.problems import Problem
+from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.selectors.plan_prices import DraftPrice, draft_price
 from orchestrator.services.bundles import Installed, OnConflict, install_bundle
 from orchestrator.services.drafts import draft_spec
@@ -25,14 +24,12 @@ def adopt_blueprint(
     With a provider and a model, all of it asks these in place of its own. Raises
     BundleInvalidError with every reason why not, and has changed nothing then.
     """
-    document = blueprint.document(provider=provider, model=model)
-    try:
-        return install_bundle(
-            document, project=project, on_conflict=on_conflict, and_publish=and_publish
-        )
-    except IntegrityError as error:
-        told = "Somebody has taken a name of it at this very moment; try again"
-        raise BundleInvalidError([Problem("/workflows", "already_exists", told)]) from error
+    return install_bundle(
+        blueprint.document(provider=provider, model=model),
+        project=project,
+        on_conflict=on_conflict,
+        and_publish=and_publish,
+    )
 
 
 def blueprint_price(

@@ -1,12 +1,11 @@
-"""Workflows taken out with all that they need, and put in elsewhere: all of it, or nothing."""
+"""Workflows put in with all that they need: all of it, or nothing."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from agents_app.models import Agent
 from agents_app.services.agents import change_agent, create_agent
@@ -16,34 +15,37 @@ from orchestrator.core.bundle import (
     Names,
     agents_named,
     bundle_of,
+    pinned,
     texts_in,
     workflows_named,
-    workflows_of_agents,
 )
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import BundleInvalidError
 from orchestrator.core.parsing import spec_from_mapping, spec_to_mapping
-from orchestrator.core.plan import Plan, plan_from_json
 from orchestrator.core.problems import Problem, limited, pointer
 from orchestrator.core.validation import Catalog, examine
 from orchestrator.core.values import SLUG_PATTERN
 from orchestrator.models import Workflow, WorkflowVersion
+from orchestrator.services.bundle_export import ABOUT, calls_by_place, described
 from orchestrator.services.drafts import draft_spec, save_draft
 from orchestrator.services.workflows import (
     AGENT_FIELDS,
-    agent_content,
     compiled,
     publish,
     tenant_catalog,
-    version_of,
 )
 from tenants.models import Project
+from tenants.services.errors import AlreadyExistsError
 
 OnConflict = Literal["refuse", "rename", "replace"]
 ON_CONFLICT: Sequence[OnConflict] = ("refuse", "rename", "replace")
-_ABOUT = ("name", "description")
 _MAX_SLUG = 63
 _EMPTY: Mapping[str, Any] = {"tools": [], "parameters": {}, "output_schema": None}
+# The number of a version that is not there yet.
+_NEW = 0
+
+# By the references of a bundle, the version that is so here; None, if there is none yet.
+Versions = Mapping[str, WorkflowVersion | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,97 +58,6 @@ class Installed:
     workflows: Mapping[str, str]
 
 
-def export_bundle(workflow: Workflow, version: WorkflowVersion | None = None) -> dict[str, Any]:
-    """The draft, or a version, with the saved agents and the versions that it names.
-
-    Agents are as they are saved now. Raises BundleInvalidError where one is there no more.
-    """
-    collected = _Collected(workflow.project)
-    if version is None:
-        collected.add_draft(draft_spec(workflow))
-    else:
-        collected.add_version(version)
-    return collected.bundle().as_mapping()
-
-
-class _Collected:
-    """What a workflow needs, each version behind those that it calls."""
-
-    def __init__(self, project: Project) -> None:
-        self._project = project
-        self._saved = {agent.slug: agent for agent in Agent.objects.all()}
-        self._agents: dict[str, dict[str, Any]] = {}
-        self._workflows: list[BundledWorkflow] = []
-        self._problems: list[Problem] = []
-        self._seen: set[UUID] = set()
-
-    def add_draft(self, spec: dict[str, Any]) -> None:
-        self._add_called(self._found([*workflows_named(spec), *self._startable(spec)]))
-        self._workflows.append(BundledWorkflow(spec=spec))
-
-    def add_version(self, version: WorkflowVersion) -> None:
-        if version.id in self._seen:
-            return
-        self._seen.add(version.id)
-        spec = version.spec
-        pinned = [UUID(each) for each in _called(plan_from_json(version.plan))]
-        started = self._found([*workflows_of_agents(spec), *self._startable(spec)])
-        self._add_called([*pinned, *started])
-        self._workflows.append(BundledWorkflow(spec=spec, version=version.number))
-
-    def bundle(self) -> Bundle:
-        if self._problems:
-            raise BundleInvalidError(self._problems)
-        return Bundle(workflows=self._workflows, agents=dict(sorted(self._agents.items())))
-
-    def _add_called(self, ids: Iterable[UUID]) -> None:
-        """Of the versions of one workflow the latest comes last: it is to be the current one."""
-        found = WorkflowVersion.objects.filter(id__in={*ids}).select_related("workflow__project")
-        for called in found.order_by("number"):
-            self.add_version(called)
-
-    def _found(self, references: Iterable[str]) -> list[UUID]:
-        ids = []
-        for reference in dict.fromkeys(references):
-            name, _, number = reference.partition("@")
-            found = version_of(self._project, name, int(number) if number else None)
-            if found is None:
-                message = f"There is no published workflow `{reference}` in this project"
-                self._problems.append(Problem("/steps", "unknown_workflow", message))
-            else:
-                ids.append(found.id)
-        return ids
-
-    def _startable(self, spec: Mapping[str, Any]) -> list[str]:
-        """The workflows that the saved agents of a spec may start; takes the agents in."""
-        ahead, started = agents_named(spec), list[str]()
-        while ahead:
-            slug = ahead.pop()
-            if slug in self._agents:
-                continue
-            if slug not in self._saved:
-                message = f"There is no agent `{slug}` any more"
-                self._problems.append(Problem("/steps", "unknown_agent", message))
-                continue
-            agent = self._agents[slug] = _described(self._saved[slug])
-            ahead += texts_in(agent, "delegates")
-            started += texts_in(agent, "workflows")
-        return started
-
-
-def _called(plan: Plan) -> Iterator[str]:
-    for step in plan.steps:
-        if step.call is not None:
-            yield step.call.version_id
-        if step.loop is not None:
-            yield from _called(step.loop.body)
-
-
-def _described(agent: Agent) -> dict[str, Any]:
-    about = {name: getattr(agent, name) for name in _ABOUT if getattr(agent, name)}
-    return {**about, **agent_content(agent)}
-
-
 def install_bundle(
     data: Mapping[str, Any],
     *,
@@ -156,29 +67,34 @@ def install_bundle(
 ) -> Installed:
     """Put a bundle into a project: its agents, the versions that are called, and the workflow.
 
-    What is there already and the same is used as it is. Of what is there and differs `on_conflict`
-    decides: nothing is installed, what comes gets another name, or it takes the old one's place,
-    whose published versions stay. Raises BundleInvalidError with every problem, and has changed
-    nothing then.
+    What is there already and the same is used as it is, whatever number it has here. Of what is
+    there and differs `on_conflict` decides: nothing is installed, what comes gets another name, or
+    it takes the old one's place, whose published versions stay. A reference without a number means
+    the latest before it in the bundle. Raises BundleInvalidError with every problem, and has
+    changed nothing then.
     """
     bundle = bundle_of(data)
     here = _Here.of(project)
-    taken = here.taken_by(bundle)
-    problems = list(taken.problems()) if on_conflict == "refuse" else []
-    agents = taken.other_agents() if on_conflict == "rename" else {}
-    workflows = taken.other_workflows() if on_conflict == "rename" else {}
-    renamed = bundle.renamed(Names(agents=agents, workflows=workflows))
-    problems += _problems(renamed, tenant_catalog())
+    problems = list(_problems(bundle, tenant_catalog()))
+    if not problems:
+        bundle = _as_kept(bundle)
+    taken = here.taken_by(bundle, {} if problems else here.versions(bundle))
+    if on_conflict == "refuse":
+        problems = [*taken.problems(), *problems]
     if problems:
         raise BundleInvalidError(limited(problems))
-    with transaction.atomic():
-        _save_agents(renamed, here)
-        installed, version = _save_workflows(renamed, project, and_publish=and_publish)
+    names = here.other_names(bundle, taken) if on_conflict == "rename" else Names()
+    try:
+        with transaction.atomic():
+            installed, version = here.install(bundle.renamed(names), and_publish=and_publish)
+    except (AlreadyExistsError, IntegrityError) as error:
+        told = "Somebody has taken a name of it at this very moment; try again"
+        raise BundleInvalidError([Problem("/workflows", "already_exists", told)]) from error
     return Installed(
         workflow=installed,
         version=version,
-        agents={slug: agents.get(slug, slug) for slug in bundle.agents},
-        workflows={w.name: workflows.get(w.name, w.name) for w in bundle.workflows},
+        agents={slug: names.agent(slug) for slug in bundle.agents},
+        workflows={each.name: names.workflow(each.name) for each in bundle.workflows},
     )
 
 
@@ -186,60 +102,189 @@ def install_bundle(
 class _Here:
     """The saved agents of the tenant, and the drafts of the project."""
 
+    project: Project
     agents: Mapping[str, Agent]
     workflows: Mapping[str, Workflow]
 
     @classmethod
     def of(cls, project: Project) -> "_Here":
         return cls(
+            project=project,
             agents={agent.slug: agent for agent in Agent.objects.all()},
             workflows={each.name: each for each in Workflow.objects.filter(project=project)},
         )
 
-    def taken_by(self, bundle: Bundle) -> "_Taken":
-        agents = [
+    def versions(self, bundle: Bundle) -> Versions:
+        found: dict[str, WorkflowVersion | None] = {}
+        for each in bundle.workflows[:-1]:
+            found |= _known_as(each, self._alike(bundle, each, found))
+        return found
+
+    def _alike(
+        self, bundle: Bundle, each: BundledWorkflow, found: Versions
+    ) -> WorkflowVersion | None:
+        """The project's version that is the same and calls the same, with the bundle's agents."""
+        if any(found.get(reference) is None for reference in workflows_named(each.spec)):
+            return None
+        names = _names(found)
+        spec = spec_from_mapping(names.in_spec(each.spec))
+        agents = {slug: _content(names.in_agent(agent)) for slug, agent in bundle.agents.items()}
+        plan, written = compiled(spec, self.project, agents=agents)
+        calls = calls_by_place(plan)
+        exact = pinned(spec_to_mapping(spec), calls=calls)
+        versions = WorkflowVersion.objects.filter(
+            workflow__project=self.project, workflow__name=each.name
+        ).select_related("workflow")
+        alike = (
+            version
+            for version in versions
+            if version.plan == written and pinned(version.spec, calls=calls) == exact
+        )
+        return next(alike, None)
+
+    def taken_by(self, bundle: Bundle, found: Versions) -> "_Taken":
+        names = _names(found)
+        agents = {
             slug
             for slug, agent in bundle.agents.items()
-            if slug in self.agents and _described(self.agents[slug]) != agent
-        ]
-        drafts = {each.name: each.spec for each in bundle.workflows}  # of several, the last
-        workflows = [
+            if slug in self.agents and described(self.agents[slug]) != names.in_agent(agent)
+        }
+        # Of several versions, the last leaves its draft behind.
+        drafts = {each.name: each.spec for each in bundle.workflows if not found.get(_key(each))}
+        workflows = {
             name
             for name, spec in drafts.items()
-            if name in self.workflows and draft_spec(self.workflows[name]) != spec
-        ]
-        used = {*self.agents, *self.workflows, *bundle.agents, *drafts}
-        return _Taken(agents=agents, workflows=workflows, used=used)
+            if name in self.workflows and draft_spec(self.workflows[name]) != names.in_spec(spec)
+        }
+        return _Taken(agents=agents, workflows=workflows)
+
+    def other_names(self, bundle: Bundle, taken: "_Taken") -> Names:
+        """For what is taken; and for what is here as it comes, but would name others then."""
+        agents, workflows = {*taken.agents}, {*taken.workflows}
+        by_agents = {slug: _named_by_agent(agent) for slug, agent in bundle.agents.items()}
+        by_workflows = [(each.name, _named_by(each.spec)) for each in bundle.workflows]
+        before = -1
+        while before < (before := len(agents) + len(workflows)):
+            agents |= self.agents.keys() & _naming(by_agents.items(), agents, workflows)
+            workflows |= self.workflows.keys() & _naming(by_workflows, agents, workflows)
+        used = {*self.agents, *self.workflows, *by_agents, *(name for name, _ in by_workflows)}
+        return Names(
+            agents={slug: _free(slug, used) for slug in sorted(agents)},
+            workflows={name: _free(name, used) for name in sorted(workflows)},
+        )
+
+    def install(
+        self, bundle: Bundle, *, and_publish: bool
+    ) -> tuple[Workflow, WorkflowVersion | None]:
+        """In their order, so that each finds those that it calls, under the numbers they get."""
+        found = self.versions(bundle)
+        known = {name: found[name] for name in found if found[name] is not None}
+        agents, drafts = dict(self.agents), dict(self.workflows)
+        _save_agents(bundle, known, agents)
+        for each in bundle.workflows[:-1]:
+            version = found[_key(each)]
+            if version is None:
+                _save_agents(bundle, known, agents)
+                version = publish(self._saved(each, known, drafts))
+            known |= _known_as(each, version)
+        _save_agents(bundle, known, agents)
+        workflow = self._saved(bundle.main, known, drafts)
+        return workflow, publish(workflow) if and_publish else None
+
+    def _saved(
+        self, each: BundledWorkflow, known: Versions, drafts: dict[str, Workflow]
+    ) -> Workflow:
+        """Over none but those that were looked at: `drafts` has these, and this one then."""
+        existing, spec = drafts.get(each.name), _names(known).in_spec(each.spec)
+        if existing is None or draft_spec(existing) != spec:
+            existing = save_draft(project=self.project, spec=spec, workflow=existing)
+        drafts[each.name] = existing
+        return existing
+
+
+def _key(each: BundledWorkflow) -> str:
+    return f"{each.name}@{each.version}"
+
+
+def _known_as(
+    each: BundledWorkflow, version: WorkflowVersion | None
+) -> dict[str, WorkflowVersion | None]:
+    return {_key(each): version, each.name: version}
+
+
+def _names(found: Versions) -> Names:
+    """What they are called here: without a number only where that means the current version."""
+    return Names(references={name: _reference(name, version) for name, version in found.items()})
+
+
+def _reference(reference: str, version: WorkflowVersion | None) -> str:
+    name, _, number = reference.partition("@")
+    if version is None:
+        return f"{name}@{_NEW}" if number else name
+    is_current = version.workflow.current_version_id == version.id
+    return name if is_current and not number else f"{name}@{version.number}"
+
+
+def _as_kept(bundle: Bundle) -> Bundle:
+    """As it would be exported from here, so that what is the same is equal."""
+    return Bundle(
+        workflows=[
+            replace(each, spec=spec_to_mapping(spec_from_mapping(each.spec)))
+            for each in bundle.workflows
+        ],
+        agents={
+            slug: described(Agent(slug=slug, **_fields(slug, agent)))
+            for slug, agent in bundle.agents.items()
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Taken:
-    """Names of a bundle that something else has here; `used` are all that are no longer free."""
+    """Names of a bundle that something else has here."""
 
-    agents: Sequence[str]
-    workflows: Sequence[str]
-    used: set[str]
+    agents: Collection[str]
+    workflows: Collection[str]
 
     def problems(self) -> Iterator[Problem]:
-        for slug in self.agents:
+        for slug in sorted(self.agents):
             message = f"There is another agent `{slug}`; rename or replace"
             yield Problem(pointer("agents", slug), "already_exists", message)
-        for name in self.workflows:
+        for name in sorted(self.workflows):
             message = f"There is another workflow `{name}` in this project; rename or replace"
             yield Problem("/workflows", "already_exists", message)
 
-    def other_agents(self) -> dict[str, str]:
-        return {slug: self._free(slug) for slug in self.agents}
 
-    def other_workflows(self) -> dict[str, str]:
-        return {name: self._free(name) for name in self.workflows}
+def _naming(
+    parts: Iterable[tuple[str, tuple[list[str], list[str]]]], agents: set[str], workflows: set[str]
+) -> set[str]:
+    """The parts that name one of these."""
+    return {
+        name
+        for name, (asked, called) in parts
+        if not (agents.isdisjoint(asked) and workflows.isdisjoint(called))
+    }
 
-    def _free(self, name: str) -> str:
-        number = 2
-        while (other := f"{name[: _MAX_SLUG - len(str(number)) - 1]}-{number}") in self.used:
-            number += 1
-        self.used.add(other)
-        return other
+
+def _named_by(spec: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The agents and the workflows, by their names alone."""
+    return agents_named(spec), _without_numbers(workflows_named(spec))
+
+
+def _named_by_agent(agent: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    return texts_in(agent, "delegates"), _without_numbers(texts_in(agent, "workflows"))
+
+
+def _without_numbers(references: Sequence[str]) -> list[str]:
+    return [reference.partition("@")[0] for reference in references]
+
+
+def _free(name: str, used: set[str]) -> str:
+    number = 2
+    while (other := f"{name[: _MAX_SLUG - len(str(number)) - 1]}-{number}") in used:
+        number += 1
+    used.add(other)
+    return other
 
 
 def _problems(bundle: Bundle, catalog: Catalog) -> Iterator[Problem]:
@@ -273,16 +318,18 @@ def _agent_problems(slug: str, content: AgentConfig, catalog: Catalog) -> Iterat
 
 
 def _content(agent: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in agent.items() if name not in _ABOUT}
+    return {name: value for name, value in agent.items() if name not in ABOUT}
 
 
-def _save_agents(bundle: Bundle, here: _Here) -> None:
+def _save_agents(bundle: Bundle, known: Versions, agents: dict[str, Agent]) -> None:
+    """Those that differ from what is here; `agents` has these, and all of them then."""
+    names = _names(known)
     for slug, agent in bundle.agents.items():
-        existing = here.agents.get(slug)
+        wanted, existing = names.in_agent(agent), agents.get(slug)
         if existing is None:
-            create_agent(slug=slug, **_fields(slug, agent))
-        elif _described(existing) != agent:
-            change_agent(existing, **_fields(slug, agent))
+            agents[slug] = create_agent(slug=slug, **_fields(slug, wanted))
+        elif described(existing) != wanted:
+            change_agent(existing, **_fields(slug, wanted))
 
 
 def _fields(slug: str, agent: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,35 +342,3 @@ def _fields(slug: str, agent: Mapping[str, Any]) -> dict[str, Any]:
         **columns,
         "settings": {name: value for name, value in content.items() if name not in AGENT_FIELDS},
     }
-
-
-def _save_workflows(
-    bundle: Bundle, project: Project, *, and_publish: bool
-) -> tuple[Workflow, WorkflowVersion | None]:
-    """In their order, so that each finds those that it calls, under the numbers they get here."""
-    numbers: dict[str, str] = {}
-    for each in bundle.workflows[:-1]:
-        version = _published(each, project, numbers)
-        numbers[f"{each.name}@{each.version}"] = f"{each.name}@{version.number}"
-    _save_agents(bundle.renamed(Names(references=numbers)), _Here.of(project))
-    workflow = _saved(bundle.main, project, numbers)
-    return workflow, publish(workflow) if and_publish else None
-
-
-def _published(
-    each: BundledWorkflow, project: Project, numbers: Mapping[str, str]
-) -> WorkflowVersion:
-    """A version like this one, if the project has it, so that none comes twice; else a new one."""
-    spec = spec_from_mapping(Names(references=numbers).in_spec(each.spec))
-    _, plan = compiled(spec, project)
-    alike = WorkflowVersion.objects.filter(workflow__project=project, workflow__name=each.name)
-    for version in alike:
-        if (version.spec, version.plan) == (spec_to_mapping(spec), plan):
-            return version
-    return publish(_saved(each, project, numbers))
-
-
-def _saved(each: BundledWorkflow, project: Project, numbers: Mapping[str, str]) -> Workflow:
-    existing = Workflow.objects.filter(project=project, name=each.name).first()
-    spec = Names(references=numbers).in_spec(each.spec)
-    return save_draft(project=project, spec=spec, workflow=existing)

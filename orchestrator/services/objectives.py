@@ -14,7 +14,7 @@ from agents_app.models import Agent
 from agents_app.selectors.prompt_templates import template_set
 from agents_app.selectors.toolboxes import toolbox_of
 from costs.core.money import format_usd
-from orchestrator.core.errors import OrchestratorError, WorkflowInvalidError
+from orchestrator.core.errors import OrchestratorError, TemplateError, WorkflowInvalidError
 from orchestrator.core.objectives import (
     MODULE,
     NAME,
@@ -31,7 +31,7 @@ from orchestrator.execution.providers import settings_for, unusable
 from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.selectors.plans import plans_of
 from orchestrator.services.drafts import save_draft
-from orchestrator.services.prompt_templates import render
+from orchestrator.services.prompt_templates import PromptTemplateInvalidError, render
 from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import compiled, publish_spec
 from tenants.models import Project, Tenant
@@ -69,7 +69,8 @@ def start_objective(
 
     With `approve` a person sees each plan first; with `approve_above_nano` only those that may cost
     more, or that nobody can price. Raises what `start_run` does, NotFoundError for the template,
-    and WorkflowInvalidError if the project has a workflow of its own by the name.
+    PromptTemplateInvalidError if it cannot be rendered, and WorkflowInvalidError if the project has
+    a workflow of its own by the name.
     """
     chosen, toolbox = template_set(template), toolbox_of(current_tenant_id())
     team = _team(chosen, toolbox)
@@ -103,8 +104,11 @@ def _task(chosen: TemplateSet, team: Team, toolbox: Toolbox, objective: str) -> 
     agents = [f"- {slug}: {about}" for slug, about in described]
     # What is not there is left to the template's own words.
     variables = {"tools": "\n".join(lines) or None, "agents": "\n".join(agents) or None}
-    known = {name: text for name, text in variables.items() if text}
-    return render(chosen, objective=objective, variables=known).task
+    try:
+        return render(chosen, objective=objective, variables=variables).task
+    except TemplateError as error:
+        problem = Problem("/template", error.code, str(error))
+        raise PromptTemplateInvalidError((problem,)) from error
 
 
 def _team(chosen: TemplateSet, toolbox: Toolbox) -> Team:

@@ -18,12 +18,12 @@ from tenants.services.errors import AlreadyExistsError
 
 MAX_TEXT: Final = 20_000
 MAX_RENDERED_BYTES: Final = 200_000
-# What a task may refer to; which of them are there is for whoever renders it.
-VARIABLES: Final = ("objective", "input", "tools", "agents")
+# What a task may refer to, all of them texts.
+VARIABLES: Final = ("objective", "tools", "agents")
 
 
 class PromptTemplateInvalidError(OrchestratorError):
-    """A template that could never be rendered; all problems are listed."""
+    """A template that cannot be rendered; all problems are listed."""
 
     code: ClassVar[str] = "prompt_template_invalid"
 
@@ -46,12 +46,19 @@ def render(
 ) -> RenderedTemplate:
     """What a model is told of an objective.
 
-    The objective cannot end the marks that a task puts around it. Raises MissingVariableError,
-    which names the variable, and TemplateTooLargeError.
+    The objective cannot end the marks that a task puts around it; variables that are not given are
+    empty. Raises MissingVariableError, which names what was never one, and TemplateTooLargeError.
     """
-    context = {**(variables or {}), "objective": observations.harmless(objective)}
-    task = template.render(template_set.task, context, max_bytes=MAX_RENDERED_BYTES)
+    given = {**dict.fromkeys(VARIABLES), **(variables or {})}
+    context = {**given, "objective": observations.harmless(objective)}
+    task = template.render(
+        template_set.task, context, max_bytes=MAX_RENDERED_BYTES, shown=_empty_if_missing
+    )
     return RenderedTemplate(system=template_set.system, task=as_text(task))
+
+
+def _empty_if_missing(_: template.Path, value: Json) -> Json:
+    return "" if value is None else value
 
 
 def create_prompt_template(**fields: Any) -> PromptTemplate:
@@ -109,11 +116,11 @@ def _task_problems(task: str) -> Iterator[Problem]:
         yield Problem("/task", error.code, str(error))
         return
     paths = [path for expression in parsed.expressions for path in expression.paths]
-    roots = {path.parts[0] for path in paths}
-    for unknown in sorted(roots - {*VARIABLES}):
+    named = {str(path) for path in paths}
+    for unknown in sorted(named - {*VARIABLES}):
         message = f"There is no variable `{unknown}`{did_you_mean(unknown, VARIABLES)}"
         yield Problem("/task", "unknown_variable", message)
-    if "objective" not in roots:
+    if "objective" not in named:
         yield Problem("/task", "required", "Say where the objective stands: ${objective}")
 
 

@@ -96,12 +96,16 @@ def _make_current(workflow: Workflow, version: WorkflowVersion) -> WorkflowVersi
     return version
 
 
-def compiled(spec: WorkflowSpec, project: Project) -> tuple[Plan, dict[str, Any]]:
+def compiled(
+    spec: WorkflowSpec, project: Project, *, agents: Mapping[str, AgentConfig] | None = None
+) -> tuple[Plan, dict[str, Any]]:
     """The plan of a sound spec, and how it is stored. Saved agents are copied into it.
 
-    Raises WorkflowInvalidError for workflows that are not the project's.
+    `agents` are as if they were saved. Raises WorkflowInvalidError for workflows that are not the
+    project's.
     """
-    plan = with_marks(compile_plan(spec, _saved_agents(), _pinned_workflows(spec, project)))
+    saved = {**_saved_agents(), **(agents or {})}
+    plan = with_marks(compile_plan(spec, saved, _pinned_workflows(spec, project)))
     settled = plan.with_steps(_without_needless_model)
     settled = settled.with_steps(with_own_models(serving_credentials()))
     settled = settled.with_steps(_weighed(toolbox_of(current_tenant_id())))

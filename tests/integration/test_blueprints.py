@@ -390,6 +390,8 @@ def test_plan_and_do_has_its_tasks_done_and_keeps_the_result(acme: World, cast: 
 def test_plan_and_do_understands_arithmetic_where_its_model_makes_no_plan(
     acme: World, cast: Cast
 ) -> None:
-    run = play(acme, cast, "plan-and-do", {"what is": ["I cannot plan."]})
+    first = play(acme, cast, "plan-and-do", {"what is": ["I cannot plan."]})
+    again = play(acme, cast, "plan-and-do", {"what is": ["I cannot plan."]})
 
-    assert run.output == pytest.approx(678.3)
+    assert "<memory>" in cast.heard[-1].messages[0].content
+    assert first.output == again.output == pytest.approx(678.3)

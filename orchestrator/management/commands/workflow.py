@@ -16,10 +16,10 @@ from orchestrator.management.support import (
 from orchestrator.models import Workflow
 from orchestrator.selectors.blueprints import blueprints
 from orchestrator.services.blueprints import adopt_blueprint
+from orchestrator.services.bundle_export import export_bundle
 from orchestrator.services.bundles import (
     ON_CONFLICT,
     Installed,
-    export_bundle,
     install_bundle,
 )
 from orchestrator.services.workflows import draft_spec, publish, save_draft, validate_spec

@@ -1,5 +1,7 @@
 """Workflows taken out with all that they need, and put in elsewhere."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -7,17 +9,22 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.urls import reverse
 
 from agents_app.models import Agent
 from agents_app.services.agents import change_agent, create_agent
 from orchestrator.core.errors import BundleInvalidError
 from orchestrator.core.yaml_io import dump_text, load_text
+from orchestrator.execution import engine_db
 from orchestrator.models import Workflow, WorkflowVersion
-from orchestrator.services.bundles import export_bundle, install_bundle
+from orchestrator.services.bundle_export import export_bundle
+from orchestrator.services.bundles import install_bundle
+from orchestrator.services.drafts import draft_spec, save_draft
 from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import publish_spec
 from tests.engine_driver import drain_all
+from tests.eventually import eventually
 from tests.rest import get, made, post, problems
 from tests.world import World
 
@@ -31,6 +38,10 @@ def check(text: str) -> dict[str, Any]:
         "name": "check",
         "steps": {"look": {"agent": "writer", "parameters": {"text": text}}},
     }
+
+
+def steps(name: str, **described: dict[str, Any]) -> dict[str, Any]:
+    return {"muster": 1, "name": name, "steps": described}
 
 
 def report() -> dict[str, Any]:
@@ -93,31 +104,121 @@ def test_bundle_runs_in_another_tenant(acme: World, globex: World) -> None:
         assert WorkflowVersion.objects.filter(workflow__name="check").count() == 2
 
 
+def bossy(world: World) -> dict[str, Any]:
+    """A bundle with the second version of `check` alone, which a saved agent may start."""
+    taken_out(world)
+    with world.scope():
+        asking = {"delegates": ["writer"], "workflows": ["check@2"]}
+        create_agent(slug="boss", type="react", prompt="Ask.", settings=asking, **MODEL)
+        spec = steps("ask", a={"agent": "boss"}, b={"workflow": "check@2"})
+        publish_spec(project=world.project, spec=spec)
+        spec = steps("all", a={"workflow": "ask@1"}, b={"agent": "boss"})
+        return export_bundle(publish_spec(project=world.project, spec=spec).workflow)
+
+
 def test_agents_bring_those_that_they_may_ask_and_the_workflows_that_they_may_start(
     acme: World, globex: World
 ) -> None:
-    taken_out(acme)
-    with acme.scope():
-        asking = {"delegates": ["writer"], "workflows": ["check@2"]}
-        create_agent(slug="boss", type="react", prompt="Ask.", settings=asking, **MODEL)
-        spec = {"muster": 1, "name": "ask", "steps": {"a": {"agent": "boss"}}}
-        bundle = export_bundle(publish_spec(project=acme.project, spec=spec).workflow)
+    bundle = bossy(acme)
 
     installed = put_in(globex, bundle)
 
     assert installed.agents == {"boss": "boss", "writer": "writer"}
     with globex.scope():
-        # It has number 1 where it comes to.
+        # It has number 1 where it comes to, for whoever took the agent in too.
         assert Agent.objects.get(slug="boss").settings["workflows"] == ["check@1"]
+        asked = WorkflowVersion.objects.get(workflow__name="ask").plan["steps"][0]
+        assert asked["config"]["workflows"] == ["check@1"]
 
 
-def test_same_bundle_twice_changes_nothing(acme: World, globex: World) -> None:
+def kept(world: World) -> Any:
+    """When each agent was changed last, the drafts, and which versions there are."""
+    with world.scope():
+        agents = {*Agent.objects.values_list("slug", "updated_at")}
+        drafts = {each.name: draft_spec(each) for each in Workflow.objects.all()}
+        return agents, drafts, {*WorkflowVersion.objects.values_list("workflow__name", "number")}
+
+
+@pytest.mark.parametrize("taken", [taken_out, bossy])
+@pytest.mark.parametrize("on_conflict", ["refuse", "rename", "replace"])
+def test_same_bundle_twice_changes_nothing(
+    acme: World, globex: World, taken: Callable[[World], Any], on_conflict: str
+) -> None:
+    bundle = taken(acme)
+    first = put_in(globex, bundle)
+    before = kept(globex)
+
+    second = put_in(globex, bundle, on_conflict=on_conflict)
+
+    assert (second.version, second.agents) == (first.version, first.agents)
+    assert kept(globex) == before
+
+
+def test_what_people_write_by_hand_is_the_same_the_second_time(acme: World) -> None:
+    writer = {"type": "prompt", "prompt": "Write.", **MODEL}
+    spec = {**steps("alone"), "steps": [{"name": "a", "agent": "writer"}]}
+    bundle = {"muster_bundle": 1, "agents": {"writer": writer}, "workflows": [{"spec": spec}]}
+    first = put_in(acme, bundle)
+
+    assert put_in(acme, bundle).version == first.version
+
+
+def test_draft_of_a_workflow_that_is_called_is_free_to_change(acme: World, globex: World) -> None:
     bundle = taken_out(acme)
     first = put_in(globex, bundle)
+    with globex.scope():
+        draft = Workflow.objects.get(name="check")
+        save_draft(project=globex.project, spec=check("mine"), workflow=draft)
 
-    second = put_in(globex, bundle)
+    assert put_in(globex, bundle).version == first.version
+    with globex.scope():
+        assert draft_spec(draft) == check("mine")
 
-    assert second.version == first.version
+
+def test_version_that_is_there_is_called_though_a_later_one_is_current(
+    acme: World, globex: World
+) -> None:
+    with globex.scope():
+        create_agent(**WRITER, settings={"repairs": 1}, tools=[])
+        for text in ("two", "mine"):
+            publish_spec(project=globex.project, spec=check(text))
+    bundle = taken_out(acme)
+    # Of the version before it there is none here, so that it alone is current no more.
+    del bundle["workflows"][0], bundle["workflows"][1]["spec"]["steps"]["old"]
+    del bundle["workflows"][1]["spec"]["steps"]["new"]["needs"]
+
+    installed = put_in(globex, bundle)
+
+    assert output_of(globex, installed.version) == "two"
+    with globex.scope():
+        assert draft_spec(installed.workflow)["steps"]["new"]["workflow"] == "check@1"
+        assert Workflow.objects.get(name="check").current_version.number == 2
+
+
+def test_references_mean_elsewhere_what_they_meant_whatever_the_order(
+    acme: World, globex: World
+) -> None:
+    taken_out(acme)
+    with acme.scope():
+        publish_spec(project=acme.project, spec=check("three"))
+        publish_spec(project=acme.project, spec=steps("mid", a={"workflow": "check"}))
+        # `mid` brings the third version before the second is named.
+        spec = steps(
+            "top", a={"workflow": "mid"}, b={"workflow": "check@2"}, c={"workflow": "check"}
+        )
+        spec["output"] = ["${steps.a.output}", "${steps.b.output}", "${steps.c.output}"]
+        workflow = publish_spec(project=acme.project, spec=spec).workflow
+        asking = {"type": "react", "prompt": "?", "workflows": ["check"], **MODEL}
+        asks = publish_spec(project=acme.project, spec=steps("asks", a={"agent": asking}))
+        publish_spec(project=acme.project, spec=check("four"))
+        drafted, frozen = export_bundle(workflow), export_bundle(workflow, workflow.current_version)
+        started = export_bundle(asks.workflow, asks)
+
+    assert output_of(globex, put_in(globex, frozen).version)[1:] == ["two", "three"]
+    assert drafted["workflows"][-1]["spec"]["steps"]["c"]["workflow"] == "check"
+    assert started["workflows"][-1]["spec"]["steps"]["a"]["agent"]["workflows"] == ["check"]
+    draft = put_in(globex, drafted, on_conflict="replace")
+    assert output_of(globex, draft.version)[1:] == ["two", "four"]
 
 
 def occupied(world: World) -> None:
@@ -142,6 +243,30 @@ def test_names_that_are_taken_are_told_all_at_once(acme: World, globex: World) -
         assert not Workflow.objects.filter(name="check").exists()
 
 
+def test_name_that_somebody_takes_at_this_very_moment_is_told(acme: World, globex: World) -> None:
+    bundle = taken_out(acme)
+
+    def install() -> None:
+        try:
+            put_in(globex, bundle)
+        finally:
+            connection.close()
+
+    def waits() -> bool:
+        row = engine_db.one("SELECT count(*) AS n FROM pg_locks WHERE NOT granted", alias="system")
+        return bool(row and row["n"])
+
+    with ThreadPoolExecutor(1) as other:
+        with globex.scope():
+            create_agent(**WRITER)
+            installing = other.submit(install)
+            eventually(waits)
+        with pytest.raises(BundleInvalidError, match="at this very moment"):
+            installing.result()
+    with globex.scope():
+        assert not Workflow.objects.exists()
+
+
 def test_what_comes_may_get_other_names(acme: World, globex: World) -> None:
     bundle = taken_out(acme)
     occupied(globex)
@@ -153,6 +278,21 @@ def test_what_comes_may_get_other_names(acme: World, globex: World) -> None:
     assert output_of(globex, installed.version) == "two"
     with globex.scope():
         assert Agent.objects.get(slug="writer").prompt == "Paint."
+
+
+def test_workflow_that_is_the_same_keeps_its_agent_where_what_comes_gets_other_names(
+    acme: World, globex: World
+) -> None:
+    bundle = taken_out(acme)
+    with globex.scope():
+        create_agent(**{**WRITER, "prompt": "Paint."})
+        publish_spec(project=globex.project, spec=check("two"))
+
+    installed = put_in(globex, bundle, on_conflict="rename")
+
+    assert installed.workflows == {"check": "check-2", "report": "report"}
+    with globex.scope():
+        assert draft_spec(Workflow.objects.get(name="check")) == check("two")
 
 
 def test_what_is_there_may_be_replaced(acme: World, globex: World) -> None:

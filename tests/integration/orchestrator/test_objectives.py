@@ -1,13 +1,13 @@
 """Runs that begin with an objective: planned, shown, carried out, and kept as a workflow."""
 
 import io
-import json
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.management import call_command
 
+from agents_app.models import PromptTemplate
 from orchestrator.execution.providers import provider_settings
 from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.selectors.summary import step_lines
@@ -209,6 +209,35 @@ def test_template_that_is_not_there_is_named(acme: World) -> None:
     assert "nobody" in answered.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("task", "code", "named"),
+    [
+        ("${objective} ${input.text}", "missing_variable", "`input.text`"),
+        ("${objective}" * 21, "template_too_large", "200,000 bytes"),
+    ],
+)
+def test_template_that_cannot_be_rendered_is_a_problem_that_says_why(
+    acme: World, task: str, code: str, named: str
+) -> None:
+    with acme.scope():
+        PromptTemplate.objects.create(name="default", task=task)
+
+    answered = post(acme, objective="x" * 10_000)
+
+    assert answered.status_code == 400
+    (problem,) = answered.json()["errors"]
+    assert (problem["loc"], problem["code"]) == ("/template", code)
+    assert named in problem["message"]
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_template_names_agents_where_there_are_none(acme: World) -> None:
+    with acme.scope():
+        PromptTemplate.objects.create(name="default", task="${objective} ${agents}")
+
+    assert drain(acme, begun(acme, objective="What is 6*7?")).output["answer"] == 42
+
+
 @pytest.mark.usefixtures("_simulated")
 def test_same_ways_of_planning_share_a_version(acme: World, crowd: Crowd) -> None:
     with acme.scope():
@@ -247,7 +276,7 @@ def test_command_starts_an_objective(acme: World) -> None:
     assert drain(acme, run_id).status == "completed"
     with acme.scope():
         assert Run.objects.get(id=run_id).started_by["kind"] == "command"
-    assert json.dumps(run_of(acme, run_id).output)
+    assert [todo["text"] for todo in run_of(acme, run_id).output["answer"]["todos"]] == ["buy milk"]
 
 
 @pytest.mark.usefixtures("_no_model")

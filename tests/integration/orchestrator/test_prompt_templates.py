@@ -63,10 +63,16 @@ def test_objective_cannot_end_its_marks_nor_bring_variables() -> None:
 
 
 def test_variable_that_is_missing_is_named() -> None:
-    lacking = TemplateSet(name="x", task="${objective} ${tools}")
+    lacking = TemplateSet(name="x", task="${objective} ${input}")
 
-    with pytest.raises(MissingVariableError, match="`tools` does not exist"):
+    with pytest.raises(MissingVariableError, match="`input` does not exist"):
         render(lacking, objective="it")
+
+
+def test_what_there_is_none_of_is_empty_or_what_the_template_says() -> None:
+    plain = TemplateSet(name="x", task="${objective}: ${tools}, ${agents ?? 'nobody'}")
+
+    assert render(plain, objective="it").task == "it: , nobody"
 
 
 def test_what_is_rendered_is_bounded() -> None:
@@ -79,6 +85,8 @@ def test_what_is_rendered_is_bounded() -> None:
     [
         ({"task": "Do it."}, ("/task", "required")),
         ({"task": "${objective} ${secrets.key}"}, ("/task", "unknown_variable")),
+        ({"task": "${objective} ${input}"}, ("/task", "unknown_variable")),
+        ({"task": "${objective} ${tools.echo}"}, ("/task", "unknown_variable")),
         ({"task": "${objective"}, ("/task", "template_syntax")),
         ({"task": "${objective.__class__()}"}, ("/task", "template_syntax")),
         ({"task": "x" * 20_001}, ("/task", "max_length")),
