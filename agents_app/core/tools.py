@@ -1,8 +1,9 @@
 """Functions that agents may call, with their arguments checked and their results bounded."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self, get_type_hints
 from uuid import UUID, uuid5
 
@@ -143,6 +144,10 @@ class Tool:
             reason = f"{type(error).__name__}: {error}"[:_SHOWN]
             raise ToolFailedError(self.name, reason) from error
 
+    def bound(self, **facts: Any) -> "Tool":
+        """The same tool with arguments that no model gives: see `tool`."""
+        return replace(self, function=partial(_called_with, self.function, facts))
+
     def late(self, seconds: float) -> ToolTimeoutError:
         """What is told of a call that gave nothing within its time."""
         may_be_repeated = self.is_repeatable and self.approval is None
@@ -161,6 +166,15 @@ class Tool:
         return plain
 
 
+def _called_with(
+    function: Callable[[Mapping[str, Any], ToolContext | None], Any],
+    facts: Mapping[str, Any],
+    checked: Mapping[str, Any],
+    context: ToolContext | None,
+) -> Any:
+    return function({**checked, **facts}, context)
+
+
 def tool(
     *,
     name: str | None = None,
@@ -171,6 +185,7 @@ def tool(
     is_sensitive: bool = False,
     needs_grant: bool = False,
     settings: type[BaseModel] | None = None,
+    bound: Collection[str] = (),
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, docstring and type hints are what a model gets to see.
 
@@ -182,7 +197,8 @@ def tool(
     After `timeout_seconds` an agent goes on without its result. One whose worker died is called
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
     has done its work. With `needs_grant` only tenants that were granted it have it. A person has
-    to agree to each call of one that `is_sensitive`, unless an admin of its tenant waives that.
+    to agree to each call of one that `is_sensitive`, unless an admin of its tenant waives that. The
+    arguments in `bound` are not shown to models: `Tool.bound` gives them, for one tenant or another.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -190,7 +206,7 @@ def tool(
         description = inspect.cleandoc(function.__doc__ or "")
         if not description:
             raise TypeError(f"tool {tool_name!r} needs a docstring: models choose by it")
-        signature = _Signature.of(function, name=tool_name)
+        signature = _Signature.of(function, name=tool_name, bound=bound)
         return Tool(
             name=tool_name,
             description=description,
@@ -260,7 +276,7 @@ class _Signature:
     context: str | None
 
     @classmethod
-    def of(cls, function: Callable[..., Any], *, name: str) -> Self:
+    def of(cls, function: Callable[..., Any], *, name: str, bound: Collection[str]) -> Self:
         hints = get_type_hints(function, include_extras=True)
         fields: dict[str, Any] = {}
         context = None
@@ -269,6 +285,8 @@ class _Signature:
                 raise TypeError(
                     f"tool {name!r}: {parameter} must be passed by name and have a type hint"
                 )
+            if parameter.name in bound:
+                continue
             if hints[parameter.name] is ToolContext:
                 context = parameter.name
                 continue

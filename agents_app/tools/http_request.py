@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 import httpx2
@@ -71,45 +72,47 @@ class HttpRequest:
     description = "Calls web services that the tenant has named."
 
     def tools(self, owner: ToolOwner) -> Iterable[Tool]:
-        yield _tool(owner, owner.settings_of(self.name, HttpSettings))
+        settings = owner.settings_of(self.name, HttpSettings)
+        made = http_request.bound(owner=owner, settings=settings)
+        yield replace(made, is_repeatable=READING.issuperset(settings.methods))
 
 
-def _tool(owner: ToolOwner, settings: HttpSettings) -> Tool:
-    @tool(
-        needs_grant=True,
-        settings=HttpSettings,
-        timeout_seconds=45,
-        max_result_bytes=MAX_RESULT_BYTES,
-        is_repeatable=READING.issuperset(settings.methods),
-    )
-    def http_request(
-        url: Annotated[str, Field(description="Its host has to be one that is allowed.")],
-        method: Method = "GET",
-        headers: dict[str, str] | None = None,
-        body: Annotated[JsonValue, Field(description="Text as it is; all else as JSON.")] = None,
-        max_characters: Characters = 20_000,
-    ) -> dict[str, Any]:
-        """Call a web service, and get its status and its answer; redirects are not followed."""
-        with failing_as("http_request"):
-            if method not in settings.methods:
-                raise WebRefusedError(f"{method} is not allowed; {', '.join(settings.methods)} are")
-            address = _allowed(url, settings.hosts)
-            meant = _secret_headers(settings, address)
-            given = _checked(headers or {}, {each.header for each in meant})
-            opened = {each.credential: owner.secret(each.credential) for each in meant}
-            secrets = {each.header: each.prefix + opened[each.credential] for each in meant}
-            content, kind = _content(body)
-            asked = WebRequest(
-                method=method,
-                url=str(address),
-                headers={**kind, **given, **secrets},
-                content=content,
-                ports={_port(address)},
-            )
-            answer = fetch(asked, max_redirects=0)
-        return _shown(answer, max_characters, without(opened.values()))
-
-    return http_request
+@tool(
+    needs_grant=True,
+    settings=HttpSettings,
+    timeout_seconds=45,
+    max_result_bytes=MAX_RESULT_BYTES,
+    bound=("owner", "settings"),
+)
+def http_request(
+    url: Annotated[str, Field(description="Its host has to be one that is allowed.")],
+    method: Method = "GET",
+    headers: dict[str, str] | None = None,
+    body: Annotated[JsonValue, Field(description="Text as it is; all else as JSON.")] = None,
+    max_characters: Characters = 20_000,
+    *,
+    owner: ToolOwner,
+    settings: HttpSettings,
+) -> dict[str, Any]:
+    """Call a web service, and get its status and its answer; redirects are not followed."""
+    with failing_as("http_request"):
+        if method not in settings.methods:
+            raise WebRefusedError(f"{method} is not allowed; {', '.join(settings.methods)} are")
+        address = _allowed(url, settings.hosts)
+        meant = _secret_headers(settings, address)
+        given = _checked(headers or {}, {each.header for each in meant})
+        opened = {each.credential: owner.secret(each.credential) for each in meant}
+        secrets = {each.header: each.prefix + opened[each.credential] for each in meant}
+        content, kind = _content(body)
+        asked = WebRequest(
+            method=method,
+            url=str(address),
+            headers={**kind, **given, **secrets},
+            content=content,
+            ports={_port(address)},
+        )
+        answer = fetch(asked, max_redirects=0)
+    return _shown(answer, max_characters, without(opened.values()))
 
 
 def _allowed(url: str, hosts: Iterable[str]) -> httpx2.URL:

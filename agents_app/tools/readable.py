@@ -1,12 +1,15 @@
 """What people read on a page, without what stands around it."""
 
-from collections.abc import Iterator
+import codecs
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import urljoin
 
 from agents_app.tools.web_address import WebRefusedError
-from agents_app.tools.web_client import WebAnswer
+from agents_app.tools.web_client import WebAnswer, known_charset
 
 # What it takes to read a page grows with it; the longest articles have a tenth of this.
 MAX_HTML_BYTES: Final = 2 * 1024 * 1024
@@ -14,14 +17,14 @@ _HTML: Final = frozenset({"text/html", "application/xhtml+xml", ""})
 _PLAIN: Final = frozenset(
     {"application/json", "application/xml", "application/yaml", "application/x-yaml"}
 )
+# How far into a page browsers look for its encoding, and somewhat more.
+_HEAD_BYTES: Final = 4_096
+_SAMPLE_BYTES: Final = 9_000
+_META: Final = re.compile(
+    rb"<meta\b[^<>]{0,500}?\bcharset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE
+)
 _HIDDEN: Final = ("script", "style", "noscript", "template", "svg", "iframe", "head")
 _LONGEST_LINK: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readable:
-    title: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +33,24 @@ class Link:
     url: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readable:
+    title: str = ""
+    text: str
+    links: Sequence[Link] = ()
+
+
 def main_text(answer: WebAnswer) -> Readable:
     """The article of a page in Markdown; all of its text where it has none. WebRefusedError."""
     if not _is_html(answer):
-        return Readable(title="", text=answer.text)
-    tree = _tree(answer)
+        return Readable(text=answer.text)
+    source = _source(answer)
+    tree = _tree(source)
     # Imported here: it takes most of a second, which most workers never need.
     import trafilatura
 
     found = trafilatura.extract(
-        answer.body[:MAX_HTML_BYTES],
+        source,
         url=answer.url,
         output_format="markdown",
         include_comments=False,
@@ -49,22 +60,22 @@ def main_text(answer: WebAnswer) -> Readable:
     return Readable(title=_title(tree), text=found or _all_text(tree))
 
 
-def whole_text(answer: WebAnswer) -> Readable:
-    """All text of a page, menus and all. Raises WebRefusedError."""
+def whole_page(answer: WebAnswer, *, most_links: int) -> Readable:
+    """All text of a page, menus and all, and where it leads. Raises WebRefusedError."""
     if not _is_html(answer):
-        return Readable(title="", text=answer.text)
-    tree = _tree(answer)
-    return Readable(title=_title(tree), text=_all_text(tree))
+        return Readable(text=answer.text)
+    tree = _tree(_source(answer))
+    # The text comes last: for it, what nobody sees is taken out of the tree.
+    found = tuple(islice(_links(tree, answer.url), most_links))
+    return Readable(title=_title(tree), links=found, text=_all_text(tree))
 
 
-def links(answer: WebAnswer) -> Iterator[Link]:
-    """Where a page leads, each address once."""
-    if not _is_html(answer):
-        return
+def _links(tree: Any, base: str) -> Iterator[Link]:
+    """Each address once."""
     seen = set[str]()
-    for anchor in _tree(answer).iter("a"):
+    for anchor in tree.iter("a"):
         try:
-            url = urljoin(answer.url, anchor.get("href") or "").partition("#")[0]
+            url = urljoin(base, anchor.get("href") or "").partition("#")[0]
         except ValueError:
             continue
         is_new = url.startswith(("https://", "http://")) and url not in seen
@@ -83,13 +94,43 @@ def _is_html(answer: WebAnswer) -> bool:
     raise WebRefusedError(f"it is of the type {kind[:60]!r}, which is not text")
 
 
-def _tree(answer: WebAnswer) -> Any:
+def _source(answer: WebAnswer) -> str:
+    """The page as text: in the encoding that its headers name, or it itself, or that it seems."""
+    body = answer.body[:MAX_HTML_BYTES]
+    charset = answer.charset or _declared(body) or _likely(body)
+    return body.removeprefix(codecs.BOM_UTF8).decode(charset, "replace")
+
+
+def _declared(body: bytes) -> str:
+    if body.startswith(codecs.BOM_UTF8):
+        return "utf-8"
+    found = _META.search(body[:_HEAD_BYTES])
+    named = known_charset(found[1].decode("ascii")) if found else ""
+    # Whoever could read that, reads no UTF-16.
+    return "utf-8" if named.startswith("utf-16") else named
+
+
+def _likely(body: bytes) -> str:
+    # One character may be cut at its end.
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(body)
+    except UnicodeDecodeError:
+        from trafilatura.utils import detect_encoding
+
+        likely = map(known_charset, detect_encoding(body[:_SAMPLE_BYTES]))
+        return next(filter(None, likely), "utf-8")
+    return "utf-8"
+
+
+def _tree(source: str) -> Any:
     from lxml import etree, html
 
     try:
-        # As text: an encoding that a page names wrongly would lose it.
+        # As UTF-8, whatever encoding the page names.
         parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
-        return html.fromstring(answer.text[:MAX_HTML_BYTES].encode() or b"<html/>", parser=parser)
+        plain = source.encode("utf-8", "replace")
+        return html.fromstring(plain or b"<html/>", parser=parser)
     except (etree.LxmlError, ValueError):
         raise WebRefusedError("the page cannot be read") from None
 

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import psycopg
@@ -45,29 +46,29 @@ class SqlQuery:
     description = "Reads the tenant's own database."
 
     def tools(self, owner: ToolOwner) -> Iterable[Tool]:
-        yield _tool(owner, owner.settings_of(self.name, SqlSettings))
+        settings = owner.settings_of(self.name, SqlSettings)
+        made = sql_query.bound(owner=owner, settings=settings)
+        yield replace(made, timeout_seconds=settings.timeout_seconds + _CONNECT_SECONDS + 5)
 
 
-def _tool(owner: ToolOwner, settings: SqlSettings) -> Tool:
-    seconds = settings.timeout_seconds
-
-    @tool(
-        needs_grant=True,
-        settings=SqlSettings,
-        timeout_seconds=seconds + _CONNECT_SECONDS + 5,
-        max_result_bytes=MAX_RESULT_BYTES,
-    )
-    def sql_query(
-        query: Annotated[str, Field(max_length=20_000, description="One SELECT, with $1, $2 …")],
-        parameters: Annotated[list[Scalar], Field(max_length=100)] = [],  # noqa: B006 - not changed
-        max_rows: Annotated[int, Field(ge=1, le=1_000)] = 100,
-    ) -> dict[str, Any]:
-        """Read the database with one SELECT of PostgreSQL. Values belong into `parameters`."""
-        with failing_as("sql_query"):
-            where = _connection_of(owner.secret(settings.credential))
-            return _read(where, query, parameters, most=max_rows, seconds=seconds)
-
-    return sql_query
+@tool(
+    needs_grant=True,
+    settings=SqlSettings,
+    max_result_bytes=MAX_RESULT_BYTES,
+    bound=("owner", "settings"),
+)
+def sql_query(
+    query: Annotated[str, Field(max_length=20_000, description="One SELECT, with $1, $2 …")],
+    parameters: Annotated[list[Scalar], Field(max_length=100)] = [],  # noqa: B006 - not changed
+    max_rows: Annotated[int, Field(ge=1, le=1_000)] = 100,
+    *,
+    owner: ToolOwner,
+    settings: SqlSettings,
+) -> dict[str, Any]:
+    """Read the database with one SELECT of PostgreSQL. Values belong into `parameters`."""
+    with failing_as("sql_query"):
+        where = _connection_of(owner.secret(settings.credential))
+        return _read(where, query, parameters, most=max_rows, seconds=settings.timeout_seconds)
 
 
 def _connection_of(address: str) -> dict[str, Any]:

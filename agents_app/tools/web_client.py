@@ -4,6 +4,8 @@ No cookies are kept, no proxy or password of the environment is used, and each r
 looked at like the first address.
 """
 
+import codecs
+import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +27,11 @@ MAX_BYTES: Final = 5 * 1024 * 1024
 MAX_REDIRECTS: Final = 5
 SECONDS: Final = 30.0
 AGENT: Final = "Mozilla/5.0 (compatible; Muster)"
+# Python knows others that no page is written in, and some take for ever.
+_CHARSETS: Final = re.compile(
+    r"ascii|utf-(8|16)([-_]\w+)*|(iso8859|cp|koi8|mac|kz|ptcp)[-_]?\w+|tis-620"
+    r"|gb\w+|hz|big5\w*|(euc|iso2022)_\w+|shift_jis\w*|johab"
+)
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _PACKED: Final = {
     "gzip": zlib.MAX_WBITS | 16,
@@ -47,12 +54,14 @@ class WebAnswer:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
+    def charset(self) -> str:
+        """The encoding that its headers name; none where they do not, or none that pages have."""
+        named = self.headers.get("content-type", "").lower().partition("charset=")[2]
+        return known_charset(named.partition(";")[0].strip(" \"'"))
+
+    @property
     def text(self) -> str:
-        charset = httpx2.Headers(self.headers).get("content-type", "").partition("charset=")[2]
-        try:
-            return self.body.decode(charset.split(";")[0].strip(" \"'") or "utf-8", "replace")
-        except LookupError:
-            return self.body.decode("utf-8", "replace")
+        return self.body.decode(self.charset or "utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,15 @@ class WebRequest:
     headers: Mapping[str, str] | None = None
     content: bytes = b""
     ports: Collection[int] = WEB_PORTS
+
+
+def known_charset(named: str) -> str:
+    """The encoding of this name, if it is one of texts; empty if not."""
+    try:
+        found = codecs.lookup(named).name
+    except (LookupError, ValueError):  # the latter for NUL
+        return ""
+    return found if _CHARSETS.fullmatch(found) else ""
 
 
 def fetch(

@@ -1,10 +1,9 @@
-from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from agents_app.core.tools import tool
-from agents_app.tools.readable import links, whole_text
+from agents_app.tools.readable import whole_page
 from agents_app.tools.web_client import WebRequest, fetch
 from agents_app.tools.web_failures import failing_as
 from agents_app.tools.web_fetch import MAX_RESULT_BYTES, Characters, Url, shown
@@ -19,8 +18,8 @@ def web_page(
     """Look at a whole page of the web: its title, all of its text, and where its links lead."""
     with failing_as("web_page"):
         answer = fetch(WebRequest(url=url))
-        page, found = whole_text(answer), list(islice(links(answer), max_links))
+        page = whole_page(answer, most_links=max_links)
     return {
         **shown(answer, page.title, page.text, max_characters),
-        "links": [{"text": link.text, "url": link.url} for link in found],
+        "links": [{"text": link.text, "url": link.url} for link in page.links],
     }

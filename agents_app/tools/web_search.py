@@ -51,21 +51,18 @@ class WebSearch:
         def brave(query: str, count: int) -> list[Found]:
             return search_brave(query, count, key=owner.secret(settings.credential))
 
-        yield _tool(brave if settings.engine == "brave" else search_ddgs)
+        yield web_search.bound(search=brave if settings.engine == "brave" else search_ddgs)
 
 
-def _tool(search: Engine) -> Tool:
-    @tool(needs_grant=True, settings=SearchSettings, timeout_seconds=30)
-    def web_search(query: Query, count: Count = 8) -> list[dict[str, str]]:
-        """Search the web: titles, addresses and short texts of what is found. Read pages after."""
-        with failing_as("web_search"):
-            found = search(query, count)
-        return [
-            {"title": each.title[:300], "url": each.url, "text": each.text[:_LONGEST]}
-            for each in found[:count]
-        ]
-
-    return web_search
+@tool(needs_grant=True, settings=SearchSettings, timeout_seconds=30, bound=("search",))
+def web_search(query: Query, count: Count = 8, *, search: Engine) -> list[dict[str, str]]:
+    """Search the web: titles, addresses and short texts of what is found. Read pages after."""
+    with failing_as("web_search"):
+        found = search(query, count)
+    return [
+        {"title": each.title[:300], "url": each.url, "text": each.text[:_LONGEST]}
+        for each in found[:count]
+    ]
 
 
 def search_brave(query: str, count: int, *, key: str) -> list[Found]:
@@ -88,14 +85,23 @@ def search_brave(query: str, count: int, *, key: str) -> list[Found]:
 def search_ddgs(query: str, count: int) -> list[Found]:
     """By what search engines show to everybody, without a key. Raises WebRefusedError.
 
-    The library asks the fixed addresses of its engines by a client of its own.
+    The library asks the fixed addresses of its engines by a client of its own, which looks like a
+    browser, and takes the proxies that the operator's environment names.
     """
     # Imported here: few workers search.
-    from ddgs import DDGS
+    from ddgs.ddgs import DDGS
     from ddgs.exceptions import DDGSException
 
+    class Search(DDGS):
+        def _get_engines(self, category: str, backend: str) -> list[Any]:
+            engines = super()._get_engines(category, backend)
+            for engine in engines:
+                # By some queries engines lead on to what they find, which may lead anywhere.
+                engine.http_client.client.follow_redirects = False
+            return engines
+
     try:
-        results = DDGS(timeout=SECONDS).text(query, max_results=count)
+        results = Search(timeout=SECONDS).text(query, max_results=count)
     except DDGSException as error:
         if "No results" in str(error):
             return []

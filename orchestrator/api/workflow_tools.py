@@ -8,7 +8,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from orchestrator.selectors.workflow_tools import workflow_tools
+from orchestrator.selectors.workflow_tools import workflow_tool, workflow_tools
 from tenants.api.base import ApiView
 from tenants.api.serializers import Query
 from tenants.roles import Scope
@@ -49,10 +49,10 @@ class WorkflowToolView(ApiView):
 
     @extend_schema(responses=WorkflowToolOut)
     def retrieve(self, request: Request, name: str) -> Response:
-        for tool in workflow_tools(self.principal):
-            if tool.name == name:
-                return self.one(tool, WorkflowToolOut)
-        raise Http404
+        found = workflow_tool(self.principal, name)
+        if found is None:
+            raise Http404
+        return self.one(found, WorkflowToolOut)
 
 
 class McpDoor(ApiView):

@@ -159,8 +159,8 @@ class _Pricing:
     def _agent(self, step: PlannedStep, view: View) -> _One:
         if step.by_complexity:
             models = sorted(set(step.by_complexity.values()))
-            each = (replace(step, model=model, by_complexity={}) for model in models)
-            return _any_of([self._agent(one, view) for one in each])
+            of_each = (replace(step, model=model, by_complexity={}) for model in models)
+            return _any_of([self._agent(one, view) for one in of_each])
         if step.config.get("type") == "custom":
             return _One(_unknown(Note(step.name, "own_code", _OWN_CODE)))
         asked = []

@@ -9,6 +9,7 @@ from django.conf import settings
 from agents_app.core.planning import Means
 from agents_app.core.prompt_templates import TemplateSet
 from agents_app.core.roles import Role
+from agents_app.core.tools import Toolbox
 from agents_app.models import Agent
 from agents_app.selectors.prompt_templates import template_set
 from agents_app.selectors.toolboxes import toolbox_of
@@ -71,8 +72,8 @@ def start_objective(
     PromptTemplateInvalidError if it cannot be rendered, and WorkflowInvalidError if the project has
     a workflow of its own by the name.
     """
-    chosen = template_set(template)
-    team = _team(chosen)
+    chosen, toolbox = template_set(template), toolbox_of(current_tenant_id())
+    team = _team(chosen, toolbox)
     version = _version(
         project,
         objective_spec(
@@ -86,7 +87,7 @@ def start_objective(
     return start_run(
         workflow=version.workflow,
         version=version,
-        input={"objective": objective, "task": _task(chosen, team, objective)},
+        input={"objective": objective, "task": _task(chosen, team, toolbox, objective)},
         priority=priority,
         metadata=metadata,
         deadline=deadline,
@@ -94,8 +95,7 @@ def start_objective(
     )
 
 
-def _task(chosen: TemplateSet, team: Team, objective: str) -> str:
-    toolbox = toolbox_of(current_tenant_id())
+def _task(chosen: TemplateSet, team: Team, toolbox: Toolbox, objective: str) -> str:
     lines = [
         tool_line(tool.name, tool.description, tool.parameters)
         for tool in (toolbox[name] for name in team.tools)
@@ -111,9 +111,8 @@ def _task(chosen: TemplateSet, team: Team, objective: str) -> str:
         raise PromptTemplateInvalidError((problem,)) from error
 
 
-def _team(chosen: TemplateSet) -> Team:
+def _team(chosen: TemplateSet, toolbox: Toolbox) -> Team:
     """All tools and agents of the tenant; its planner, if any provider can be called."""
-    toolbox = toolbox_of(current_tenant_id())
     models = _models(chosen)
     return Team(
         tools=[tool.name for tool in toolbox][:MAX_TOOLS],

@@ -104,6 +104,21 @@ def test_engine_without_a_key_is_read_as_people_see_it(
     assert found == [{"title": "Tea & more", "url": "https://tea.example/", "text": "Leaves."}]
 
 
+def test_engine_that_leads_elsewhere_is_not_followed(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(acme, "web_search")
+    with raw_server(answering(sent(DUCK))) as inner:
+        moved = sent(b"", status="302 Found", headers=(f"Location: {inner.url}/",))
+        with raw_server(answering(moved)) as server:
+            monkeypatch.setattr(Duckduckgo, "search_url", server.url)
+            monkeypatch.setitem(ddgs.ddgs.ENGINES, "text", {"duckduckgo": Duckduckgo})
+            found = use(acme, "web_search", query="!ducky tea")
+            assert server.requests
+
+        assert (found, inner.requests) == ([], [])
+
+
 def test_engines_that_are_away_are_told(acme: World, monkeypatch: pytest.MonkeyPatch) -> None:
     allow(acme, "web_search")
     monkeypatch.setattr(Duckduckgo, "search_url", "http://127.0.0.1:1/")

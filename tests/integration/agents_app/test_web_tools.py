@@ -12,6 +12,7 @@ import pytest
 
 from agents_app.core.cancellation import Cancellation, cancelled_by
 from agents_app.core.errors import ToolFailedError
+from agents_app.core.tools import Tool
 from agents_app.providers import transport
 from agents_app.tools import web_client
 from agents_app.tools.web_fetch import web_fetch
@@ -110,6 +111,47 @@ def test_whole_page_comes_with_its_links(opened: Any) -> None:
         {"text": "Shop", "url": f"{url}/shop"},
         {"text": "all kinds", "url": "https://example.org/kinds?x=1"},
     ]
+
+
+RUSSIAN = """<html><head>{}<title>Чай и вода</title></head><body><article><h1>Чай и вода</h1>
+<p>Чай делают из листьев, и таких сортов больше, чем кто-либо выпил за всю свою долгую жизнь.</p>
+<p>Лучше всего он тогда, когда вода горяча, но не слишком долго, как скажет вам каждая бабушка.</p>
+</article></body></html>"""
+
+
+@pytest.mark.parametrize("each", [web_fetch, web_page], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    ("declared", "named", "encoding"),
+    [
+        ('<meta charset="windows-1251">', "", "windows-1251"),
+        ("<META http-equiv=x content='text/html; Charset=koi8-r'>", "", "koi8-r"),
+        ('<meta charset="utf-8">', "; charset=windows-1251", "windows-1251"),
+        ('<meta charset="utf-16">', "", "utf-8"),
+        ('<meta charset="idna">', "; Charset=undefined", "utf-8"),
+        ("", "", "windows-1251"),
+        ("", "", "utf-16"),
+        ("", "", "utf-8-sig"),
+    ],
+)
+def test_page_is_read_in_its_encoding(
+    opened: Any, each: Tool, declared: str, named: str, encoding: str
+) -> None:
+    body, kind = RUSSIAN.format(declared).encode(encoding), f"Content-Type: text/html{named}"
+    with raw_server(answering(sent(body, headers=(kind,)))) as server:
+        page = each.call({"url": opened(server)})
+
+    assert isinstance(page, dict)
+    assert page["title"] == "Чай и вода"
+    assert "Чай делают из листьев" in page["text"]
+
+
+def test_encoding_that_takes_for_ever_is_not_used(opened: Any) -> None:
+    kind = "Content-Type: text/plain; charset=punycode"
+    with raw_server(answering(sent(b"a" * 1_000_000, headers=(kind,)))) as server:
+        began = time.monotonic()
+        web_fetch.call({"url": opened(server)})
+
+    assert time.monotonic() - began < 5
 
 
 def test_text_is_cut_at_what_was_asked_for(opened: Any) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Annotated
 from uuid import UUID
 
@@ -5,8 +6,9 @@ import pytest
 from pydantic import BaseModel, Field, JsonValue
 
 from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.tool_sources import ToolOwner
 from agents_app.core.tools import Toolbox, ToolContext, tool
-from agents_app.tools.builtin import BUILTIN_TOOLS
+from agents_app.tools.builtin import BUILTIN_FACTORIES, BUILTIN_TOOLS
 
 
 class Line(BaseModel):
@@ -138,6 +140,31 @@ def test_context_is_for_the_tool_and_not_for_models():
 def test_tool_that_needs_a_run_fails_without_one():
     with pytest.raises(ToolFailedError, match="only within a run"):
         where.call({})
+
+
+@tool(bound=("word", "shout"))
+def greet(name: str, *, word: str, shout: Callable[[str], str]) -> str:
+    """Greet somebody."""
+    return shout(f"{word}, {name}")
+
+
+def test_bound_arguments_are_not_for_models():
+    hello = greet.bound(word="Hello", shout=str.upper)
+
+    assert [*hello.parameters["properties"]] == ["name"]
+    assert hello.call({"name": "Ada"}) == "HELLO, ADA"
+    assert greet.bound(word="Moin", shout=str).call({"name": "Ada"}) == "Moin, Ada"
+    with pytest.raises(ToolFailedError, match="word: Extra inputs"):
+        hello.call({"name": "Ada", "word": "Bye"})
+
+
+def test_tools_of_a_tenant_are_made_without_looking_at_their_functions_again(monkeypatch):
+    monkeypatch.setattr("agents_app.core.tools.create_pydantic_model", pytest.fail)
+    owner = ToolOwner(tenant_id=UUID(int=1), settings={}, secret=str)
+
+    names = [each.name for factory in BUILTIN_FACTORIES for each in factory.tools(owner)]
+
+    assert names == ["web_search", "http_request", "sql_query"]
 
 
 def test_each_call_of_an_agent_has_a_name_of_its_own_that_stays():
