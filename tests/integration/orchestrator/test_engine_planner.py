@@ -152,6 +152,7 @@ def test_wherever_a_worker_dies_the_plan_is_made_and_carried_out_once(
     crowd.scripts[GOAL] = [ROUTE, answer("Gold is found.")]
     drain(acme, begin(acme))
     points = list(crowd.passed)
+    assert "after_answer" in points
 
     for dies_at, point in enumerate(points, start=1):
         crowd.passed.clear()
