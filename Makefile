@@ -51,13 +51,15 @@ migrate: install ## Bring the database to the newest tables
 
 # --- test ---
 
-# What does not watch the clock; the others run one after another.
-SIDE_BY_SIDE = tests/unit tests/property tests/integration
+# What does not watch the clock goes side by side. The others go two at a time: they mostly wait for
+# their worker processes, which each module has for itself.
+SIDE_BY_SIDE = -n auto --maxprocesses 8 tests/unit tests/property tests/integration
+TWO_AT_A_TIME = -n auto --maxprocesses 2 --dist loadscope tests/e2e tests/browser
 
 test: ## Every test that is not load, on servers of its own
 	@sh orchestrator/embedded/bootstrap.sh --dev --browser
-	@$(if $(ARGS),:,$(PY) -m pytest -m "not load" -q --durations=10 -n auto --maxprocesses 8 $(SIDE_BY_SIDE))
-	@$(PY) -m pytest -m "not load" $(or $(ARGS),--durations=10 tests/e2e tests/browser)
+	@$(if $(ARGS),:,$(PY) -m pytest -m "not load" -q --durations=10 $(SIDE_BY_SIDE))
+	@$(PY) -m pytest -m "not load" $(or $(ARGS),-q --durations=10 $(TWO_AT_A_TIME))
 
 test-all: ## ... and the load tests
 	@sh orchestrator/embedded/bootstrap.sh --dev --browser

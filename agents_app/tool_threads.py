@@ -14,13 +14,16 @@ from agents_app.core.cancellation import Cancellation, cancelled_by
 from agents_app.core.errors import ToolFailedError
 from agents_app.core.hands import DueCall, Ends, end_of
 from agents_app.core.journal import ToolEnd
+from tenants.kernel.errors import PlatformError
 
 # How soon it is noticed that nobody waits any more.
 _GLANCE_SECONDS = 0.25
 # How long after its end was given up a thread may still take to notice.
 _GRACE_SECONDS = 5.0
 
-_Ended = SimpleQueue[tuple[str, ToolEnd]]
+# What came of a call; or what a port raised in it to end the attempt.
+_Came = ToolEnd | PlatformError
+_Ended = SimpleQueue[tuple[str, _Came]]
 _given_up: dict[Thread, float] = {}
 _guard = threading.Lock()
 
@@ -75,14 +78,17 @@ class ToolThreads:
                 if due.tool.is_instant:
                     yield due.call.id, end_of(due)
             while open_calls:
-                call_id, end = self._next(ended, open_calls)
-                if open_calls.pop(call_id, None) is not None:
-                    yield call_id, end
+                call_id, came = self._next(ended, open_calls)
+                if open_calls.pop(call_id, None) is None:
+                    continue
+                if isinstance(came, PlatformError):
+                    raise came
+                yield call_id, came
         finally:
             for call in open_calls.values():
                 call.give_up()
 
-    def _next(self, ended: _Ended, open_calls: dict[str, _Call]) -> tuple[str, ToolEnd]:
+    def _next(self, ended: _Ended, open_calls: dict[str, _Call]) -> tuple[str, _Came]:
         """The next end: of a call that has ended, or of one whose time is over."""
         first = min(open_calls.values(), key=lambda call: call.until)
         while True:
@@ -100,12 +106,15 @@ def _begun(due: DueCall, ended: _Ended, within_seconds: float) -> _Call:
     cancellation = Cancellation()
 
     def work() -> None:
+        came: _Came
         try:
             with cancelled_by(cancellation):
-                end = end_of(due)
+                came = end_of(due)
+        except PlatformError as error:
+            came = error
         except BaseException as error:  # such as SystemExit: somebody waits for this thread
-            end = ToolEnd.failed(ToolFailedError(due.tool.name, type(error).__name__))
-        ended.put((due.call.id, end))
+            came = ToolEnd.failed(ToolFailedError(due.tool.name, type(error).__name__))
+        ended.put((due.call.id, came))
         # A tool that read rows leaves no connection behind.
         connections.close_all()
 

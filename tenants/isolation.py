@@ -35,7 +35,8 @@ class IsolateTenant(_DatabaseOnly):
     tempt the planner to read all of a tenant's rows.
 
     `audited` adds the trigger that writes the audit log; columns in `hidden` stay out of
-    it. `append_only` refuses changes by trigger (grants refuse them too, see `privileges`).
+    it. `append_only` refuses changes by trigger (grants refuse them too, see `privileges`), but of
+    the columns in `rewordable`, which only functions with their owner's rights may change.
     A table that nothing refers to is a `leaf` and is spared the key for children.
     """
 
@@ -48,6 +49,7 @@ class IsolateTenant(_DatabaseOnly):
         audit_events: str = "INSERT OR UPDATE OR DELETE",
         hidden: tuple[str, ...] = (),
         append_only: bool = False,
+        rewordable: tuple[str, ...] = (),
         leaf: bool = False,
     ) -> None:
         self.model = model
@@ -56,6 +58,7 @@ class IsolateTenant(_DatabaseOnly):
         self.audit_events = audit_events
         self.hidden = hidden
         self.append_only = append_only
+        self.rewordable = rewordable
         self.leaf = leaf
 
     def database_forwards(
@@ -88,10 +91,16 @@ class IsolateTenant(_DatabaseOnly):
             )
         if self.append_only:
             statements.append(
-                f"CREATE TRIGGER append_only BEFORE UPDATE ON {table}"
-                " FOR EACH ROW EXECUTE FUNCTION muster_refuse_change()"
+                f"CREATE TRIGGER append_only BEFORE UPDATE ON {table} FOR EACH ROW"
+                f" {self._unless_reworded()} EXECUTE FUNCTION muster_refuse_change()"
             )
         return statements
+
+    def _unless_reworded(self) -> str:
+        if not self.rewordable:
+            return ""
+        besides = "".join(f" - '{column}'" for column in self.rewordable)
+        return f"WHEN (to_jsonb(OLD){besides} IS DISTINCT FROM to_jsonb(NEW){besides})"
 
     def database_backwards(
         self,

@@ -15,6 +15,8 @@ from tenants.isolation import APP_ROLE, SYSTEM_ROLE
 # Written by the database itself (a trigger) or by the platform, or never changed once written.
 READ_ONLY = frozenset({"audit_entry", "tenant_share", "ledger_difference", "spend_minute"})
 APPEND_ONLY = frozenset({"cost_entry", "run_event", "agent_message", "call_effect"})
+# Written and removed, but never changed.
+UNCHANGED = frozenset({"context_value"})
 # Belong to no tenant, or are dealt out among them: written through the system's connection alone
 # (see `routers`).
 OPERATORS_TABLES = frozenset(
@@ -45,6 +47,8 @@ def grant(cursor: CursorWrapper) -> None:
         cursor.execute(f"GRANT INSERT, UPDATE, DELETE ON {table} TO {roles}")
     for table in sorted(existing & SYSTEM_UPDATES_ONLY):
         cursor.execute(f"REVOKE INSERT, DELETE ON {table} FROM {SYSTEM_ROLE}")
+    for table in sorted(existing & UNCHANGED):
+        cursor.execute(f"REVOKE UPDATE ON {table} FROM {roles}")
     for table in sorted(existing & APPEND_ONLY):
         cursor.execute(f"GRANT INSERT ON {table} TO {roles}")
     for table in sorted(existing & OPERATORS_TABLES):

@@ -164,14 +164,21 @@ def raw_server(talk: Talk) -> Iterator[RawServer]:
 def _read_request(connection: socket.socket) -> bytes:
     received = b""
     while b"\r\n\r\n" not in received:
-        received += connection.recv(65536)
+        received += _part(connection)
     head, _, body = received.partition(b"\r\n\r\n")
     lengths = [
         line.split(b":")[1] for line in head.lower().split(b"\r\n") if b"content-length" in line
     ]
     while lengths and len(body) < int(lengths[0]):
-        body += connection.recv(65536)
+        body += _part(connection)
     return head + b"\r\n\r\n" + body
+
+
+def _part(connection: socket.socket) -> bytes:
+    part = connection.recv(65536)
+    if not part:
+        raise ConnectionError("the client has hung up")
+    return part
 
 
 def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

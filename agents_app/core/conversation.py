@@ -113,6 +113,12 @@ class Conversation:
             yield self._noted(asked.turn, call_id, end)
         yield from self._hand_over(asked.turn, [each for each in due if is_delegating(each.tool)])
 
+    @property
+    def _own_name(self) -> Sequence[str]:
+        """Its own step's, which none that it delegates may have: an agent may ask its like."""
+        around = self._ports.context
+        return [around.step.rpartition(".")[2].partition("[")[0]] if around else []
+
     def _due(self, turn: int, call: ToolCall) -> DueCall:
         around = self._ports.context
         context = around and around.for_call(turn, call.id)
@@ -131,7 +137,7 @@ class Conversation:
             if end.error is not None:
                 yield self._noted(turn, each.call.id, end)
                 continue
-            name = step_name(whom(each.call), taken=steps)
+            name = step_name(whom(each.call), taken=[*steps, *self._own_name])
             steps[name], calls[each.call.id] = end.output, name
         if not steps:
             return

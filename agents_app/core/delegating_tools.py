@@ -15,10 +15,12 @@ from agents_app.core.tools import Tool, tool
 
 DELEGATE: Final = "delegate"
 RUN_WORKFLOW: Final = "run_workflow"
+# By these names such tools are known, so that no other may have them.
+DELEGATING: Final = frozenset({DELEGATE, RUN_WORKFLOW})
 
 
 def is_delegating(tool: Tool) -> bool:
-    return tool.name in (DELEGATE, RUN_WORKFLOW)
+    return tool.name in DELEGATING
 
 
 def whom(call: ToolCall) -> str:

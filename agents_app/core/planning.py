@@ -207,15 +207,17 @@ def _step_of(task: Task, means: Means) -> JsonValue:
         "needs": [*needs],
         "priority": task.priority,
     }
+    cap: dict[str, JsonValue] = {}
+    if means.max_cost_usd is not None:
+        cap["max_cost_usd"] = means.max_cost_usd
     if task.workflow:
-        return {**step, "workflow": task.workflow, "input": _filled(task.input, means)}
+        return {**step, **cap, "workflow": task.workflow, "input": _filled(task.input, means)}
     step["timeout"] = means.timeout
     if task.tool:
         agent: dict[str, JsonValue] = {"type": "tool", "tool": task.tool}
         return {**step, "agent": {**agent, "arguments": _filled(task.arguments, means)}}
-    if means.max_cost_usd is not None:
-        step["max_cost_usd"] = means.max_cost_usd
-    return {**step, "agent": task.agent or _agent_for(task, means), "prompt": _prompt(task, means)}
+    agent_of = task.agent or _agent_for(task, means)
+    return {**step, **cap, "agent": agent_of, "prompt": _prompt(task, means)}
 
 
 def _agent_for(task: Task, means: Means) -> dict[str, JsonValue]:

@@ -19,12 +19,17 @@ def clean_text(text: str) -> str:
 
 def clean(value: JsonValue) -> JsonValue:
     """The same value with every text fit to be stored."""
+    return rewritten(value, clean_text)
+
+
+def rewritten(value: JsonValue, change: Callable[[str], str]) -> JsonValue:
+    """The same value with every text changed, and every key."""
     if isinstance(value, str):
-        return clean_text(value)
+        return change(value)
     if isinstance(value, list):
-        return [clean(item) for item in value]
+        return [rewritten(item, change) for item in value]
     if isinstance(value, dict):
-        return {clean_text(key): clean(item) for key, item in value.items()}
+        return {change(key): rewritten(item, change) for key, item in value.items()}
     return value
 
 

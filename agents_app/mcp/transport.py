@@ -15,7 +15,7 @@ import httpcore2
 import httpx2
 from django.conf import settings
 
-from agents_app.providers.transport import errors_of_httpx
+from agents_app.providers.transport import errors_of_httpx, tls_context
 from tenants.addresses import may_be_reached
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -63,7 +63,7 @@ class _Transport(httpx2.AsyncBaseTransport):
     def __init__(self) -> None:
         self.trouble = ""
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=httpx2.create_ssl_context(), network_backend=_Backend()
+            ssl_context=tls_context(), network_backend=_Backend()
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -14,7 +14,7 @@ from django.db import migrations, models
 from tenants.isolation import IsolateTenant
 from tenants.kernel.sql import run_sql_file
 
-_FUNCTIONS = "muster_remember, muster_forget, muster_search_memory"
+_FUNCTIONS = "muster_memory_obstacle, muster_remember, muster_forget, muster_search_memory"
 
 
 class Migration(migrations.Migration):

@@ -8,10 +8,11 @@ from typing import Final
 import structlog
 from django.conf import settings
 
+from agents_app.core.delegating_tools import DELEGATING
 from agents_app.core.plugins import BrokenPlugin, Found, Kind, Plugins, sorted_out
 from agents_app.core.types import AGENT_TYPES
 from agents_app.plugins.loading import found_in_file, found_in_packages
-from agents_app.tools.builtin import BUILTIN_FACTORIES, BUILTIN_TOOLS
+from agents_app.tools.installed import installed_sources
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ def _stamps(folder: str) -> dict[Path, _Stamp]:
 
 
 def _built_in() -> dict[Kind, set[str]]:
-    of_tools = {each.name for each in (*BUILTIN_TOOLS.all(), *BUILTIN_FACTORIES)}
+    of_tools = {*(each.name for each in installed_sources()), *DELEGATING}
     return {"agent": {*(kind.name for kind in AGENT_TYPES), "custom"}, "tool": of_tools}
 
 

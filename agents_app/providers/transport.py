@@ -6,6 +6,7 @@ is in; that covers connect, TLS, headers and body. Name resolution alone is the 
 """
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -64,6 +65,12 @@ def wait(seconds: float) -> bool:
         if _is_cut.get()():
             return False
     return True
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """The process's: to make one is to read all certificates of those who are trusted."""
+    return httpx2.create_ssl_context()
 
 
 def timeouts(seconds: float) -> httpx2.Timeout:
@@ -225,7 +232,7 @@ class DeadlineTransport(httpx2.BaseTransport):
     def __init__(self, may_connect: MayConnect, *, is_unpacked_later: bool = False) -> None:
         self._is_unpacked_later = is_unpacked_later
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
+            ssl_context=tls_context(),
             max_connections=None,
             max_keepalive_connections=_IDLE_CONNECTIONS,
             keepalive_expiry=_IDLE_SECONDS,
@@ -269,5 +276,8 @@ def errors_of_httpx() -> Iterator[None]:
     """The two libraries name their errors alike; the SDKs know only httpx2's."""
     try:
         yield
+    except httpcore2.LocalProtocolError:
+        # Its text holds the header that is wrong, which may be a secret.
+        raise httpx2.LocalProtocolError("the request, or a header of it, breaks HTTP") from None
     except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
         raise getattr(httpx2, type(error).__name__)(str(error)) from error

@@ -67,12 +67,18 @@ def commands_of_tenant() -> dict[str, Command]:
     }
 
 
-def target_of(server: McpServer, *, token: str = "", protocol: str = "") -> Target:
-    """How to reach it from inside the tenant's scope. Raises McpServerError."""
+def target_of(
+    server: McpServer,
+    commands: Mapping[str, Command],
+    *,
+    token: str = "",
+    protocol: str = "",
+) -> Target:
+    """How to reach it, with the commands of its tenant. Raises McpServerError."""
     spoken = protocol or server.protocol
     if server.url:
         return Target(url=server.url, token=token, protocol=spoken)
-    command = commands_of_tenant().get(server.command)
+    command = commands.get(server.command)
     if command is None:
         raise McpServerError(f"the operator offers no command {server.command!r}")
     return Target(command=command, protocol=spoken)
@@ -85,9 +91,11 @@ class McpTools:
     description = "The tools of the tenant's MCP servers."
 
     def tools(self, owner: ToolOwner) -> Iterator[Tool]:
-        for server in mcp_servers():
+        servers = list(mcp_servers())
+        commands = commands_of_tenant() if any(server.command for server in servers) else {}
+        for server in servers:
             try:
-                reach = target_of(server)
+                reach = target_of(server, commands)
             except McpServerError:
                 continue
             place = _Place(server.name, reach, float(server.timeout_seconds))

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from typing import Final
 from uuid import UUID
 
 import structlog
 from django.db import DatabaseError
 from pydantic import ValidationError
 
+from agents_app.core.delegating_tools import DELEGATING
 from agents_app.core.tool_sources import Source, ToolOwner
 from agents_app.core.tools import Tool, Toolbox
 from agents_app.models import ToolGrant
@@ -19,6 +21,9 @@ from tenants.fresh import Fresh
 from tenants.scope import current_tenant_id, has_tenant_scope, tenant_scope
 
 log = structlog.get_logger(__name__)
+
+# More than anybody reads.
+_CLASHES: Final = 1_000
 
 NOT_GRANTED = "is not allowed for this tenant yet; an admin can allow it under Tools"
 REFUSED = "was refused to this tenant; an admin can allow it under Tools"
@@ -73,14 +78,20 @@ def _is_set_up(tool: Tool, grant: ToolGrant) -> bool:
 
 def _made_for(owner: ToolOwner) -> Iterator[Tool]:
     """Every tool once. Of two with one name the first counts: nobody takes a built-in's place."""
-    taken = set[str]()
+    taken = set(DELEGATING)
     for source, is_plugin in _sources():
         for tool in _tools_of(source, owner):
             if tool.name in taken:
-                log.warning("tool_name_taken", tool=tool.name, source=source.name)
+                _tell_taken(tool.name, source.name)
                 continue
             taken.add(tool.name)
             yield replace(tool, needs_grant=True) if is_plugin else tool
+
+
+@lru_cache(maxsize=_CLASHES)
+def _tell_taken(tool: str, source: str) -> None:
+    """Once, not at every look."""
+    log.warning("tool_name_taken", tool=tool, source=source)
 
 
 def _sources() -> Iterator[tuple[Source, bool]]:

@@ -111,7 +111,10 @@ def begin(server: McpServer) -> Asking:
     server.asked_at = moment
     try:
         token = tool_secret(current_tenant_id(), server.credential) if server.credential else ""
-        return Asking(server=server, target=target_of(server, token=token, protocol=AUTO))
+        return Asking(
+            server=server,
+            target=target_of(server, commands_of_tenant(), token=token, protocol=AUTO),
+        )
     except (McpServerError, ToolSecretError) as error:
         return Asking(server=server, fault=str(error))
 

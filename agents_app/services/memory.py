@@ -105,6 +105,10 @@ def keep(fetch: Fetch, place: Place, change: Change) -> int:
         case "full":
             told = f"this memory is full with {most:,} entries; forget some, or write over one"
             raise MemoryRefusedError(told)
+        case "crowded":
+            raise MemoryRefusedError(
+                "too many entries of this memory were forgotten within a day; write over one"
+            )
         case "conflict":
             raise MemoryConflictError(key, row["version"])
     return int(row["version"])

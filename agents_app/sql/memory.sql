@@ -1,8 +1,22 @@
 -- What agents remember: written under a key by whoever comes first with the version that it has,
 -- found by full text.
 
+-- What keeps an owner from having one more entry: '' if nothing does, `full` with those that it has,
+-- or `crowded` with the places of those that were forgotten, so that nobody fills the table by
+-- keeping and forgetting.
+CREATE FUNCTION muster_memory_obstacle(p_tenant uuid, p_scope text, p_owner text, p_most integer)
+RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN count(*) FILTER (WHERE x.is_live) >= p_most THEN 'full'
+                WHEN count(*) >= 2 * p_most THEN 'crowded'
+                ELSE '' END
+      FROM (SELECT COALESCE(m.expires_at > clock_timestamp(), true) AS is_live
+              FROM memory_entry m
+             WHERE m.tenant_id = p_tenant AND m.scope = p_scope AND m.owner = p_owner
+             LIMIT 2 * p_most) x
+$$;
+
 -- Keeps an entry: `written` with its version now, `conflict` with the one that it has instead, or
--- `full`. The same call again has `written` before, and writes nothing. What is over counts as
+-- what keeps it from having one more. The same call again has `written` before, and writes nothing. What is over counts as
 -- not there.
 CREATE FUNCTION muster_remember(
     p_tenant uuid, p_scope text, p_owner text, p_key text, p_kind text, p_content json, p_text text,
@@ -13,6 +27,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     e record;
     v_version integer;
+    v_obstacle text;
     v_ends timestamptz := clock_timestamp() + p_lives;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
@@ -24,11 +39,8 @@ BEGIN
            FOR UPDATE;
         EXIT WHEN FOUND;
         IF p_expected > 0 THEN RETURN QUERY SELECT 'conflict', 0; RETURN; END IF;
-        IF (SELECT count(*) FROM (SELECT FROM memory_entry m
-                                   WHERE m.tenant_id = p_tenant AND m.scope = p_scope
-                                     AND m.owner = p_owner LIMIT p_most) x) >= p_most THEN
-            RETURN QUERY SELECT 'full', 0; RETURN;
-        END IF;
+        v_obstacle := muster_memory_obstacle(p_tenant, p_scope, p_owner, p_most);
+        IF v_obstacle <> '' THEN RETURN QUERY SELECT v_obstacle, 0; RETURN; END IF;
         INSERT INTO memory_entry (id, tenant_id, scope, owner, key, kind, content, text, words, version,
                                   calls, run_id, expires_at, fault)
         VALUES (uuidv7(), p_tenant, p_scope, p_owner, p_key, p_kind, p_content, p_text,
@@ -40,6 +52,10 @@ BEGIN
     v_version := CASE WHEN e.is_over THEN 0 ELSE e.version END;
     IF p_expected IS NOT NULL AND p_expected <> v_version THEN
         RETURN QUERY SELECT 'conflict', v_version; RETURN;
+    END IF;
+    -- It has its place, however many were forgotten.
+    IF e.is_over AND muster_memory_obstacle(p_tenant, p_scope, p_owner, p_most) = 'full' THEN
+        RETURN QUERY SELECT 'full', 0; RETURN;
     END IF;
     UPDATE memory_entry m
        SET kind = p_kind, content = p_content, text = p_text, words = to_tsvector(p_language, p_text),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from agents_app.core import values
 from agents_app.core.tool_sources import ToolOwner
 from agents_app.core.tools import Tool, tool
+from agents_app.tools.blotting import Blot, without
 from agents_app.tools.web_address import WebRefusedError, is_opened, web_address
 from agents_app.tools.web_client import WebAnswer, WebRequest, fetch
 from agents_app.tools.web_failures import failing_as
@@ -20,6 +21,8 @@ from agents_app.tools.web_fetch import MAX_RESULT_BYTES, Characters
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 READING: Final = frozenset({"GET", "HEAD"})
 MAX_REQUEST_BYTES: Final = 256 * 1024
+# Far more than is ever shown: to look for secrets takes its time.
+_MOST_LOOKED_AT: Final = 500_000
 _HOST: Final = re.compile(r"[a-z0-9.-]+|\[[0-9a-f:.]+\]")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
 # Who it is, where it goes and how it is framed are not for a model to say.
@@ -38,7 +41,7 @@ class SecretHeader(BaseModel):
 
     host: str
     header: str = Field(default="Authorization", pattern=rf"^{_HEADER.pattern}$")
-    prefix: str = Field(default="", max_length=50, pattern=r"^[ -~]*$")
+    prefix: str = Field(default="", max_length=50, pattern=r"^([!-~][ -~]*)?$")
     credential: str = Field(min_length=1, max_length=100)
 
 
@@ -91,8 +94,10 @@ def _tool(owner: ToolOwner, settings: HttpSettings) -> Tool:
             if method not in settings.methods:
                 raise WebRefusedError(f"{method} is not allowed; {', '.join(settings.methods)} are")
             address = _allowed(url, settings.hosts)
-            secrets = _secrets(owner, settings, address)
-            given = _checked(headers or {}, secrets)
+            meant = _secret_headers(settings, address)
+            given = _checked(headers or {}, {each.header for each in meant})
+            opened = {each.credential: owner.secret(each.credential) for each in meant}
+            secrets = {each.header: each.prefix + opened[each.credential] for each in meant}
             content, kind = _content(body)
             asked = WebRequest(
                 method=method,
@@ -102,7 +107,7 @@ def _tool(owner: ToolOwner, settings: HttpSettings) -> Tool:
                 ports={_port(address)},
             )
             answer = fetch(asked, max_redirects=0)
-        return _shown(answer, max_characters, secrets)
+        return _shown(answer, max_characters, without(opened.values()))
 
     return http_request
 
@@ -127,17 +132,17 @@ def _port(address: httpx2.URL) -> int:
     return address.port or {"http": 80, "https": 443}[address.scheme]
 
 
-def _secrets(owner: ToolOwner, settings: HttpSettings, address: httpx2.URL) -> dict[str, str]:
-    """The headers that this host gets of credentials."""
+def _secret_headers(settings: HttpSettings, address: httpx2.URL) -> list[SecretHeader]:
+    """Those that this host gets."""
     place = _place(address)
     meant = [each for each in settings.secret_headers if place in (each.host, f"{each.host}:443")]
     if meant and address.scheme != "https" and not is_opened(address.host, _port(address)):
         raise WebRefusedError("a secret is sent by https alone")
-    return {each.header: f"{each.prefix}{owner.secret(each.credential)}" for each in meant}
+    return meant
 
 
-def _checked(headers: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
-    taken = _NOT_TO_BE_SET | {name.lower() for name in secrets}
+def _checked(headers: Mapping[str, str], secret: Iterable[str]) -> dict[str, str]:
+    taken = _NOT_TO_BE_SET | {name.lower() for name in secret}
     for name, value in headers.items():
         lower = name.lower()
         if lower in taken or lower.startswith(("proxy-", "x-forwarded-", "sec-")):
@@ -158,24 +163,29 @@ def _content(body: JsonValue) -> tuple[bytes, dict[str, str]]:
     return content, {"Content-Type": kind}
 
 
-def _shown(answer: WebAnswer, most: int, secrets: Mapping[str, str]) -> dict[str, Any]:
-    text = _blotted(answer.text, secrets)
+def _shown(answer: WebAnswer, most: int, blotted: Blot) -> dict[str, Any]:
+    """Without secrets: some services send back what they were sent."""
+    whole = answer.text
+    text = blotted(whole[:_MOST_LOOKED_AT])
+    is_cut = len(text) > most or len(whole) > _MOST_LOOKED_AT
     shown: dict[str, Any] = {
         "status": answer.status,
-        "content_type": answer.content_type,
-        "truncated": len(text) > most,
+        "content_type": blotted(answer.content_type),
+        "truncated": is_cut,
         "body": text[:most],
     }
     if location := answer.headers.get("location"):
-        shown["location"] = _blotted(location, secrets)[:2_000]
-    if len(text) <= most and answer.content_type.endswith("json"):
+        shown["location"] = blotted(location)[:2_000]
+    if not is_cut and answer.content_type.endswith("json"):
         with suppress(ValueError, RecursionError):
-            shown["body"] = json.loads(text)
+            shown["body"] = _parsed(whole, blotted)
     return shown
 
 
-def _blotted(text: str, secrets: Mapping[str, str]) -> str:
-    """Some services send back what they were sent."""
-    for secret in secrets.values():
-        text = text.replace(secret, "(secret)").replace(secret.rpartition(" ")[2], "(secret)")
-    return text
+def _parsed(text: str, blotted: Blot) -> JsonValue:
+    """Raises ValueError for what is no JSON, or none without its secrets."""
+    body = values.rewritten(json.loads(text), blotted)
+    plain = values.dump(body)
+    if blotted(plain) != plain:
+        raise ValueError("a number is a secret")
+    return body

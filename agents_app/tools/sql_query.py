@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Annotated, Any, Final
 
 import psycopg
@@ -65,8 +65,7 @@ def _tool(owner: ToolOwner, settings: SqlSettings) -> Tool:
         """Read the database with one SELECT of PostgreSQL. Values belong into `parameters`."""
         with failing_as("sql_query"):
             where = _connection_of(owner.secret(settings.credential))
-            rows = _read(where, query, parameters, most=max_rows + 1, seconds=seconds)
-            return _shown(rows, max_rows)
+            return _read(where, query, parameters, most=max_rows, seconds=seconds)
 
     return sql_query
 
@@ -116,22 +115,24 @@ def _address_of(host: str, port: int) -> str:
 
 def _read(
     where: dict[str, Any], query: str, parameters: Sequence[Scalar], *, most: int, seconds: int
-) -> list[str]:
-    """Rows as JSON, each cut at one byte more than it may have. Raises WebRefusedError."""
+) -> dict[str, Any]:
+    """The first rows, and whether there are more. Raises WebRefusedError."""
     inner = query.strip().rstrip(";")
     wrapped = (
         f"SELECT left(row_to_json(muster_row)::text, {MAX_ROW_BYTES + 1}) "  # noqa: S608 - see below
-        f"FROM (\n{inner}\n) AS muster_row LIMIT {most}"
+        f"FROM (\n{inner}\n) AS muster_row LIMIT {most + 1}"
     )
     try:
-        with _session(where) as session, _hung_up_after(session, seconds=seconds + 2):
+        # Closed without COMMIT, as nothing was written: a server may never answer it.
+        with closing(_session(where)) as session, _hung_up_after(session, seconds=seconds + 2):
             session.execute("BEGIN READ ONLY")
             session.execute(f"SET LOCAL statement_timeout = {seconds * 1000}")
             # Once something was read, nothing turns this into a transaction that may write.
             session.execute("SELECT 1")
-            # Prepared, because what is prepared is one statement and never several.
-            cursor = session.execute(wrapped.encode(), parameters, prepare=True)
-            return [row[0] for row in cursor.fetchall()]
+            # Row by row, and by the protocol that takes one statement and never several. It is
+            # broken off by closing the session: to cancel it would be to wait for the server.
+            rows = session.cursor().stream(wrapped.encode(), parameters)
+            return _shown((row[0] for row in rows), most)
     except psycopg.Error as error:
         raise WebRefusedError(_told(error)) from error
 
@@ -160,15 +161,17 @@ def _hung_up_after(session: psycopg.Connection[Any], *, seconds: float) -> Itera
         wire.close()
 
 
-def _shown(rows: Sequence[str], most: int) -> dict[str, Any]:
+def _shown(rows: Iterable[str], most: int) -> dict[str, Any]:
     shown: list[Any] = []
     size = 0
-    for row in rows[:most]:
+    for row in rows:
+        if len(shown) == most:
+            return {"rows": shown, "truncated": True}
         size += len(row.encode())
         if len(row) > MAX_ROW_BYTES or size > MAX_BYTES:
             raise WebRefusedError("the rows are too large; ask for fewer columns or rows")
         shown.append(json.loads(row))
-    return {"rows": shown, "truncated": len(rows) > most}
+    return {"rows": shown, "truncated": False}
 
 
 def _told(error: psycopg.Error) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from orchestrator.chaos.evidence import Evidence, Row
 from orchestrator.chaos.flows import asked_as
+from orchestrator.chaos.traffic import Started
 
 # Between the moment of a fault and that in which its process feels it.
 _SLACK_SECONDS: Final = 0.5
@@ -24,8 +25,8 @@ def answers_are_recorded(evidence: Evidence) -> Iterator[str]:
         if entry.what == "answered":
             answered[entry.run, entry.step].add(entry.call)
     for run in evidence.started:
-        for row in evidence.agent_runs[run.id]:
-            calls, key = evidence.calls[row["id"]], (run.marker, asked_as(row["step"]))
+        for step, calls in _calls_by_step(evidence, run).items():
+            key = (run.marker, step)
             known = {c["reply"]["request_id"] for c in calls if c["status"] == "closed"}
             doubts = sum(call["status"] == "in_doubt" for call in calls)
             if len(answered[key] - known) > doubts:
@@ -34,6 +35,14 @@ def answers_are_recorded(evidence: Evidence) -> Iterator[str]:
                 yield f"{key}: rows without an answer: {sorted(known - answered[key])}"
             if asked[key] > len(calls):
                 yield f"{key}: {asked[key]} requests, but {len(calls)} calls on record"
+
+
+def _calls_by_step(evidence: Evidence, run: Started) -> dict[str, list[Row]]:
+    """By what the provider was told of the step; what was handed out anew is the same to it."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in evidence.agent_runs[run.id]:
+        found[asked_as(row["step"])] += evidence.calls[row["id"]]
+    return found
 
 
 def no_turn_is_paid_twice(evidence: Evidence) -> Iterator[str]:
@@ -63,9 +72,7 @@ def _forgiven(evidence: Evidence, closed: Row, call: Row) -> bool:
 def _sent_late(evidence: Evidence) -> Iterator[str]:
     """By the provider's own log: requests that no call can have sent that was open by then."""
     for run in evidence.started:
-        by_step = {
-            asked_as(row["step"]): evidence.calls[row["id"]] for row in evidence.agent_runs[run.id]
-        }
+        by_step = _calls_by_step(evidence, run)
         for entry in evidence.log:
             if entry.run != run.marker or entry.what != "asked":
                 continue
@@ -147,7 +154,7 @@ def money_adds_up(evidence: Evidence) -> Iterator[str]:
             yield str(budget)
         elif budget["overrun_nano"]:
             yield f"{budget['tenant_id']}: overrun by {budget['overrun_nano']}"
-    budgeted = {budget["tenant_id"] for budget in evidence.budgets}
+    budgeted = {row["tenant_id"] for row in evidence.budgets if row["scope"] == "tenant"}
     for run in evidence.runs.values():
         if run["cost_nano"] and run["tenant_id"] not in budgeted:
             yield f"run {run['id']} spent {run['cost_nano']} past its tenant's budget"

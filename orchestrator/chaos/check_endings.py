@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from orchestrator.chaos.evidence import Evidence, Row
-from orchestrator.chaos.flows import asked_as, said
+from orchestrator.chaos.flows import asked_as, place_of, said
 from orchestrator.chaos.oracle import COMPLETED, FAILED, Ending, ending, run_output
 from orchestrator.chaos.traffic import Started
 from orchestrator.core.state import TERMINAL_RUN
@@ -26,6 +27,7 @@ def runs_end_right(evidence: Evidence) -> Iterator[str]:
             run.flow, run.marker, leaf=evidence.leaf, lost=_given_up(evidence, run.id)
         )
         yield from _places_right(evidence, run, name)
+        yield from _asked_enough(evidence, run, expected, name)
         if _stopped(evidence, run) or run.flow.deadline:
             yield from _stopped_right(evidence, run, expected, name)
         elif expected.status == FAILED and run.flow.mode == "fail_fast":
@@ -39,8 +41,29 @@ def _places_right(evidence: Evidence, run: Started, name: str) -> Iterator[str]:
     for row in evidence.agent_runs[run.id]:
         is_part = row["parent_id"] is not None and row["kind"] == "agent"
         is_asked = is_part and row["uses_model"] and row["status"] == COMPLETED
-        if is_asked and row["output"]["said"] != said(run.marker, asked_as(row["step"])):
+        if is_asked and _answer_of(row)["said"] != said(run.marker, asked_as(row["step"])):
             yield f"{name}: {row['step']} gave {row['output']!r}"
+
+
+def _asked_enough(evidence: Evidence, run: Started, expected: Ending, name: str) -> Iterator[str]:
+    """What completed took as many answers of its model as it had to, one for each turn."""
+    for row in evidence.steps(run):
+        if row["status"] != COMPLETED or not row["uses_model"] or row["kind"] != "agent":
+            continue
+        calls = evidence.calls[row["id"]]
+        turns = [
+            call["turn"]
+            for call in calls
+            if call["status"] == "closed" and call["attempt"] > row["forgiven"]
+        ]
+        if sorted(turns) != list(range(1, expected.turns[place_of(row["step"])] + 1)):
+            yield f"{name}: {row['step']} took the turns {turns}"
+
+
+def _answer_of(agent_run: Row) -> Any:
+    """What its model answered; an agent that is made for a task gives it as text."""
+    output = agent_run["output"]
+    return json.loads(output) if isinstance(output, str) else output
 
 
 def _given(agent_run: Row) -> Any:
@@ -56,9 +79,11 @@ def _given_up(evidence: Evidence, run: UUID) -> frozenset[str]:
     found: set[str] = set()
     for row in evidence.agent_runs[run]:
         if _deaths(evidence, row) >= MAX_LOST:
-            found.add(row["step"])
+            found.add(place_of(row["step"]))
         for below in evidence.runs_below(row):
-            found |= {f"{row['step']}/{place}" for place in _given_up(evidence, below["id"])}
+            found |= {
+                f"{place_of(row['step'])}/{place}" for place in _given_up(evidence, below["id"])
+            }
     return frozenset(found)
 
 
@@ -93,7 +118,7 @@ def _part_of(
     if row["status"] != status:
         yield f"{name} is {row['status']}, not {status}: {row['status_reason']}"
     for agent_run in evidence.steps(run):
-        step, is_ended = agent_run["step"], agent_run["status"] in (COMPLETED, FAILED)
+        step, is_ended = place_of(agent_run["step"]), agent_run["status"] in (COMPLETED, FAILED)
         if is_ended and agent_run["status"] != expected.steps[step]:
             yield f"{name}: {step} is {agent_run['status']}, not {expected.steps[step]}"
         if is_ended and _given(agent_run) != expected.outputs[step]:
@@ -105,7 +130,7 @@ def _whole(evidence: Evidence, run: Started, expected: Ending, name: str) -> Ite
     if row["status"] != expected.status:
         yield f"{name} is {row['status']}, not {expected.status}: {row['status_reason']}"
     for agent_run in evidence.steps(run):
-        step = agent_run["step"]
+        step = place_of(agent_run["step"])
         if agent_run["status"] != expected.steps[step]:
             yield (
                 f"{name}: {step} is {agent_run['status']}, not {expected.steps[step]}: "

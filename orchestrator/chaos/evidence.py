@@ -42,12 +42,14 @@ SELECT tenant_id, sum(in_flight)::int AS in_flight,
        (SELECT count(*) FROM ready_agent_run q WHERE q.tenant_id = l.tenant_id) AS waiting
   FROM tenant_load l GROUP BY tenant_id
 """
-# Each tenant has one, which is hard and never exhausted.
+# Each tenant has one, which is hard and never exhausted; so has each run with a cap of its own.
 _BUDGETS: Final = """
-SELECT p.tenant_id, p.limit_nano, p.spent_nano, p.held_nano, p.overrun_nano,
-       (SELECT COALESCE(sum(e.amount_nano), 0)::bigint FROM cost_entry e
-         WHERE e.tenant_id = p.tenant_id) AS ledger_nano
-  FROM budget_period p ORDER BY p.tenant_id
+SELECT p.tenant_id, b.scope, p.limit_nano, p.spent_nano, p.held_nano, p.overrun_nano,
+       (SELECT COALESCE(sum(e.amount_nano), 0)::bigint
+          FROM cost_entry e JOIN run r ON r.id = e.run_id
+         WHERE e.tenant_id = p.tenant_id
+           AND (b.scope <> 'run' OR b.scope_id = ANY (r.cap_runs))) AS ledger_nano
+  FROM budget_period p JOIN budget b ON b.id = p.budget_id ORDER BY p.tenant_id, p.id
 """
 _EVENTS: Final = """
 SELECT id, run_id, agent_run_id, type, data, at AS told_at, extract(epoch FROM at)::float AS at

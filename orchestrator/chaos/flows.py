@@ -1,32 +1,38 @@
-"""The workflows of a storm, of which is known how each step must end, and their specs."""
+"""The workflows of a storm, of which is known how each step must end."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 PROVIDER: Final = "compatible"
 MODEL: Final = "storm"
 LEAF: Final = "leaf"
-# Longer than whatever the storm holds up: a step that is late would fail for the storm's sake.
-PATIENT: Final = "10m"
-_IN_LOOP: Final = re.compile(r"(.+)\[(\d+)\]\.(\w+)")
-_ANSWER: Final = {
+ANSWER: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["route", "said"],
     "properties": {"route": {"type": "string"}, "said": {"type": "string"}},
 }
-_STEPS: Final = {
-    "type": "object",
-    "required": ["steps"],
-    "properties": {"steps": {"type": "object"}},
-}
+_IN_LOOP: Final = re.compile(r"(.+)\[(\d+)\]\.(\w+)")
+# The turn in which something was handed out, behind the number of the retry by hand.
+_TURN: Final = re.compile(r"\.(\d+)(?=\.)")
+_TURNS: Final = 10_000
 
 Kind = Literal[
-    "ask", "act", "echo", "gather", "delay", "list", "map", "loop", "call", "add", "approval"
+    "ask",
+    "act",
+    "echo",
+    "gather",
+    "delay",
+    "list",
+    "map",
+    "loop",
+    "call",
+    "add",
+    "approval",
+    "delegate",
+    "plan",
 ]
 Verdict = Literal["approve", "reject", "expire"]
 Strategy = Literal["adaptive", "levels", "sequential"]
@@ -40,6 +46,10 @@ class Vertex:
     of any other. An `act` is an ask whose model calls tools in its first `turns`. An `approval`
     that is `failing` fails when it is rejected, or expires. A `loop` or a `call` that is `failing`
     begins with an ask that is.
+
+    A `delegate` and a `plan` are asks that hand out `adds` in their first turn, then `adds_later`:
+    the one by calling tools, the other as tasks of a plan, which may need each other. It answers
+    with all that came of them.
     """
 
     name: str
@@ -59,9 +69,17 @@ class Vertex:
     allow_failed: float = 0.0
     of: Literal["ask", "loop", "call"] = "ask"
     adds: tuple[Vertex, ...] = ()  # to its run, by an ask
+    adds_later: tuple[Vertex, ...] = ()
+    is_poor: bool = False  # what it hands out may cost less than any call
+    is_made: bool = False  # of a task: done by an agent that is made for it, and answers in text
     rounds: int = 0  # of a loop
     turns: int = 0
     verdict: Verdict = "approve"  # of people on an approval; `seconds` is how long it may take them
+
+    @property
+    def hands(self) -> list[tuple[Vertex, ...]]:
+        """What it hands out, turn by turn."""
+        return [handed for handed in (self.adds, self.adds_later) if handed]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,29 +102,6 @@ class Flow:
         return replace(self, vertices=vertices)
 
 
-def spec_of(flow: Flow) -> dict[str, Any]:
-    spec: dict[str, Any] = {
-        "muster": 1,
-        "name": flow.name,
-        "strategy": flow.strategy,
-        "failure": {"mode": flow.mode, "max_failed_ratio": flow.max_failed_ratio},
-        "inputs": {
-            "type": "object",
-            "required": ["marker"],
-            "properties": {"marker": {"type": "string"}, "failing": {"type": "boolean"}},
-        },
-        "defaults": {"timeout": PATIENT},
-        "steps": {vertex.name: _step(vertex) for vertex in flow.vertices},
-        "output": _output(flow.last),
-    }
-    optional = {"max_parallel": flow.max_parallel, "deadline": flow.deadline}
-    return spec | {name: value for name, value in optional.items() if value is not None}
-
-
-def _output(last: str) -> dict[str, str]:
-    return {"last": f"${{steps.{last}.output ?? 'none'}}"}
-
-
 def said(marker: str, step: str) -> str:
     return f"{step} of {marker}"
 
@@ -116,140 +111,13 @@ def called(marker: str, place: str) -> str:
     return f"{marker}/{place}"
 
 
-def asked_as(place: str) -> str:
+def place_of(step: str) -> str:
+    """Its place in the flow: what is handed out anew after a retry has the place of the first."""
+    return _TURN.sub(lambda found: f".{int(found[1]) % _TURNS}", step)
+
+
+def asked_as(step: str) -> str:
     """What the provider is told of an agent run's place: it sees a loop's rounds from 1 on."""
+    place = place_of(step)
     found = _IN_LOOP.fullmatch(place)
     return f"{found[1]}.{int(found[2]) + 1}.{found[3]}" if found else place
-
-
-def _step(vertex: Vertex) -> dict[str, Any]:
-    step: dict[str, Any] = {"priority": vertex.priority, **_KINDS[vertex.kind](vertex)}
-    if vertex.needs:
-        step |= {"needs": list(vertex.needs), "join": vertex.join}
-    if vertex.runs_if:
-        step["when"] = f'steps.{vertex.needs[0]}.output.route == "{vertex.runs_if}"'
-    return step
-
-
-def _ask(vertex: Vertex) -> dict[str, Any]:
-    tries = len(vertex.stumbles) + 1
-    return {
-        "agent": {"type": "prompt", "provider": PROVIDER, "model": MODEL},
-        "prompt": _script(vertex),
-        "output_schema": _ANSWER,
-        "retry": {"strategy": "constant", "attempts": tries, "base": "1s", "jitter": True},
-    }
-
-
-def _script(vertex: Vertex, **more: Any) -> str:
-    """What the provider is to do, as the prompt that tells it so."""
-    script = {
-        "run": "${input.marker}",
-        "step": vertex.name,
-        "route": vertex.route,
-        "failing": vertex.failing,
-        "stumbles": vertex.stumbles,
-        "seconds": vertex.seconds,
-        **more,
-    }
-    written = json.dumps(script)
-    if not vertex.fails_if:
-        return written
-    return written.replace('"failing": false', f'"failing": {vertex.fails_if}')
-
-
-def _list(vertex: Vertex) -> dict[str, Any]:
-    return {
-        "agent": {"type": "tool", "tool": "echo"},
-        "arguments": {"value": list(vertex.items)},
-    }
-
-
-def _act(vertex: Vertex) -> dict[str, Any]:
-    agent = {"type": "react", "provider": PROVIDER, "model": MODEL, "tools": ["echo"]}
-    return {**_ask(vertex), "agent": agent, "prompt": _script(vertex, turns=vertex.turns)}
-
-
-def _map(vertex: Vertex) -> dict[str, Any]:
-    item = replace(vertex, name=f"{vertex.name}[${{index}}]", fails_if="${item}")
-    over = f"${{steps.{vertex.needs[0]}.output}}"
-    map_over = {"over": over, "parallel": 4, "allow_failed": vertex.allow_failed}
-    return {**_KINDS[vertex.of](item), "map": map_over}
-
-
-def _loop(vertex: Vertex) -> dict[str, Any]:
-    write = _ask(
-        replace(vertex, name=f"{vertex.name}.${{loop.round}}.write", route="${loop.round}")
-    )
-    return {
-        "loop": {
-            "steps": {
-                "write": write,
-                "read": {**_echo(replace(vertex, needs=("write",))), "needs": ["write"]},
-            },
-            "until": f'steps.read.output.route == "{vertex.rounds}"',
-            "max_rounds": vertex.rounds + 1,
-            "output": "${steps.read.output}",
-        }
-    }
-
-
-def _call(vertex: Vertex) -> dict[str, Any]:
-    marker = called("${input.marker}", vertex.name)
-    failing = vertex.fails_if or vertex.failing
-    return {"workflow": LEAF, "input": {"marker": marker, "failing": failing}}
-
-
-def _add(vertex: Vertex) -> dict[str, Any]:
-    steps = {
-        added.name: _step(replace(added, name=f"{vertex.name}.{added.name}"))
-        for added in vertex.adds
-    }
-    answer = json.dumps({"steps": steps, "output": _output(vertex.adds[-1].name)})
-    # What it adds has variables of its own, which are not the asking prompt's.
-    literal = json.loads(answer.replace("${", "$${"))
-    return {
-        **_ask(vertex),
-        "prompt": _script(vertex, answer=literal),
-        "output_schema": _STEPS,
-        "adds_steps": True,
-    }
-
-
-def _echo(vertex: Vertex) -> dict[str, Any]:
-    value = f"${{steps.{vertex.needs[0]}.output ?? 'none'}}" if vertex.needs else vertex.name
-    return {"agent": {"type": "tool", "tool": "echo"}, "arguments": {"value": value}}
-
-
-def _gather(vertex: Vertex) -> dict[str, Any]:
-    return {"agent": {"type": "aggregator"}}
-
-
-def _delay(vertex: Vertex) -> dict[str, Any]:
-    return {"delay": f"{vertex.seconds:.0f}s"}
-
-
-def _approval(vertex: Vertex) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        "question": f"Shall {vertex.name} of ${{input.marker}} go on?",
-        "on_reject": "fail" if vertex.failing else "continue",
-    }
-    if vertex.verdict == "expire":
-        on_expire = "fail" if vertex.failing else "approve"
-        asked |= {"expires": f"{vertex.seconds:.0f}s", "on_expire": on_expire}
-    return {"approval": asked}
-
-
-_KINDS: Final[dict[str, Callable[[Vertex], dict[str, Any]]]] = {
-    "ask": _ask,
-    "act": _act,
-    "echo": _echo,
-    "gather": _gather,
-    "delay": _delay,
-    "list": _list,
-    "map": _map,
-    "loop": _loop,
-    "call": _call,
-    "add": _add,
-    "approval": _approval,
-}

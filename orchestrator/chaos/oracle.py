@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from orchestrator.chaos.flows import Flow, Vertex, called, said
@@ -11,15 +12,22 @@ from orchestrator.chaos.flows import Flow, Vertex, called, said
 COMPLETED, FAILED, SKIPPED = "completed", "failed", "skipped"
 # From this priority on a step's failure is its run's, where the workflow says nothing else.
 _CRITICAL: Final = 8
+# So deep may stand what is added to a run; who would add deeper ones is told that it cannot.
+MAX_DEPTH: Final = 3
+_HANDING: Final = ("delegate", "plan")
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The states and outputs of a run that nobody stops. Steps that it adds are `plan.research`."""
+    """The states and outputs of a run that nobody stops. Steps that it adds are `plan.research`.
+
+    `turns`: how many answers of its model each step takes that has one.
+    """
 
     status: str
     steps: Mapping[str, str]
     outputs: Mapping[str, Any]
+    turns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,7 @@ class _Work:
     fails: bool
     output: Any
     added: Ending | None = None
+    turns: int = 0
 
 
 def ending(
@@ -51,26 +60,32 @@ class _Oracle:
     leaf: Flow | None
     lost: frozenset[str]
     at: str = ""
+    depth: int = 0
 
     def ending(self, flow: Flow) -> Ending:
         steps: dict[str, str] = {}
         outputs: dict[str, Any] = {}
         barred: set[str] = set()
         added: dict[str, Ending] = {}
+        turns: dict[str, int] = {}
         for vertex in flow.vertices:
             work = self._work(vertex, outputs, flow)
             status, bars = _status(vertex, steps, barred, outputs, fails=work.fails)
             steps[vertex.name] = status
             outputs[vertex.name] = work.output if status == COMPLETED else None
+            if work.turns:
+                turns[vertex.name] = work.turns
             if bars:
                 barred.add(vertex.name)
             if work.added and status != SKIPPED:
                 added[vertex.name] = work.added
-        whole = Ending(_run_status(flow, steps), steps, outputs)
+        whole = Ending(_run_status(flow, steps), steps, outputs, turns)
         return _with_added(whole, added)
 
     def _work(self, vertex: Vertex, outputs: Mapping[str, Any], flow: Flow) -> _Work:
         place = self.at + vertex.name
+        if vertex.kind in _HANDING:
+            return self._handed(vertex, place, flow)
         if place in self.lost:
             return _Work(fails=True, output=None)
         match vertex.kind:
@@ -83,7 +98,9 @@ class _Oracle:
             case "add":
                 return self._planned(vertex, place, flow)
             case "ask" | "act":
-                return _Work(fails=vertex.failing, output=self._answer(vertex.route, place))
+                answer = self._answer(vertex.route, place)
+                output = json.dumps(answer) if vertex.is_made else answer
+                return _Work(fails=vertex.failing, output=output, turns=vertex.turns + 1)
         return _Work(fails=vertex.failing, output=_output(vertex, place, outputs))
 
     def _mapped(self, vertex: Vertex, outputs: Mapping[str, Any], flow: Flow) -> _Work:
@@ -117,8 +134,38 @@ class _Oracle:
     def _planned(self, vertex: Vertex, place: str, flow: Flow) -> _Work:
         """The flow's rules hold among the added steps, then for the step that adds them."""
         body = replace(flow, vertices=vertex.adds)
-        ended = replace(self, at=f"{place}.").ending(body)
-        return _Work(fails=ended.status == FAILED, output=run_output(body, ended), added=ended)
+        ended = replace(self, at=f"{place}.", depth=self.depth + 1).ending(body)
+        output = run_output(body, ended)
+        return _Work(fails=ended.status == FAILED, output=output, added=ended, turns=1)
+
+    def _handed(self, vertex: Vertex, place: str, flow: Flow) -> _Work:
+        """Whatever comes of what it hands out is told, and fails nothing else.
+
+        Something of it may be there even if it was given up in the end.
+        """
+        steps: dict[str, str] = {}
+        outputs: dict[str, Any] = {}
+        turns: dict[str, int] = {}
+        heard: list[Any] = []
+        for turn, handed in enumerate(vertex.hands, start=1):
+            if self.depth >= MAX_DEPTH:
+                heard += [FAILED for _ in handed]
+                continue
+            poor = [
+                replace(each, failing=each.failing or _is_broke(vertex, each)) for each in handed
+            ]
+            below = replace(self, at=f"{place}.{turn}.", depth=self.depth + 1)
+            ended = below.ending(replace(flow, vertices=tuple(poor)))
+            steps |= {f"{turn}.{name}": status for name, status in ended.steps.items()}
+            outputs |= {f"{turn}.{name}": output for name, output in ended.outputs.items()}
+            turns |= {f"{turn}.{name}": count for name, count in ended.turns.items()}
+            heard += [_heard(each, ended) for each in handed]
+        return _Work(
+            fails=vertex.failing or place in self.lost,
+            output={**self._answer(vertex.route, place), "heard": heard},
+            added=Ending(COMPLETED, steps, outputs, turns),
+            turns=len(vertex.hands) + 1,
+        )
 
     def _answer(self, route: str, place: str) -> dict[str, str]:
         return {"route": route, "said": said(self.marker, place)}
@@ -161,6 +208,20 @@ def _decision(vertex: Vertex) -> dict[str, str] | None:
     return {"decision": "reject" if vertex.verdict == "reject" else "approve"}
 
 
+def _is_broke(by: Vertex, vertex: Vertex) -> bool:
+    """Whether a task may not cost what it takes."""
+    return by.is_poor and vertex.kind != "echo"
+
+
+def _heard(vertex: Vertex, ended: Ending) -> Any:
+    """What whoever handed it out is told of it."""
+    status, output = ended.steps[vertex.name], ended.outputs[vertex.name]
+    if status != COMPLETED:
+        return status
+    # An agent that is made for a task answers in text, which is read for the JSON that it is.
+    return json.loads(output) if isinstance(output, str) else output
+
+
 def _echoed(vertex: Vertex, place: str, outputs: Mapping[str, Any]) -> Any:
     if not vertex.needs:
         return place
@@ -174,11 +235,12 @@ def run_output(flow: Flow, ended: Ending) -> Any:
 
 
 def _with_added(whole: Ending, added: Mapping[str, Ending]) -> Ending:
-    steps, outputs = dict(whole.steps), dict(whole.outputs)
+    steps, outputs, turns = dict(whole.steps), dict(whole.outputs), dict(whole.turns)
     for by, ended in added.items():
         steps |= {f"{by}.{name}": status for name, status in ended.steps.items()}
         outputs |= {f"{by}.{name}": output for name, output in ended.outputs.items()}
-    return Ending(whole.status, steps, outputs)
+        turns |= {f"{by}.{name}": count for name, count in ended.turns.items()}
+    return Ending(whole.status, steps, outputs, turns)
 
 
 def _run_status(flow: Flow, steps: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from orchestrator.chaos import handing
 from orchestrator.chaos.flows import said
 
 ADDRESS: Final = "127.0.0.1"
@@ -65,7 +66,7 @@ class Provider:
         self._write("answered" if status == 200 else "refused", call, script, turn)
         if status != 200:
             return status, call, {"error": {"message": "as it was told to", "code": str(status)}}
-        return status, call, _answer(call, body["model"], script, turn)
+        return status, call, _answer(call, body, script, turn)
 
     def _write(self, what: Any, call: str, script: dict[str, Any], turn: int) -> None:
         entry = Entry(
@@ -82,24 +83,28 @@ def _status(script: dict[str, Any], before: int) -> int:
     return stumbles[before] if before < len(stumbles) else 200
 
 
-def _answer(call: str, model: str, script: dict[str, Any], turn: int) -> dict[str, Any]:
-    acts = turn <= script.get("turns", 0)
+def _answer(call: str, body: dict[str, Any], script: dict[str, Any], turn: int) -> dict[str, Any]:
+    message = _message(body, script, turn)
     choice = {
         "index": 0,
-        "finish_reason": "tool_calls" if acts else "stop",
-        "message": _calls(turn) if acts else _said(script),
+        "finish_reason": "tool_calls" if message.get("tool_calls") else "stop",
+        "message": message,
     }
     return {
         "id": call,
         "object": "chat.completion",
-        "model": model,
+        "model": body["model"],
         "choices": [choice],
         "usage": {"prompt_tokens": 50, "completion_tokens": 20, "total_tokens": 70},
     }
 
 
-def _said(script: dict[str, Any]) -> dict[str, Any]:
+def _message(body: dict[str, Any], script: dict[str, Any], turn: int) -> dict[str, Any]:
+    if turn <= script.get("turns", 0):
+        return _calls(turn)
     told = {"route": script["route"], "said": said(script["run"], script["step"])}
+    if "tasks" in script:
+        return handing.message(body, script, turn=turn, answer=told)
     return {"role": "assistant", "content": json.dumps(script.get("answer", told))}
 
 

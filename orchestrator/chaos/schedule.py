@@ -28,8 +28,8 @@ class Size:
 
 SHORT: Final = Size(
     seconds=25,
-    runs=34,
-    flows=18,
+    runs=36,
+    flows=20,
     workers=2,
     batches=2,
     eagerness=3.0,
@@ -50,7 +50,7 @@ SHORT: Final = Size(
 LONG: Final = Size(
     seconds=420,
     runs=320,
-    flows=52,
+    flows=56,
     workers=4,
     batches=12,
     eagerness=0.7,

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from orchestrator.chaos.flows import LEAF, Flow, Kind, Strategy, Verdict, Vertex
+from orchestrator.chaos.oracle import MAX_DEPTH
 
 ROUTES: Final = ("left", "right")
 _STRATEGIES: Final[tuple[Strategy, ...]] = ("adaptive", "levels", "sequential")
@@ -196,6 +197,53 @@ def _acting(rng: Random) -> Iterator[Vertex]:
     yield Vertex(name="end", kind="gather", needs=names)
 
 
+def _delegating(rng: Random) -> Iterator[Vertex]:
+    """One that hands out this and that, turn after turn, one without money, one that goes deep."""
+    yield _asking(rng, "first")
+    below = [_hand(rng, name) for name in ("hand", "hand_2", "hand_3")[: rng.randint(1, 3)]]
+    leaf = Vertex(name="leaf", kind="call", failing=rng.random() < 0.3)
+    yield _handing(rng, "some", adds=(*below, leaf), adds_later=(_hand(rng, "hand"),))
+    yield _handing(rng, "poor", adds=(_hand(rng, "hand"), _hand(rng, "hand_2")), is_poor=True)
+    deep = _hand(rng, "hand")
+    for depth in range(MAX_DEPTH):
+        # Who asks its like has it called otherwise.
+        deep = _handing(rng, "lead" if depth % 2 == 0 else "lead_2", adds=(deep,), needs=())
+    yield _handing(rng, "deep", adds=(deep,))
+    yield Vertex(name="end", kind="gather", needs=("some", "poor", "deep"))
+
+
+def _planning(rng: Random) -> Iterator[Vertex]:
+    """One whose plan has tasks that need each other, and that hands out more; one without money."""
+    yield _asking(rng, "first")
+    dug = _hand(rng, "dig", failing=rng.random() < 0.3)
+    plan = (
+        dug,
+        _hand(rng, "made", is_made=True, needs=("dig",)),
+        _handing(rng, "lead", adds=(_hand(rng, "hand"),), needs=()),
+        Vertex(name="again", kind="echo", needs=("dig",)),
+        Vertex(name="call", kind="call"),
+    )
+    yield _handing(rng, "plan", kind="plan", adds=plan, adds_later=(_hand(rng, "blast"),))
+    yield _handing(rng, "poor", kind="plan", adds=(_hand(rng, "dig"), plan[3]), is_poor=True)
+    yield Vertex(name="end", kind="gather", needs=("plan", "poor"))
+
+
+def _hand(rng: Random, name: str, **fields: Any) -> Vertex:
+    return replace(_asking(rng, name, **fields), seconds=_latency(rng) / 3)
+
+
+def _handing(
+    rng: Random,
+    name: str,
+    *,
+    kind: Kind = "delegate",
+    needs: tuple[str, ...] = ("first",),
+    **fields: Any,
+) -> Vertex:
+    asked = _asking(rng, name, needs=needs, **fields)
+    return replace(asked, kind=kind, seconds=asked.seconds / 3)
+
+
 def _late(rng: Random) -> Iterator[Vertex]:
     yield _asking(rng, "first")
     yield Vertex(name="pause", kind="delay", seconds=3600, needs=("first",))
@@ -238,6 +286,7 @@ _ADDED: Final = (
     _looping,
     _calling,
     _adding_more,
+    _delegating,
 )
 _SHAPES: Final = (
     _wide,
@@ -257,5 +306,7 @@ _SHAPES: Final = (
     _adding,
     _deciding,
     _acting,
+    _delegating,
+    _planning,
     _late,
 )

@@ -226,6 +226,7 @@ class Storm:
             "in_doubt": sum(
                 call["status"] == "in_doubt" for calls in evidence.calls.values() for call in calls
             ),
+            "delegated": _attempts(evidence, "delegated"),
             "recovered": _attempts(evidence, "lost"),
             "handed_over": _attempts(evidence, "handed_over"),
             "stuck": stuck,

@@ -15,9 +15,12 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connections
 
+from agents_app.services.agents import create_agent
 from costs.models import Budget, PlatformPrice
-from orchestrator.chaos.flows import MODEL, PROVIDER, Flow, spec_of
+from orchestrator.chaos.flows import MODEL, PROVIDER, Flow
 from orchestrator.chaos.schedule import RUNS_OF_BATCH, Deed
+from orchestrator.chaos.specs import spec_of
+from orchestrator.chaos.teams import saved_agents
 from orchestrator.models import RateLimit, Run, RunBatch, Workflow
 from orchestrator.services import control
 from orchestrator.services.batches import BatchStateError, Wanted, cancel_batch, start_batch
@@ -90,6 +93,8 @@ class Traffic:
                 for generous in _LIMITS:
                     RateLimit.objects.create(scope="tenant", **generous)
                 project = Project.objects.create(slug="main", name="Main")
+                for fields in saved_agents():
+                    create_agent(**fields)
                 for flow in self.flows:
                     publish_spec(project=project, spec=spec_of(flow))
 

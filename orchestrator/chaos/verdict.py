@@ -16,6 +16,11 @@ from orchestrator.chaos.check_calls import (
     money_adds_up,
     no_turn_is_paid_twice,
 )
+from orchestrator.chaos.check_delegation import (
+    delegates_belong,
+    delegates_keep_their_budgets,
+    depth_is_kept,
+)
 from orchestrator.chaos.check_endings import runs_end_right
 from orchestrator.chaos.check_history import (
     attempts_are_numbered,
@@ -115,6 +120,9 @@ CHECKS: Final[dict[str, Check]] = {
         attempts_are_numbered,
         nothing_is_orphaned,
         deeds_are_kept,
+        delegates_belong,
+        delegates_keep_their_budgets,
+        depth_is_kept,
         approvals_are_decided_once,
         batches_are_whole,
         clocks_do_not_matter,

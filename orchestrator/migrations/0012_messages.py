@@ -113,7 +113,9 @@ class Migration(migrations.Migration):
         ),
         IsolateTenant("RunTally", audited=False, leaf=True),
         IsolateTenant("CallEffect", audited=False, append_only=True, leaf=True),
-        IsolateTenant("AgentMessage", audited=False, append_only=True, leaf=True),
+        IsolateTenant(
+            "AgentMessage", audited=False, append_only=True, rewordable=("content",), leaf=True
+        ),
         IsolateTenant("MessagePlace", audited=False, leaf=True),
         IsolateTenant("MessageSubscription", audited=False, leaf=True),
         TenantReference("RunTally", "run"),

@@ -83,7 +83,9 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('run', 'number'), name='todo_number_once'), models.CheckConstraint(condition=models.Q(('status__in', [agents_app.core.todos.TodoStatus['PENDING'], agents_app.core.todos.TodoStatus['IN_PROGRESS'], agents_app.core.todos.TodoStatus['COMPLETED']])), name='todo_status_known'), models.CheckConstraint(condition=models.Q(('priority__lte', 10)), name='todo_priority_0_to_10')],
             },
         ),
-        IsolateTenant("ContextValue", audited=False, append_only=True, leaf=True),
+        IsolateTenant(
+            "ContextValue", audited=False, append_only=True, rewordable=("value",), leaf=True
+        ),
         IsolateTenant("Todo", audited=False, leaf=True),
         TenantReference("ContextValue", "run"),
         TenantReference("ContextValue", "writer"),

@@ -54,6 +54,7 @@ class Delegations:
             raise DelegationRefusedError(str(error)) from error
         self.written = {
             "number": number,
+            "forgiven": self._claimed.forgiven,
             "awaited": {"turn": wanted.turn, "calls": dict(wanted.calls)},
             "output": wanted.given,
             **addition.written,

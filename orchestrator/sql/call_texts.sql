@@ -11,13 +11,34 @@ LANGUAGE sql STABLE AS $$
            SELECT max(x.finished_at) FROM (
                SELECT y.finished_at FROM run y
                 WHERE y.tenant_id = p_tenant AND y.finished_at > p_after AND y.finished_at <= p_until
+                  AND y.status IN ('completed', 'partially_completed', 'failed', 'cancelled')
                 ORDER BY y.finished_at LIMIT p_most) x))
        AND r.status IN ('completed', 'partially_completed', 'failed', 'cancelled')
      ORDER BY r.finished_at
 $$;
 
--- Removes what was said in runs: prompts, answers, and what tools were given and gave.
-CREATE FUNCTION muster_remove_texts(p_runs uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Those of them that nobody has taken up again meanwhile, nor can until this transaction ends.
+CREATE FUNCTION muster_hold_ended(p_runs uuid[]) RETURNS SETOF uuid LANGUAGE sql AS $$
+    SELECT r.id FROM run r
+     WHERE r.id = ANY (p_runs) AND r.status IN ('completed', 'partially_completed', 'failed', 'cancelled')
+     ORDER BY r.id FOR NO KEY UPDATE
+$$;
+
+-- Has agents begin anew if their runs are taken up again, rather than go on with answers that are no
+-- longer what was said: all in p_runs that have not completed, or only p_agents. What they had
+-- delegated is left behind with the rest (see muster_retry_run).
+CREATE FUNCTION muster_have_begin_anew(p_runs uuid[], p_agents uuid[]) RETURNS void LANGUAGE sql AS $$
+    UPDATE agent_run a SET forgiven = a.attempt, lost_count = 0, spared = 0, updated_at = clock_timestamp()
+     WHERE a.run_id = ANY (p_runs) AND (p_agents IS NULL OR a.id = ANY (p_agents))
+       AND a.kind = 'agent' AND a.forgiven < a.attempt
+       AND a.status IN ('cancelled', 'skipped', 'budget_exceeded')
+$$;
+
+-- Removes what was said in runs: prompts, answers, what tools were given and gave, what agents told
+-- each other, shared, and handed to others, and what people were shown. Its owner's rights, since messages
+-- and shared values are nobody's to change.
+CREATE FUNCTION muster_remove_texts(p_runs uuid[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     UPDATE llm_call c
        SET request = '{}',
@@ -29,11 +50,59 @@ BEGIN
     UPDATE tool_call t
        SET arguments = 'null', output = NULL, error = CASE WHEN t.error IS NULL THEN NULL ELSE '' END,
            updated_at = clock_timestamp()
-     WHERE t.run_id = ANY (p_runs);
+     WHERE t.run_id = ANY (p_runs)
+       AND (t.arguments::text <> 'null' OR t.output IS NOT NULL OR t.error <> '');
     UPDATE agent_run a SET prompt = NULL WHERE a.run_id = ANY (p_runs) AND a.prompt IS NOT NULL;
+    UPDATE agent_run a
+       SET added = json_build_object(
+               'number', a.added -> 'number', 'forgiven', a.added -> 'forgiven', 'depth', a.added -> 'depth',
+               'worst_nano', a.added -> 'worst_nano', 'plan', json_build_object('steps', (
+                   SELECT json_agg(json_build_object('name', s.value -> 'name', 'needs', s.value -> 'needs'))
+                     FROM json_array_elements(a.added -> 'plan' -> 'steps') s)))
+     WHERE a.run_id = ANY (p_runs) AND muster_is_done_with(a);
+    UPDATE agent_message m SET content = 'null'
+     WHERE m.run_id = ANY (p_runs) AND m.content::text <> 'null';
+    UPDATE context_value v SET value = NULL WHERE v.run_id = ANY (p_runs) AND v.value IS NOT NULL;
+    UPDATE todo d SET text = '' WHERE d.run_id = ANY (p_runs) AND d.text <> '';
+    UPDATE approval p SET question = '', show = NULL
+     WHERE p.run_id = ANY (p_runs) AND (p.question <> '' OR p.show IS NOT NULL);
+    PERFORM muster_have_begin_anew(p_runs, NULL);
+    PERFORM muster_forget_effects(p_runs);
 END $$;
 
+-- Whether nobody will need the plan of the steps that an agent run has added: they have completed, or
+-- were delegated by who has gone on, or begins anew. Others stand for them again if their run is taken up.
+CREATE FUNCTION muster_is_done_with(p_agent_run agent_run) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT p_agent_run.added IS NOT NULL
+       AND (p_agent_run.status = 'completed' OR p_agent_run.added -> 'awaited' IS NOT NULL)
+$$;
+
+-- Puts other words into what cannot be changed otherwise.
+CREATE FUNCTION muster_reword_message(p_message uuid, p_content json) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    UPDATE agent_message SET content = COALESCE(p_content, 'null') WHERE id = p_message
+$$;
+
+CREATE FUNCTION muster_reword_value(p_value uuid, p_content json) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    UPDATE context_value SET value = p_content WHERE id = p_value
+$$;
+
+-- What calls gave is for attempts to come that make them again: none will of those who have ended for
+-- good, or begin anew.
+CREATE FUNCTION muster_forget_effects(p_runs uuid[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    DELETE FROM call_effect e
+     WHERE e.run_id = ANY (p_runs)
+       AND (SELECT a.status IN ('completed', 'failed') OR a.forgiven = a.attempt
+              FROM agent_run a WHERE a.id = e.agent_run_id)
+$$;
+
 REVOKE EXECUTE ON FUNCTION muster_ended_runs(uuid, timestamptz, timestamptz, integer),
-    muster_remove_texts(uuid[]) FROM PUBLIC;
+    muster_hold_ended(uuid[]), muster_have_begin_anew(uuid[], uuid[]), muster_remove_texts(uuid[]),
+    muster_reword_message(uuid, json), muster_reword_value(uuid, json), muster_forget_effects(uuid[])
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION muster_ended_runs(uuid, timestamptz, timestamptz, integer),
-    muster_remove_texts(uuid[]) TO muster_system;
+    muster_hold_ended(uuid[]), muster_have_begin_anew(uuid[], uuid[]), muster_remove_texts(uuid[]),
+    muster_reword_message(uuid, json), muster_reword_value(uuid, json), muster_forget_effects(uuid[])
+    TO muster_system;

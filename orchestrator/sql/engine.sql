@@ -580,7 +580,8 @@ BEGIN
                d.level, 'steps', 'running', d.priority, '{}', false, d.agent, false, 1, clock_timestamp(),
                clock_timestamp(), true, d.added, d.added_by
           FROM done d WHERE d.delegates
-        ON CONFLICT DO NOTHING),
+        ON CONFLICT DO NOTHING
+        RETURNING id, run_id, step, attempt),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
                              started_at, finished_at)
@@ -602,7 +603,11 @@ BEGIN
                jsonb_strip_nulls(jsonb_build_object('step', d.step, 'attempt', d.attempt,
                    'cost_nano', d.cost_nano, 'error', d.error, 'until', d.due_at,
                    'reason', NULLIF(d.waiting_for, ''), 'gate', NULLIF(d.waits_on, '')))
-          FROM done d)
+          FROM done d
+         UNION ALL
+        SELECT p_tenant, s.run_id, s.id, clock_timestamp(), 'agent.running',
+               jsonb_build_object('step', s.step, 'attempt', s.attempt)
+          FROM delegated s)
     SELECT d.run_id AS run, array_agg(d.id) AS ids, array_agg(d.attempt) AS attempts,
            array_agg(d.id) FILTER (WHERE d.status = 'queued') AS again,
            array_agg(d.priority::integer) FILTER (WHERE d.status = 'queued') AS priorities,
@@ -1236,6 +1241,9 @@ END $$;
 -- with all its parts.
 CREATE FUNCTION muster_retry_run(p_tenant uuid, p_run uuid, p_deadline_seconds integer, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    -- How many go on without the answers they have paid for, since these are not kept any more.
+    v_anew bigint;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     UPDATE run SET status = 'running', status_reason = '', output = NULL, finished_at = NULL,
@@ -1244,24 +1252,33 @@ BEGIN
            updated_at = clock_timestamp(), advance_wanted = true, advance_wanted_at = clock_timestamp()
      WHERE id = p_run AND status IN ('failed', 'partially_completed', 'cancelled', 'budget_exceeded');
     IF NOT FOUND THEN RETURN false; END IF;
-    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried', jsonb_build_object('reason', p_reason));
     -- They tell, chord or not: a message from before may claim them, which no chord counts.
     WITH RECURSIVE again AS (
-        SELECT a.id FROM agent_run a
+        SELECT a.id, a.kind, CASE a.status WHEN 'failed' THEN a.attempt ELSE a.forgiven END AS forgiven
+          FROM agent_run a
          WHERE a.run_id = p_run AND a.parent_id IS NULL
            AND a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
         UNION ALL
-        SELECT a.id FROM again w JOIN agent_run a ON a.parent_id = w.id
-         WHERE a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded'))
-    UPDATE agent_run
-       SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
-           in_chord = false, tells = true, updated_at = clock_timestamp(),
-           -- What did not fail goes on with the answers that it has paid for.
-           forgiven = CASE status WHEN 'failed' THEN attempt ELSE forgiven END,
-           lost_count = CASE status WHEN 'failed' THEN 0 ELSE lost_count END,
-           spared = CASE status WHEN 'failed' THEN 0 ELSE spared END,
-           waits_on = '', waiting_since = NULL
-     WHERE id IN (SELECT w.id FROM again w);
+        SELECT a.id, a.kind, CASE a.status WHEN 'failed' THEN a.attempt ELSE a.forgiven END
+          FROM again w JOIN agent_run a ON a.parent_id = w.id
+         WHERE a.status IN ('failed', 'skipped', 'cancelled', 'budget_exceeded')
+           -- An agent that begins anew asks nobody for what it had delegated before.
+           AND (w.kind <> 'agent' OR (a.added ->> 'forgiven')::integer = w.forgiven)),
+    taken AS (
+        UPDATE agent_run a
+           SET status = 'pending', status_reason = '', error = NULL, output = NULL, finished_at = NULL,
+               in_chord = false, tells = true, updated_at = clock_timestamp(),
+               -- What did not fail goes on with the answers that it has paid for.
+               forgiven = CASE status WHEN 'failed' THEN attempt ELSE forgiven END,
+               lost_count = CASE status WHEN 'failed' THEN 0 ELSE lost_count END,
+               spared = CASE status WHEN 'failed' THEN 0 ELSE spared END,
+               waits_on = '', waiting_since = NULL
+         WHERE a.id IN (SELECT w.id FROM again w)
+        RETURNING a.kind = 'agent' AND a.attempt > 0 AND a.forgiven = a.attempt AND old.status <> 'failed'
+                  AS begins_anew)
+    SELECT NULLIF(count(*) FILTER (WHERE t.begins_anew), 0) INTO v_anew FROM taken t;
+    PERFORM muster_event(p_tenant, p_run, NULL, 'run.retried',
+        jsonb_strip_nulls(jsonb_build_object('reason', p_reason, 'begin_anew', v_anew)));
     -- Who has added steps has done its own part, and stands for them once more.
     WITH standing AS (
         UPDATE agent_run
@@ -1271,6 +1288,17 @@ BEGIN
     INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
     SELECT p_tenant, p_run, s.id, clock_timestamp(), 'agent.running',
            jsonb_build_object('step', s.step, 'attempt', s.attempt) FROM standing s;
+    -- Who has delegated steps waits for them once more. Were it run again instead, these might end
+    -- while it goes through its turns, and nobody would tell it.
+    WITH waiting AS (
+        UPDATE agent_run a SET status = 'waiting', waiting_for = 'delegation'
+         WHERE a.status = 'pending' AND a.kind = 'agent'
+           AND a.id = ANY (ARRAY(SELECT s.parent_id FROM agent_run s
+                                  WHERE s.run_id = p_run AND s.status = 'running' AND s.kind = 'steps'))
+        RETURNING a.id, a.step, a.attempt)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT p_tenant, p_run, w.id, clock_timestamp(), 'agent.waiting',
+           jsonb_build_object('step', w.step, 'attempt', w.attempt, 'reason', 'delegation') FROM waiting w;
     -- Which steps a gate starts is no longer a matter of counting alone.
     UPDATE gate SET tells = true, steps = '{}', "left" = 0 WHERE run_id = p_run;
     UPDATE gate g SET "left" = n.times

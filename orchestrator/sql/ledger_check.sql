@@ -2,7 +2,8 @@
 -- rule over whole tables, and all in the snapshot of the one statement that asks. A difference is a
 -- fault of ours. `total` counts those of a book, of which the largest p_most are shown.
 
--- What a call cost against its lines. Each ended call has lines, an open one has none.
+-- What a call cost against its lines. Each ended call has lines, an open one has none; nor has one
+-- that was never made, since its answer came from the cache.
 CREATE FUNCTION muster_check_calls(p_most integer)
 RETURNS TABLE (rule text, tenant_id uuid, object_id uuid, run_id uuid, expected bigint, found bigint,
                detail text, total bigint)
@@ -20,6 +21,7 @@ LANGUAGE sql STABLE AS $$
                        FROM cost_entry e GROUP BY e.call_id) l ON l.call_id = c.id
          WHERE CASE WHEN c.id IS NULL THEN EXISTS (SELECT FROM run r WHERE r.id = l.run_id)
                     WHEN c.status = 'open' THEN l.call_id IS NOT NULL
+                    WHEN c.is_cached THEN l.call_id IS NOT NULL OR c.cost_nano <> 0
                     ELSE l.call_id IS NULL OR l.amount <> c.cost_nano
                          OR l.kinds <> ALL (CASE c.status WHEN 'closed' THEN ARRAY['call', 'correction+in_doubt']
                                                           ELSE ARRAY[c.status::text] END) END) d

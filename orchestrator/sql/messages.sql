@@ -153,6 +153,7 @@ DECLARE
     v_common bigint[];
     v_left_direct bigint[];
     v_left_common bigint[];
+    v_seen bigint;
 BEGIN
     is_all := false;
     SELECT ARRAY(SELECT json_array_elements_text(e.effect)::bigint) INTO given FROM call_effect e
@@ -191,7 +192,10 @@ BEGIN
                            AND (p_correlation IS NULL OR m.correlation_id = p_correlation)
                          ORDER BY m.priority DESC, m.number LIMIT p_most) x) y
          WHERE y.rank = 1 OR y.bytes <= p_bytes ORDER BY y.rank);
-    IF given = '{}' THEN RETURN; END IF;
+    v_seen := CASE WHEN cardinality(v_common) < p_window THEN v_last
+                   ELSE GREATEST(p.common_seen, v_common[p_window]) END;
+    -- Whoever waits looks often: what it has passed by, it passes by once.
+    IF given = '{}' AND v_seen - p.common_seen < p_window THEN RETURN; END IF;
     v_left_direct := ARRAY(SELECT unnest(v_direct) EXCEPT SELECT unnest(given) ORDER BY 1);
     v_left_common := ARRAY(SELECT unnest(v_common) EXCEPT SELECT unnest(given) ORDER BY 1);
     is_all := v_left_direct = '{}' AND v_left_common = '{}';
@@ -201,13 +205,13 @@ BEGIN
             CASE WHEN cardinality(v_direct) < p_window THEN v_last
                  ELSE GREATEST(p.direct_seen, v_direct[p_window]) END,
             v_left_direct, p.direct_taken + cardinality(v_direct) - cardinality(v_left_direct),
-            CASE WHEN cardinality(v_common) < p_window THEN v_last
-                 ELSE GREATEST(p.common_seen, v_common[p_window]) END,
-            v_left_common, p.taken + cardinality(given))
+            v_seen, v_left_common, p.taken + cardinality(given))
     ON CONFLICT (agent_run_id, tenant_id) DO UPDATE
        SET forgiven = excluded.forgiven, direct_seen = excluded.direct_seen,
            direct_left = excluded.direct_left, direct_taken = excluded.direct_taken, common_seen = excluded.common_seen,
            common_left = excluded.common_left, taken = excluded.taken;
+    -- A call that got nothing looks again.
+    IF given = '{}' THEN RETURN; END IF;
     INSERT INTO call_effect (tenant_id, run_id, agent_run_id, call, effect)
     VALUES (p_tenant, p_run, p_agent_run, p_call, array_to_json(given));
 END $$;

@@ -21,6 +21,7 @@ def test_every_invariant_holds_after_a_storm() -> None:
     assert verdict["runs"] >= 30
     assert verdict["kills"] >= 5
     assert verdict["batches"] == 2
+    assert verdict["delegated"] >= 5
     assert min(verdict["noise"], verdict["wrong_clocks"], sum(verdict["approvals"].values())) > 0
 
 

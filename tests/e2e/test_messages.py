@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.models import AgentMessage, AgentRun
 from tests import workers
+from tests.e2e.deaths import QUICK
 from tests.e2e.stories import ended, start
-from tests.e2e.test_recovery import QUICK
 from tests.eventually import eventually
 from tests.world import World
 

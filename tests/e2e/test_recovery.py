@@ -10,11 +10,10 @@ from redis import Redis
 from costs.models import CostEntry
 from orchestrator.models import AgentRun, LlmCall, RunEvent
 from tests import workers
+from tests.e2e.deaths import QUICK
 from tests.e2e.stories import echo, ended, simulated, start, statuses
 from tests.eventually import eventually
 from tests.world import World
-
-QUICK = {"MUSTER_LEASE_SECONDS": "3", "MUSTER_SWEEP_SECONDS": "0.5"}
 
 
 def step_status(world: World, run_id: UUID, step: str) -> str:

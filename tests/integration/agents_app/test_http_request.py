@@ -1,11 +1,17 @@
 """Requests go to hosts that a tenant has named, with secrets that nobody gets to see."""
 
+import html
 import json
+import re
+import traceback
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
 from agents_app.core.errors import ToolFailedError
+from agents_app.tools.web_address import WebRefusedError
+from agents_app.tools.web_client import WebRequest, fetch
 from tests.integration.agents_app.web_servers import (
     allow,
     answering,
@@ -114,10 +120,10 @@ def test_redirect_is_told_and_not_followed(acme: World, opened: Any) -> None:
     assert (found["status"], found["location"]) == (302, "https://elsewhere.example/")
 
 
-def secretive(world: World, host: str, **more: Any) -> None:
-    keep_secret(world, "crm", SECRET)
-    header = {"host": host, "prefix": "Bearer ", "credential": "crm"}
-    allow(world, "http_request", hosts=[host], secret_headers=[header], **more)
+def secretive(world: World, host: str, *, secret: str = SECRET, prefix: str = "Bearer ") -> None:
+    keep_secret(world, "crm", secret)
+    header = {"host": host, "prefix": prefix, "credential": "crm"}
+    allow(world, "http_request", hosts=[host], secret_headers=[header])
 
 
 def test_secret_is_sent_and_told_to_nobody(
@@ -131,6 +137,66 @@ def test_secret_is_sent_and_told_to_nobody(
     assert SECRET not in json.dumps(found)
     assert "(secret)" in json.dumps(found)
     assert SECRET not in "".join(capfd.readouterr())
+
+
+ODD_SECRET = 'crm+/01234567&89"abcdef'
+ESCAPED = "".join(f"\\u{ord(each):04X}" for each in ODD_SECRET)
+
+
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [
+        (json.dumps({"you said": ODD_SECRET}), "application/json"),
+        (json.dumps({ODD_SECRET: 1}), "application/json"),
+        (f'{{"you said": "{ESCAPED}"}}', "application/json"),
+        (json.dumps({"inner": json.dumps([ODD_SECRET])}), "application/json"),
+        (json.dumps([ODD_SECRET]).replace("/", "\\/").replace("+", "\\u002b"), "text/plain"),
+        (f'["{ESCAPED}", and then it breaks', "application/json"),
+        (html.escape(ODD_SECRET), "text/html"),
+        (f"https://a.example/?key={quote(ODD_SECRET, safe='')}", "text/plain"),
+    ],
+)
+def test_secret_is_blotted_out_however_it_is_written(
+    acme: World, opened: Any, told: str, kind: str
+) -> None:
+    raw = sent(told.encode(), headers=(f"Content-Type: {kind}",))
+    with raw_server(answering(raw)) as server:
+        secretive(acme, opened(server), secret=ODD_SECRET)
+        found = json.dumps(use(acme, "http_request", url=server.url))
+
+    assert "(secret)" in found
+    plain = unquote(html.unescape(re.sub(r"\\+u002b", "+", found, flags=re.IGNORECASE)))
+    assert "01234567" not in plain
+    assert ESCAPED[-20:] not in found
+
+
+def test_secret_that_comes_back_as_a_number_is_blotted_out(acme: World, opened: Any) -> None:
+    raw = sent(b'{"you": [1234567890]}', headers=JSON)
+    with raw_server(answering(raw)) as server:
+        secretive(acme, opened(server), secret="1234567890")
+        found = use(acme, "http_request", url=server.url)
+
+    assert found["body"] == '{"you": [(secret)]}'
+
+
+def test_secret_is_blotted_out_without_its_prefix_and_of_headers(acme: World, opened: Any) -> None:
+    headers = (f"Content-Type: text/{SECRET}", f"Location: /?token={SECRET}")
+    with raw_server(answering(sent(SECRET.encode(), headers=headers))) as server:
+        secretive(acme, opened(server), prefix="token=")
+        found = use(acme, "http_request", url=server.url)
+
+    assert found["body"] == "(secret)"
+    assert SECRET not in json.dumps(found)
+
+
+def test_header_that_cannot_be_sent_is_not_told(opened: Any) -> None:
+    with raw_server(echoing()) as server:
+        opened(server)
+        asked = WebRequest(url=server.url, headers={"Authorization": f" Bearer {SECRET}"})
+        with pytest.raises(WebRefusedError, match="breaks HTTP") as caught:
+            fetch(asked)
+
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_secret_goes_to_its_own_host_alone(acme: World, settings: Any) -> None:
@@ -195,7 +261,10 @@ def test_keys_of_model_providers_are_not_for_tools(acme: World, opened: Any) -> 
         {"methods": ["TRACE"]},
         {"methods": []},
         {"secret_headers": [{"host": "a", "header": "x y", "credential": "c"}]},
-        {"secret_headers": [{"host": "a", "prefix": "\r\n", "credential": "c"}]},
+        *(
+            {"secret_headers": [{"host": "a", "prefix": prefix, "credential": "c"}]}
+            for prefix in ("\r\n", " Bearer ", "\u00e9")
+        ),
         {"password": "x"},
     ],
 )

@@ -8,8 +8,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from agents_app.core.cancellation import Cancellation, cancelled_by
 from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
@@ -252,6 +255,32 @@ def test_commands_are_the_operators_and_get_no_environment(
     assert not {"DATABASE_URL", "SECRET_KEY", "REDIS_URL"} & set(names)
     refused = post(globex.client(), "mcp-servers", {"name": "files", "command": "files"})
     assert refused.status_code == 404
+
+
+def test_many_servers_cost_no_more_queries_than_one(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {"command": "x", "args": [], "env": {}, "tenants": [acme.tenant.slug]}
+    monkeypatch.setattr(settings, "MUSTER_MCP_COMMANDS", {"files": entry})
+    counts = []
+    for names in (["a"], ["b", "c"]):
+        with acme.scope():
+            for name in names:
+                service.create_server(name=name, command="files")
+        with CaptureQueriesContext(connection) as queries:
+            box(acme)
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1]
+
+
+def test_certificates_are_read_once_for_all_calls(
+    acme: World, server: McpProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(acme, server)
+    monkeypatch.setattr(httpx2, "create_ssl_context", pytest.fail)
+
+    assert box(acme)["acme__add"].call({"a": 2, "b": 3}) == {"sum": 5}
 
 
 def test_new_servers_are_asked_by_themselves(acme: World, server: McpProgram) -> None:

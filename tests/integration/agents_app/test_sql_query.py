@@ -4,7 +4,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +16,7 @@ from agents_app.core.cancellation import Cancellation, cancelled_by
 from agents_app.core.errors import ToolFailedError
 from agents_app.tools.sql_query import _connection_of
 from agents_app.tools.web_address import WebRefusedError
+from tests.integration.agents_app.database_proxy import DatabaseProxy, database_proxy
 from tests.integration.agents_app.web_servers import allow, keep_secret, use
 from tests.world import World
 
@@ -184,6 +186,46 @@ def test_database_that_never_answers_is_given_up(
     assert "cannot be reached" in told
     assert PASSWORD not in told
     assert time.monotonic() - started < 8
+
+
+@pytest.fixture
+def proxied(acme: World, warehouse: str, settings: Any) -> Callable[[DatabaseProxy], World]:
+    """Acme, with a proxy for its database."""
+
+    def proxied(proxy: DatabaseProxy) -> World:
+        settings.MUSTER_TOOL_PRIVATE_HOSTS = frozenset({("127.0.0.1", proxy.port)})
+        before = f":{urlsplit(warehouse).port}/"
+        keep_secret(acme, "warehouse", warehouse.replace(before, f":{proxy.port}/"))
+        allow(acme, "sql_query", credential="warehouse", timeout_seconds=5)
+        return acme
+
+    return proxied
+
+
+def test_database_that_falls_silent_after_its_answer_keeps_nobody(
+    proxied: Callable[[DatabaseProxy], World], warehouse: str
+) -> None:
+    port = urlsplit(warehouse).port or 5432
+    with database_proxy(port, silent_after=b"Assam") as proxy:
+        world, found = proxied(proxy), SimpleQueue[Any]()
+        asked = "SELECT name FROM tea WHERE grams = 50"
+        threading.Thread(target=lambda: found.put(rows(world, asked)), daemon=True).start()
+
+        assert found.get(timeout=4) == [{"name": "Assam"}]
+
+
+def test_rows_that_nobody_will_read_are_not_taken(
+    proxied: Callable[[DatabaseProxy], World], warehouse: str
+) -> None:
+    row = "SELECT 'much' AS m, repeat('x', 60000) FROM generate_series(1, 1000)"
+    port = urlsplit(warehouse).port or 5432
+    with database_proxy(port, silent_after=b"much") as proxy:
+        world, started = proxied(proxy), time.monotonic()
+        with pytest.raises(ToolFailedError, match="too large"):
+            rows(world, row, max_rows=1_000)
+
+        assert time.monotonic() - started < 4
+        assert proxy.answered < 30_000_000
 
 
 @pytest.mark.parametrize(

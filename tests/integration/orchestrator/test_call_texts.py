@@ -9,15 +9,28 @@ from django.db import connections
 from django.urls import reverse
 
 from costs.models import CostEntry
-from orchestrator.models import AgentRun, LlmCall, Run, ToolCall
-from orchestrator.services import retention
+from orchestrator.execution import engine_db
+from orchestrator.models import (
+    AgentMessage,
+    AgentRun,
+    Approval,
+    CallEffect,
+    ContextValue,
+    LlmCall,
+    Run,
+    Todo,
+    ToolCall,
+)
+from orchestrator.services import call_texts, control, retention
 from orchestrator.services.ledger_checks import check_ledger
 from tenants.kernel.clock import now
+from tenants.models import AuditEntry
 from tests.e2e.stories import start
-from tests.engine_driver import drain
+from tests.engine_driver import drain, run_of
 from tests.rest import call, get
 from tests.world import World
 
+HOLD = "SELECT id FROM muster_hold_ended(%s::uuid[]) AS id"
 MAIL = "jane@example.org"
 SCRIPT = [
     {"tool_calls": [{"name": "echo", "arguments": {"value": MAIL}}]},
@@ -33,6 +46,32 @@ def said(world: World, **header: Any) -> UUID:
     assert drain(world, run_id).finished_at
     ended(world, run_id, ago=timedelta(hours=1))
     return run_id
+
+
+def told(world: World) -> UUID:
+    """The same, told to others."""
+    calls = [
+        {"name": "send_message", "arguments": {"content": {"mail": MAIL}, "type": "found"}},
+        {"name": "context_set", "arguments": {"key": "found", "value": [MAIL]}},
+        {"name": "todo_create", "arguments": {"text": f"Write to {MAIL}"}},
+    ]
+    tools = [each["name"] for each in calls]
+    agent = {"type": "react", "provider": "simulated", "model": "sim", "tools": tools}
+    script = [{"tool_calls": calls}, {"text": "Done."}]
+    run_id = start(world, {"a": {"agent": agent, "prompt": "?", "parameters": {"script": script}}})
+    assert drain(world, run_id).status == "completed"
+    ended(world, run_id, ago=timedelta(hours=1))
+    return run_id
+
+
+def exchanged(world: World, run_id: UUID) -> str:
+    kept = [(AgentMessage, "content"), (ContextValue, "value"), (Todo, "text")]
+    with world.scope():
+        found = [
+            list(kind.objects.filter(run_id=run_id).values_list(name, flat=True))
+            for kind, name in [*kept, (CallEffect, "effect")]
+        ]
+    return str(found)
 
 
 def ended(world: World, run_id: UUID, *, ago: timedelta) -> None:
@@ -110,13 +149,17 @@ def test_after_so_many_days_figures_alone_are_left(acme: World) -> None:
     assert MAIL not in texts(acme, old)
 
 
-@pytest.mark.parametrize("status", ["running", "budget_exceeded"])
-def test_runs_that_go_on_or_may_be_resumed_keep_all(acme: World, status: str) -> None:
-    run_id = said(acme)
+def put_into(run_id: UUID, status: str) -> None:
     with connections["owner"].cursor() as cursor:
         cursor.execute("ALTER TABLE run DISABLE TRIGGER transition")
         cursor.execute("UPDATE run SET status = %s WHERE id = %s", [status, run_id])
         cursor.execute("ALTER TABLE run ENABLE TRIGGER transition")
+
+
+@pytest.mark.parametrize("status", ["running", "budget_exceeded"])
+def test_runs_that_go_on_or_may_be_resumed_keep_all(acme: World, status: str) -> None:
+    run_id = said(acme)
+    put_into(run_id, status)
     keep(acme, keeps="none", keep_days=1)
 
     retention.forget()
@@ -134,6 +177,101 @@ def test_run_that_ends_later_is_treated_later(acme: World) -> None:
     retention.forget()
 
     assert MAIL not in texts(acme, first) + texts(acme, second)
+
+
+def test_runs_without_money_are_in_nobody_s_way(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_texts, "MOST_RUNS", 1)
+    broke, later = said(acme), said(acme)
+    ended(acme, broke, ago=timedelta(hours=2))
+    put_into(broke, "budget_exceeded")
+    keep(acme, keeps="none")
+
+    retention.forget()
+
+    assert MAIL in texts(acme, broke)
+    assert MAIL not in texts(acme, later)
+
+
+def test_however_many_runs_have_ended_all_are_treated(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_texts, "MOST_RUNS", 1)
+    runs = [said(acme) for _ in range(3)]
+    keep(acme, keeps="redacted", keep_days=1)
+
+    retention.forget()
+
+    assert not any(MAIL in texts(acme, run_id) for run_id in runs)
+
+
+def test_tenant_whose_texts_cannot_be_treated_holds_up_no_other(
+    acme: World, globex: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [(acme, said(acme)), (globex, said(globex))]
+    first = min(both, key=lambda each: each[0].tenant.id)
+    for world, _ in both:
+        keep(world, keeps="redacted")
+    struck = call_texts.redacted
+    broken: list[bool] = []
+
+    def breaks_once(value: Any) -> Any:
+        if not broken:
+            broken.append(True)
+            raise RecursionError
+        return struck(value)
+
+    monkeypatch.setattr(call_texts, "redacted", breaks_once)
+    retention.forget()
+
+    assert [MAIL in texts(*each) for each in both] == [each is first for each in both]
+
+    retention.forget()
+
+    assert not any(MAIL in texts(*each) for each in both)
+
+
+def test_run_that_is_taken_up_again_meanwhile_is_left_alone(acme: World) -> None:
+    ours, theirs = said(acme), said(acme)
+    put_into(ours, "running")
+
+    found = engine_db.many(HOLD, [ours, theirs], alias="system")
+
+    assert [row["id"] for row in found] == [theirs]
+
+
+@pytest.mark.parametrize("keeps", ["redacted", "none"])
+def test_what_agents_told_each_other_goes_too(acme: World, keeps: str) -> None:
+    run_id = told(acme)
+    assert exchanged(acme, run_id).count(MAIL) >= 4
+    keep(acme, keeps=keeps)
+
+    retention.forget()
+
+    assert MAIL not in exchanged(acme, run_id) + texts(acme, run_id)
+    with acme.scope():
+        assert AgentMessage.objects.filter(run_id=run_id, type="found").exists()
+        assert ContextValue.objects.filter(run_id=run_id, key="found").exists()
+
+
+@pytest.mark.parametrize("keeps", ["redacted", "none"])
+def test_what_people_were_shown_goes_too(acme: World, keeps: str) -> None:
+    asks = {"approval": {"question": f"Write to {MAIL}?", "show": {"to": MAIL}}}
+    run_id = start(acme, {"a": asks})
+    drain(acme, run_id)
+    with acme.scope():
+        control.cancel_run(run_of(acme, run_id))
+    assert drain(acme, run_id).status == "cancelled"
+    ended(acme, run_id, ago=timedelta(hours=1))
+    keep(acme, keeps=keeps)
+
+    retention.forget()
+
+    with acme.scope():
+        asked = Approval.objects.get(run_id=run_id)
+        assert MAIL not in str([asked.question, asked.show])
+        assert not AuditEntry.objects.filter(object_type="approval", after__icontains="mail")
 
 
 def test_stricter_settings_hold_for_what_was_treated_before(acme: World) -> None:

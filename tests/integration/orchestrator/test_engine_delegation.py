@@ -1,13 +1,15 @@
 """Agents that hand tasks to others, and go on with what comes of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.urls import reverse
 from pydantic import JsonValue
 
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
@@ -16,11 +18,13 @@ from costs.core.usage import Usage
 from costs.models import TenantPrice
 from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
-from orchestrator.models import AgentRun, LlmCall
+from orchestrator.models import AgentRun, LlmCall, Run, RunEvent
 from orchestrator.models import ToolCall as KeptCall
-from orchestrator.services import agent_runs, control
+from orchestrator.services import agent_runs, control, retention
 from orchestrator.services.advance import advance
+from orchestrator.services.call_settings import change_call_settings
 from orchestrator.services.sweep import sweep
+from tenants.kernel.clock import now
 from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, drain_all, open_limiter, queued, run_of, step_of
 from tests.integration.orchestrator.test_engine_calls import published
@@ -160,6 +164,15 @@ def test_agent_holds_no_worker_while_others_work_for_it(acme: World, crowd: Crow
     assert step_of(acme, run_id, "a").status == "waiting"
 
 
+def test_what_stands_for_delegated_steps_has_a_history(acme: World, crowd: Crowd) -> None:
+    run = drain(acme, begin(acme))
+
+    with acme.scope():
+        standing = AgentRun.objects.get(run=run, step="a.1")
+        told = RunEvent.objects.filter(agent_run_id=standing.id).order_by("id")
+        assert list(told.values_list("type", flat=True)) == ["agent.running", "agent.completed"]
+
+
 def test_failure_of_a_delegate_is_told_and_not_its_own(acme: World, crowd: Crowd) -> None:
     crowd.scripts["Dig for silver."] = [""]
     crowd.scripts["Dig for ${gold}."] = [[("nothing", {})]]
@@ -178,6 +191,24 @@ def test_who_may_not_be_asked_is_an_observation(acme: World, crowd: Crowd) -> No
     assert run.output == "Alone then."
     assert crowd.results()[0][1]
     assert [*statuses(acme, run.id)] == ["a"]
+
+
+def test_agent_may_ask_its_like(acme: World, crowd: Crowd) -> None:
+    with acme.scope():
+        create_agent(
+            slug="boss",
+            type="react",
+            provider="simulated",
+            model="sim",
+            settings={"delegates": ["boss"]},
+        )
+    crowd.scripts[LEAD] = [[("delegate", {"agent": "boss", "task": "Ask on."})], "Asked."]
+    crowd.scripts["Ask on."] = [[("delegate", {"agent": "boss", "task": "Dig."})], "Passed on."]
+    run = drain(acme, begin(acme, lead(delegates=["boss"])))
+
+    assert run.output == "Asked."
+    assert {*statuses(acme, run.id).values()} == {"completed"}
+    assert step_of(acme, run.id, "a.1.boss.1.boss_2").output == "Did: Dig."
 
 
 def test_steps_that_cannot_run_are_an_observation(
@@ -214,25 +245,31 @@ def test_agent_delegates_turn_after_turn(acme: World, crowd: Crowd) -> None:
 def test_wherever_a_worker_dies_nothing_is_asked_or_delegated_twice(
     acme: World, crowd: Crowd
 ) -> None:
-    drain(acme, begin(acme))
-    points = list(crowd.passed)
+    for point, run in survivors(acme, crowd, lambda: begin(acme)):
+        assert (run.status, run.output) == ("completed", "All is dug."), point
+        with acme.scope():
+            answered = LlmCall.objects.filter(run=run, status="closed")
+            assert answered.count() == 4, point
+            assert AgentRun.objects.filter(run=run).count() == 4, point
 
-    for dies_at, point in enumerate(points, start=1):
+
+def survivors(world: World, crowd: Crowd, begin: Callable[[], UUID]) -> Iterator[tuple[str, Run]]:
+    """Runs of which each lost its worker at another point, with the point.
+
+    Nothing is asked again but the one answer that died with its worker.
+    """
+    drain(world, begin())
+    for dies_at, point in enumerate(list(crowd.passed), start=1):
         crowd.passed.clear()
         crowd.asked.clear()
         crowd.dies_at = dies_at
-        run_id = begin(acme)
+        run_id = begin()
         while len(crowd.passed) < dies_at:
-            die_or_live(acme, run_id)
-        run = drain(acme, run_id)
-
-        assert (run.status, run.output) == ("completed", "All is dug."), point
+            die_or_live(world, run_id)
+        run = drain(world, run_id)
         again = sum(crowd.asked.values()) - len(crowd.asked)
         assert again == (1 if point == "after_answer" else 0), point
-        with acme.scope():
-            answered = LlmCall.objects.filter(run_id=run_id, status="closed")
-            assert answered.count() == 4, point
-            assert AgentRun.objects.filter(run_id=run_id).count() == 4, point
+        yield point, run
 
 
 def die_or_live(world: World, run_id: UUID) -> None:
@@ -271,6 +308,106 @@ def test_cancelled_run_that_is_retried_delegates_nothing_twice(acme: World, crow
     assert (run.status, run.output) == ("completed", "All is dug.")
     assert {*crowd.asked.values()} == {1}
     assert {*statuses(acme, run_id).values()} == {"completed"}
+
+
+def cancelled_and_retried(world: World, run_id: UUID) -> None:
+    with world.scope():
+        control.cancel_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+    with world.scope():
+        control.retry_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+
+
+def test_agent_hears_of_what_had_ended_before_the_run_was_cancelled(
+    acme: World, crowd: Crowd
+) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+    for due in queued(acme, run_id):
+        agent_runs.execute(acme.tenant.id, due.id, worker="w1")
+
+    cancelled_and_retried(acme, run_id)
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert {*crowd.asked.values()} == {1}
+
+
+def test_agent_that_is_taken_up_again_waits_for_what_it_had_delegated(
+    acme: World, crowd: Crowd
+) -> None:
+    run_id = begin(acme)
+    work(acme, run_id)
+
+    cancelled_and_retried(acme, run_id)
+
+    waiting = step_of(acme, run_id, "a")
+    assert (waiting.status, waiting.waiting_for) == ("waiting", "delegation")
+    assert [each.step for each in queued(acme, run_id)] == ["a.1.digger", "a.1.digger_2"]
+    assert drain(acme, run_id).output == "All is dug."
+
+
+def cancelled_for_an_hour(world: World, crowd: Crowd, keeps: str, lead_says: str = LEAD) -> UUID:
+    """A run that was cancelled while others worked for its agent, whose texts were then treated."""
+    crowd.scripts[lead_says] = ASKS
+    run_id = begin(world, lead(prompt=lead_says))
+    work(world, run_id)
+    with world.scope():
+        control.cancel_run(run_of(world, run_id))
+    advance(world.tenant.id, run_id)
+    with world.scope():
+        Run.objects.filter(id=run_id).update(finished_at=now() - timedelta(hours=1))
+        change_call_settings(keeps=keeps)
+    retention.forget()
+    return run_id
+
+
+def retried(world: World, run_id: UUID) -> dict[str, Any]:
+    """What the run's history tells of its retry."""
+    with world.scope():
+        control.retry_run(run_of(world, run_id))
+        told: dict[str, Any] = RunEvent.objects.get(run_id=run_id, type="run.retried").data
+    return told
+
+
+@pytest.mark.parametrize(
+    ("keeps", "lead_says"),
+    [("none", LEAD), ("redacted", "Ask jane@example.org.")],
+)
+def test_agent_whose_answers_are_gone_begins_anew_and_says_so(
+    acme: World, crowd: Crowd, keeps: str, lead_says: str
+) -> None:
+    run_id = cancelled_for_an_hour(acme, crowd, keeps, lead_says)
+
+    assert retried(acme, run_id)["begin_anew"] == 1
+    run = drain(acme, run_id)
+
+    assert (run.status, run.output) == ("completed", "All is dug.")
+    assert crowd.asked[f"{lead_says} 0"] == 2
+    assert crowd.asked["Dig for silver. 0"] == 1
+    ends = statuses(acme, run_id)
+    assert (ends["a.1"], ends["a.10001"]) == ("cancelled", "completed")
+
+
+def test_agent_with_nothing_struck_out_goes_on(acme: World, crowd: Crowd) -> None:
+    run_id = cancelled_for_an_hour(acme, crowd, "redacted")
+
+    assert "begin_anew" not in retried(acme, run_id)
+    run = drain(acme, run_id)
+
+    assert run.output == "All is dug."
+    assert {*crowd.asked.values()} == {1}
+
+
+def test_plans_of_what_was_delegated_go_and_their_graph_stays(acme: World, crowd: Crowd) -> None:
+    run_id = cancelled_for_an_hour(acme, crowd, "none")
+
+    added = step_of(acme, run_id, "a.1").added
+    assert "gold" not in str(added)
+    assert [step["name"] for step in added["plan"]["steps"]] == ["digger", "digger_2"]
+    page = acme.browser().get(reverse("admin:orchestrator_run_change", args=[run_id]))
+    assert page.status_code == 200
 
 
 def test_failed_agent_that_is_retried_delegates_anew(acme: World, crowd: Crowd) -> None:

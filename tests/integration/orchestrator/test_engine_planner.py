@@ -20,9 +20,9 @@ from tests.integration.orchestrator.test_approvals import the_approval
 from tests.integration.orchestrator.test_engine_delegation import (
     Crowd,
     crowd,
-    die_or_live,
     priced,
     statuses,
+    survivors,
     work,
 )
 from tests.world import World
@@ -150,24 +150,10 @@ def test_wherever_a_worker_dies_the_plan_is_made_and_carried_out_once(
     acme: World, crowd: Crowd
 ) -> None:
     crowd.scripts[GOAL] = [ROUTE, answer("Gold is found.")]
-    drain(acme, begin(acme))
-    points = list(crowd.passed)
-    assert "after_answer" in points
-
-    for dies_at, point in enumerate(points, start=1):
-        crowd.passed.clear()
-        crowd.asked.clear()
-        crowd.dies_at = dies_at
-        run_id = begin(acme)
-        while len(crowd.passed) < dies_at:
-            die_or_live(acme, run_id)
-        run = drain(acme, run_id)
-
+    for point, run in survivors(acme, crowd, lambda: begin(acme)):
         assert (run.status, run.output) == ("completed", "Gold is found."), point
-        again = sum(crowd.asked.values()) - len(crowd.asked)
-        assert again == (1 if point == "after_answer" else 0), point
         with acme.scope():
-            assert AgentRun.objects.filter(run_id=run_id).count() == 4, point
+            assert AgentRun.objects.filter(run=run).count() == 4, point
 
 
 def test_nothing_of_a_plan_begins_before_a_person_agrees(acme: World, crowd: Crowd) -> None:

@@ -236,6 +236,26 @@ def test_memory_is_bounded(rows: MemoryRows, settings: Any) -> None:
         note(rows, "three")
     assert note(rows, "one again", "k") == 2
 
+    rows.forget(TENANT, "k", call_id=uuid7())
+    note(rows, "three")
+    with pytest.raises(MemoryRefusedError, match="full with 2 entries"):
+        note(rows, "one after all", "k")
+    assert {*texts(rows)} == {"two", "three"}
+
+
+def test_keeping_and_forgetting_does_not_fill_the_table(
+    acme: World, rows: MemoryRows, settings: Any
+) -> None:
+    settings.MUSTER_MEMORY_ENTRIES = 2
+    for key in "abcd":
+        note(rows, "soon forgotten", key)
+        rows.forget(TENANT, key, call_id=uuid7())
+
+    with pytest.raises(MemoryRefusedError, match="too many entries of this memory were forgotten"):
+        note(rows, "one more", "e")
+    assert note(rows, "over one", "a") == 1
+    assert len(entries(acme)) == 4
+
 
 def test_what_is_over_is_not_found_and_goes(acme: World, rows: MemoryRows) -> None:
     note(rows, "for a day", "k", days=1)

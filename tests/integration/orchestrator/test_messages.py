@@ -22,9 +22,10 @@ from orchestrator.embedded.valkey import Valkey
 from orchestrator.execution import engine_db, messages
 from orchestrator.execution.doorbell import Doorbell
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
-from orchestrator.models import AgentMessage
+from orchestrator.models import AgentMessage, MessagePlace
 from orchestrator.services import control
 from orchestrator.services.sweep import sweep
+from tenants.scope import tenant_scope
 from tests.engine_driver import run_of
 from tests.factories import make_tenant
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
@@ -70,6 +71,47 @@ def test_most_urgent_goes_first_then_the_oldest(acme: World) -> None:
 
     assert b.read(most=2) == ["urgent", "y"]
     assert b.read() == ["x", "z", "low"]
+
+
+def seen_by(agent: Talker) -> list[int]:
+    with tenant_scope(agent.claim.tenant_id):
+        places = MessagePlace.objects.filter(agent_run_id=agent.claim.agent_run_id)
+        return list(places.values_list("common_seen", flat=True))
+
+
+def test_what_concerns_others_is_passed_by_once(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "WINDOW", 3)
+    a, b = talkers(acme, "a", "b")
+    a.send(1, topic="noise")
+    assert b.read() == []
+    assert seen_by(b) == []
+    for number in (2, 3, 4):
+        a.send(number, topic="noise")
+
+    call = uuid7()
+    assert b.read(call=call) == []
+    assert seen_by(b) == [4]
+
+    a.send("to all")
+    assert b.read(call=call) == ["to all"]
+    b.bus.subscribe("noise")
+    assert b.read() == [2, 3, 4]
+
+
+def test_unread_messages_stay_for_who_wanted_others(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "WINDOW", 3)
+    a, b = talkers(acme, "a", "b")
+    for number in range(5):
+        a.send(number, to="b" if number % 2 else "")
+
+    assert b.read(types=("order",)) == []
+    assert b.read(types=("order",)) == []
+
+    assert sorted(b.read() + b.read()) == [0, 1, 2, 3, 4]
 
 
 def test_read_takes_only_the_types_that_it_wants(acme: World) -> None:

@@ -8,15 +8,17 @@ import pytest
 from django.conf import settings as django_settings
 
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
-from agents_app.core.tools import Toolbox, tool
+from agents_app.core.tools import Toolbox, ToolContext, tool
 from agents_app.models import ToolGrant
 from agents_app.selectors import toolboxes
 from agents_app.tools.builtin import BUILTIN_FACTORIES, BUILTIN_TOOLS
 from costs.core.usage import Usage
 from orchestrator.execution import gateway
 from orchestrator.execution.providers import TenantClient
+from orchestrator.models import Run
 from orchestrator.models import ToolCall as KeptCall
 from orchestrator.services import agent_runs, workflows
+from orchestrator.services.control import cancel_run
 from tests.e2e.stories import start
 from tests.engine_driver import drain, step_of
 from tests.integration.agents_app.web_servers import answering, keep_secret, port_of, sent
@@ -165,3 +167,26 @@ def test_tool_that_gives_a_hundred_megabytes_harms_nobody(
         run_id = start(acme, {"a": {"agent": {"type": "tool", "tool": "flood"}}})
         assert drain(acme, run_id).status == "failed"
         assert "at most 65536" in step_of(acme, run_id, "a").error["message"]
+
+
+@pytest.mark.parametrize("kind", ["react", "tool"])
+def test_step_whose_tool_hears_that_its_run_is_stopped_is_cancelled(
+    acme: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    @tool()
+    def share(context: ToolContext) -> str:
+        """Share a value, just after somebody has cancelled the run."""
+        with acme.scope():
+            cancel_run(Run.objects.get(id=context.run_id))
+        context.shared.set("key", "value", call_id=context.call_id)
+        return "done"
+
+    for module in (agent_runs, workflows):
+        monkeypatch.setattr(module, "toolbox_of", lambda _: Toolbox((share,)))
+    if kind == "react":
+        run_id = react(acme, [("share", {})], "Shared.", tools=["share"])
+    else:
+        run_id = start(acme, {"a": {"agent": {"type": "tool", "tool": "share"}}})
+    run, step = drain(acme, run_id), step_of(acme, run_id, "a")
+
+    assert (run.status, step.status) == ("cancelled", "cancelled")

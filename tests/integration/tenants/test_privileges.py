@@ -46,6 +46,13 @@ def test_application_cannot_lift_itself(acme: World, statement: str) -> None:
         answer(statement + " RETURNING 1" * ("TRUNCATE" not in statement), alias="default")
 
 
+@pytest.mark.parametrize("alias", ["default", "system"])
+@pytest.mark.parametrize("change", ["agent_message SET content", "context_value SET value"])
+def test_what_agents_have_said_is_nobody_s_to_change(acme: World, change: str, alias: str) -> None:
+    with pytest.raises(ProgrammingError, match="permission denied"), acme.scope():
+        answer(f"UPDATE {change} = 'null' RETURNING 1", alias=alias)
+
+
 def test_application_writes_what_belongs_to_tenants_alone(live_db: None) -> None:
     writable = answer(
         """

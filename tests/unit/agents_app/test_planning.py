@@ -129,7 +129,14 @@ def test_tasks_become_steps() -> None:
         "provider": "simulated",
         "model": "sim",
     }
-    assert steps["d"]["input"] == {"of": "${steps.b.output}"}  # type: ignore[index,call-overload]
+    assert steps["d"] == {
+        "description": "T",
+        "needs": ["b"],
+        "priority": 5,
+        "max_cost_usd": "0.10",
+        "workflow": "check",
+        "input": {"of": "${steps.b.output}"},
+    }
 
 
 def test_schema_names_what_there_is() -> None:

@@ -1,6 +1,7 @@
 """Agents and tools of one's own, read from a folder: what is broken costs itself alone."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from agents_app.core.custom import CustomAgent
 from agents_app.core.errors import AgentInvalidError, CustomAgentError, OutputInvalidError
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest
 from agents_app.core.plugins import Plugins
+from agents_app.core.tool_sources import ToolSources
 from agents_app.core.tools import Tool
 from agents_app.core.types.custom import CustomType
 from agents_app.plugins import registry
 from agents_app.runtime import run_agent
+from agents_app.tools import installed
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from costs.core.usage import Usage
 
@@ -115,6 +118,19 @@ def test_of_two_agents_with_one_name_none_is_used(folder: Path) -> None:
     assert not plugins.agents
     assert [each.source for each in plugins.broken] == ["one.py", "two.py"]
     assert "two.py" in str(plugins.fault_of_agent("shout"))
+
+
+@pytest.mark.parametrize("name", ["delegate", "run_workflow", "calculator", "lookup"])
+def test_tool_with_a_name_that_the_platform_uses_is_set_aside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lookup = replace(BUILTIN_TOOLS["echo"], name="lookup")
+    monkeypatch.setattr(installed, "_more", ToolSources([lookup]))
+
+    plugins = found(folder, wave=WAVE.replace("wave", name))
+
+    assert not plugins.tools
+    assert f"{name!r} is the name of a built-in tool" in plugins.broken[0].reasons[0]
 
 
 def test_heavy_tool_of_the_folder_runs_in_a_process_of_its_own(folder: Path) -> None:

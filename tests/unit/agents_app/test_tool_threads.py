@@ -16,6 +16,7 @@ from agents_app.core.model import ToolCall
 from agents_app.core.tools import Tool, Toolbox, tool
 from agents_app.runtime import run_agent
 from agents_app.tool_threads import ToolThreads, hung_tools
+from tenants.kernel.errors import PlatformError
 from tests.eventually import eventually
 
 
@@ -122,6 +123,36 @@ def test_tool_that_must_not_be_repeated_is_not_tried_again_after_its_time() -> N
         step(Endless().tool(seconds=0.05, is_repeatable=False))
 
     assert not caught.value.retryable
+
+
+class AttemptOverError(PlatformError):
+    code = "attempt_over"
+
+
+def test_what_a_port_raises_to_end_the_attempt_ends_all_its_calls() -> None:
+    endless, raised = Endless(), AttemptOverError()
+
+    @tool()
+    def write() -> str:
+        """Write by a port."""
+        endless.began.wait(10)
+        raise raised
+
+    with pytest.raises(AttemptOverError) as caught:
+        list(ToolThreads().ends_of([due(endless.tool()), due(write)], within_seconds=60))
+
+    assert caught.value is raised
+    assert endless.ended.wait(10)
+
+
+def test_thread_that_ends_itself_is_a_failure_of_its_tool() -> None:
+    @tool()
+    def leave() -> str:
+        """Leave."""
+        raise SystemExit
+
+    with pytest.raises(ToolFailedError, match="SystemExit"):
+        step(leave)
 
 
 def test_tools_are_given_up_once_nobody_waits() -> None:

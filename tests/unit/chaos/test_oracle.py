@@ -1,5 +1,6 @@
 """What the storm's verdict rests on: how a flow has to end."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -7,14 +8,23 @@ from typing import Any, Literal
 
 import pytest
 
-from orchestrator.chaos.flows import LEAF, Flow, Verdict, Vertex, asked_as, spec_of
+from agents_app.core.agent import AgentConfig
+from orchestrator.chaos.flows import LEAF, Flow, Verdict, Vertex, asked_as, place_of
 from orchestrator.chaos.oracle import Ending, ending
 from orchestrator.chaos.shapes import flows
+from orchestrator.chaos.specs import spec_of
+from orchestrator.chaos.teams import saved_agents
 from orchestrator.core.additions import Fragment
 from orchestrator.core.validation import Catalog, examine
 
 CATALOG = Catalog(
-    agents={},
+    agents={
+        fields["slug"]: AgentConfig(
+            **{name: value for name, value in fields.items() if name not in ("slug", "settings")},
+            **fields.get("settings", {}),
+        )
+        for fields in saved_agents()
+    },
     tools={"echo": {"properties": {"value": {}}}},
     providers={"compatible": True},
     workflows={LEAF: frozenset({1})},
@@ -77,7 +87,7 @@ def test_outputs_are_handed_on() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_flow_can_be_published_and_whatever_it_adds_can_run(seed: int) -> None:
-    for made in flows(Random(seed), 18):
+    for made in flows(Random(seed), 22):
         for spec in (spec_of(made), *additions(made)):
             report = examine(spec, CATALOG)
             assert [*report.problems, *report.unsupported] == []
@@ -86,7 +96,7 @@ def test_every_flow_can_be_published_and_whatever_it_adds_can_run(seed: int) -> 
 def additions(flow: Flow) -> Iterator[dict[str, Any]]:
     """The steps that a flow adds, each lot with the step that adds them, as they are examined."""
     for vertex in flow.vertices:
-        if vertex.adds:
+        if vertex.kind == "add":
             added = replace(flow, vertices=vertex.adds)
             by = Fragment(
                 by=vertex.name,
@@ -104,7 +114,7 @@ def test_all_strategies_and_shapes_are_among_the_flows() -> None:
 
     assert {one.strategy for one in made} == {"sequential", "levels", "adaptive"}
     assert {one.mode for one in made} == {"partial", "fail_fast"}
-    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 18
+    assert len({one.name.rpartition("-")[0] for one in made[1:]}) == 20
 
 
 def test_map_fails_when_more_items_do_than_may() -> None:
@@ -180,6 +190,62 @@ def test_step_fails_with_too_many_of_those_it_has_added(
     bad = [Vertex(name=f"bad{number}", failing=True) for number in range(failing)]
 
     assert adding(*bad, Vertex(name="good"), lost=lost).steps["plan"] == status
+
+
+def handing(*, is_poor: bool = False, lost: str = "", failing: bool = False) -> Ending:
+    adds = (
+        Vertex(name="dig", failing=failing),
+        Vertex(name="wash", needs=("dig",), is_made=True),
+    )
+    later = (Vertex(name="sell"),)
+    plan = Vertex(name="plan", kind="plan", adds=adds, adds_later=later, is_poor=is_poor)
+    return ending(flow(plan), "r1", lost=frozenset({lost}))
+
+
+def test_whoever_hands_out_answers_with_all_that_came_of_it() -> None:
+    ended = handing()
+
+    assert (ended.status, ended.turns) == (
+        "completed",
+        {"plan": 3, "plan.1.dig": 1, "plan.1.wash": 1, "plan.2.sell": 1},
+    )
+    dug, washed, sold = ended.outputs["plan"]["heard"]
+    assert [dug["said"], washed["said"], sold["said"]] == [
+        *("plan.1.dig of r1", "plan.1.wash of r1", "plan.2.sell of r1")
+    ]
+    assert json.loads(ended.outputs["plan.1.wash"]) == washed
+
+
+@pytest.mark.parametrize("why", [{"failing": True}, {"is_poor": True}, {"lost": "plan.1.dig"}])
+def test_what_fails_below_is_told_and_fails_nothing_else(why: dict[str, Any]) -> None:
+    ended = handing(**why)
+
+    assert ended.status == "completed"
+    assert ended.outputs["plan"]["heard"][:2] == ["failed", "skipped"]
+
+
+def test_what_was_given_up_has_done_what_it_has() -> None:
+    ended = handing(lost="plan")
+
+    assert (ended.steps["plan"], ended.steps["plan.1.dig"]) == ("failed", "completed")
+
+
+def test_nothing_is_handed_out_too_deep() -> None:
+    deep = Vertex(name="hand")
+    for _ in range(4):
+        deep = Vertex(name="lead", kind="delegate", adds=(deep,))
+
+    ended = ending(flow(deep), "r1")
+
+    assert "lead.1.lead.1.lead.1.lead" in ended.steps
+    assert "lead.1.lead.1.lead.1.lead.1.hand" not in ended.steps
+    heard = ended.outputs["lead"]["heard"]
+    assert heard[0]["heard"][0]["heard"][0]["heard"] == ["failed"]
+
+
+def test_what_is_handed_out_anew_has_the_place_of_the_first() -> None:
+    assert place_of("plan.30001.lead.20002.dig") == "plan.1.lead.2.dig"
+    assert asked_as("plan.30001.dig") == "plan.1.dig"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,11 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.chaos.check_delegation import (
+    delegates_belong,
+    delegates_keep_their_budgets,
+    depth_is_kept,
+)
 from orchestrator.chaos.check_people import approvals_are_decided_once
 from orchestrator.chaos.evidence import Evidence, Leftovers
 from orchestrator.chaos.flows import LEAF, Flow, Vertex
@@ -22,7 +27,7 @@ RUN, STEP, CALL = (UUID(int=number) for number in (1, 2, 3))
 LEAF_FLOW = Flow(name=LEAF, vertices=(Vertex(name="a"),), strategy="levels")
 FLOW = Flow(name="one", vertices=(Vertex(name="a", route="left"),), strategy="levels")
 BUDGET = {
-    **{"tenant_id": RUN, "limit_nano": 1000, "spent_nano": 90, "held_nano": 0},
+    **{"tenant_id": RUN, "scope": "tenant", "limit_nano": 1000, "spent_nano": 90, "held_nano": 0},
     **{"overrun_nano": 0, "ledger_nano": 90},
 }
 ANSWER = {"route": "left", "said": "a of r1"}
@@ -49,6 +54,7 @@ def call(number: int = 3, **fields: Any) -> dict[str, Any]:
         "turn": 1,
         "status": "closed",
         "cost_nano": 90,
+        "hold_nano": 95,
         "reply": {"request_id": "call-1"},
         "error": None,
         "began": 3.1,
@@ -76,7 +82,7 @@ def evidence(tmp_path: Path) -> Evidence:
     step = {
         **{"id": STEP, "step": "a", "kind": "agent", "parent_id": None, "uses_model": True},
         **{"status": "completed", "status_reason": "", "output": ANSWER, "cost_nano": 90},
-        **{"attempt": 1, "forgiven": 0},
+        **{"run_id": RUN, "attempt": 1, "forgiven": 0, "added": None},
     }
     run = {
         **{
@@ -183,6 +189,67 @@ BREACHES = {
 @pytest.mark.parametrize("name", BREACHES)
 def test_breach_is_noticed(evidence: Evidence, name: str) -> None:
     assert name in broken(BREACHES[name](evidence))
+
+
+BY, STANDING = UUID(int=11), UUID(int=12)
+
+
+def handed_out(evidence: Evidence, **fields: Any) -> Evidence:
+    """With a step that was handed out by another, of which what stands for it has such fields."""
+    step = evidence.agent_runs[RUN][0]
+    plan = {"steps": [{"name": "a", "max_cost_nano": 100}]}
+    added = {"number": 1, "awaited": {"turn": 1, "calls": {}}, "plan": plan, "depth": 1}
+    rows = [
+        {**step, "id": BY, "step": "by"},
+        {**step, "id": STANDING, "parent_id": BY, "kind": "steps", "step": "by.1", "added": added}
+        | fields,
+        {**step, "step": "by.1.a", "parent_id": STANDING},
+    ]
+    tried = {**evidence.attempts, BY: [attempt(outcome="delegated"), attempt(2)]}
+    return replace(evidence, agent_runs={RUN: rows}, attempts=defaultdict(list, tried))
+
+
+def test_delegates_that_are_where_they_belong_are_right(evidence: Evidence) -> None:
+    made = handed_out(evidence)
+
+    assert [*delegates_belong(made), *depth_is_kept(made)] == []
+    assert list(delegates_keep_their_budgets(replace(made, calls=evidence.calls))) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"parent_id": UUID(int=99)},
+        {"step": "else.1"},
+        {"id": UUID(int=98)},
+    ],
+)
+def test_delegates_that_stand_elsewhere_are_noticed(evidence: Evidence, wrong: Any) -> None:
+    assert list(delegates_belong(handed_out(evidence, **wrong)))
+
+
+def test_delegation_that_no_attempt_made_is_noticed(evidence: Evidence) -> None:
+    made = replace(handed_out(evidence), attempts={BY: [attempt()]})
+
+    assert list(delegates_belong(made))
+
+
+def test_delegate_that_cost_more_than_it_might_is_noticed(evidence: Evidence) -> None:
+    made = handed_out(evidence)
+    rows = [*made.agent_runs[RUN][:2], {**made.agent_runs[RUN][2], "cost_nano": 101}]
+
+    assert list(delegates_keep_their_budgets(replace(made, agent_runs={RUN: rows})))
+    dear = replace(made, calls=defaultdict(list, {STEP: [call(hold_nano=101)]}))
+    assert list(delegates_keep_their_budgets(dear))
+
+
+def test_delegate_that_is_deeper_than_it_says_is_noticed(evidence: Evidence) -> None:
+    made = handed_out(evidence)
+    above = {**made.agent_runs[RUN][0], "added": {"depth": 1}}
+
+    rows = [above, *made.agent_runs[RUN][1:]]
+
+    assert list(depth_is_kept(replace(made, agent_runs={RUN: rows})))
 
 
 def asked(evidence: Evidence, **fields: Any) -> Evidence:

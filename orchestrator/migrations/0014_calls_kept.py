@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import django.db.models.deletion
 import django.db.models.functions.datetime
 import django.utils.timezone
@@ -10,23 +8,15 @@ from django.db import migrations, models
 from tenants.isolation import IsolateTenant
 from tenants.kernel.sql import run_sql_file
 
-_CHECK_CALLS = (Path(__file__).parent.parent / "sql" / "ledger_check_cached.sql").read_text()
-_OF_CACHED = "WHEN c.is_cached THEN l.call_id IS NOT NULL OR c.cost_nano <> 0"
-
 
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('orchestrator', '0014_heavy_steps'),
+        ('orchestrator', '0013_shared_context'),
         ('tenants', '0008_credentials'),
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='llmcall',
-            name='is_cached',
-            field=models.BooleanField(db_default=False, default=False),
-        ),
         migrations.CreateModel(
             name='CachedAnswer',
             fields=[
@@ -79,7 +69,10 @@ class Migration(migrations.Migration):
         run_sql_file(
             __file__,
             "call_texts.sql",
-            reverse="DROP FUNCTION muster_ended_runs, muster_remove_texts",
+            reverse="""
+            DROP FUNCTION muster_ended_runs, muster_hold_ended, muster_have_begin_anew,
+                muster_remove_texts, muster_is_done_with, muster_reword_message, muster_reword_value,
+                muster_forget_effects
+            """,
         ),
-        migrations.RunSQL(_CHECK_CALLS, _CHECK_CALLS.replace(_OF_CACHED, "")),
     ]
