@@ -1,13 +1,18 @@
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.contrib.postgres.forms import SimpleArrayField
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from agents_app import admin_mcp as admin_mcp  # its pages register themselves
 from agents_app.admin_choices import ROLES, known_models, provider_choices, tool_names, type_choices
+from agents_app.core.custom import MAX_CAPABILITIES
 from agents_app.models import Agent, MemoryEntry
+from agents_app.selectors.agents import capabilities_of_agents
 from agents_app.selectors.memory import lasting
 from agents_app.services.agents import AgentRefusedError, check_agent
 from tenants.admin_base import TenantForm, TenantModelAdmin, shown_json
@@ -20,6 +25,7 @@ from tenants.admin_fields import (
     choice_field,
     offer,
 )
+from tenants.models import slug_validator
 from tenants.roles import Scope
 
 
@@ -37,6 +43,13 @@ class AgentForm(TenantForm):
         empty_value="",
         widget=TextArea({"rows": 6}),
         help_text="May use ${input.name} and ${steps.name.output}. A step may bring its own.",
+    )
+    capabilities = SimpleArrayField(
+        forms.CharField(max_length=63, validators=[slug_validator]),
+        required=False,
+        widget=UnfoldAdminTextInputWidget(),
+        max_length=MAX_CAPABILITIES,
+        help_text="What it is good for, such as: translation, german. Steps may ask for one.",
     )
     tools = OpenChoiceField()
     parameters = JsonField(help_text='Such as {"temperature": 0.2, "max_output_tokens": 800}.')
@@ -73,6 +86,7 @@ class AgentForm(TenantForm):
             cleaned[name] = cleaned.get(name) or ""
         for name in ("parameters", "settings"):
             cleaned[name] = cleaned.get(name) or {}
+        cleaned["capabilities"] = list(dict.fromkeys(cleaned.get("capabilities") or ()))
         return cleaned
 
     def _post_clean(self) -> None:
@@ -87,16 +101,28 @@ class AgentForm(TenantForm):
                 self.add_error(field if field in self.fields else None, problem.message)
 
 
+class WithCapability(admin.SimpleListFilter):
+    title = "capability"
+    parameter_name = "capability"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in capabilities_of_agents()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Agent]) -> QuerySet[Agent]:
+        wanted = self.value()
+        return queryset.filter(capabilities__contains=[wanted]) if wanted else queryset
+
+
 @admin.register(Agent)
 class AgentAdmin(TenantModelAdmin):
     view_scope = Scope.WORKFLOWS_READ
     edit_scope = Scope.WORKFLOWS_WRITE
     form = AgentForm
-    list_display = ("slug", "name", "type", "role", "provider", "model", "updated_at")
-    list_filter = ("type", "role", "provider")
-    search_fields = ("slug", "name", "description")
+    list_display = ("slug", "name", "type", "role", "can", "provider", "model", "updated_at")
+    list_filter = ("type", "role", "provider", WithCapability)
+    search_fields = ("slug", "name", "description", "capabilities")
     fieldsets = (
-        (None, {"fields": (("name", "slug"), "description", ("type", "role"))}),
+        (None, {"fields": (("name", "slug"), "description", ("type", "role"), "capabilities")}),
         ("Model", {"fields": (("provider", "model"), "parameters")}),
         ("What it is told", {"fields": ("system", "prompt")}),
         ("What it may use and gives", {"fields": ("tools", "output_schema")}),
@@ -105,6 +131,10 @@ class AgentAdmin(TenantModelAdmin):
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> dict[str, Any]:
         return {} if obj else {"slug": ("name",)}
+
+    @admin.display(description="Capabilities")
+    def can(self, agent: Agent) -> str:
+        return ", ".join(agent.capabilities)
 
 
 class SetAside(admin.SimpleListFilter):

@@ -7,6 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models import Q
 
+from agents_app.core.custom import MAX_CAPABILITIES
 from agents_app.core.mcp import SERVER_NAME
 from tenants.kernel.fields import OrderedJSONField
 from tenants.kernel.models import TenantOwned
@@ -47,6 +48,14 @@ class Agent(TenantOwned):
     output_schema = OrderedJSONField(null=True, blank=True)
     settings = OrderedJSONField(
         default=dict, blank=True, help_text="What the agent's type needs beyond the fields above."
+    )
+    # What it is good for, by which steps and other agents may ask for it.
+    capabilities = ArrayField(
+        models.CharField(max_length=63, validators=[slug_validator]),
+        default=list,
+        db_default=[],
+        blank=True,
+        size=MAX_CAPABILITIES,
     )
 
     labelled_by = ("slug",)

@@ -22,6 +22,7 @@ from orchestrator.services import (
     alerts,
     fair_shares,
     ledger_checks,
+    model_batches,
     retention,
     velocity,
 )
@@ -57,6 +58,7 @@ class IdTask(Task):
 @shared_task(bind=True, base=IdTask, name="orchestrator.run_agent")
 def run_agent(self: Task, tenant_id: str, run_id: str, agent_run_id: str) -> None:
     agent_runs.execute(UUID(tenant_id), UUID(agent_run_id), worker=self.request.hostname)
+    presence.count_message()
 
 
 @shared_task(base=IdTask, name="orchestrator.advance")
@@ -88,6 +90,7 @@ def start_periodic(sender: Any, **_: Any) -> None:
         _repeat(ledger_checks.nightly, name="ledger_check", seconds=ledger_checks.SECONDS)
         _repeat(retention.forget, name="retention", seconds=retention.SECONDS)
         _repeat(velocity.Guard().watch, name="spend_guard", seconds=velocity.SECONDS)
+        _repeat(model_batches.tend, name="model_batches", seconds=model_batches.SECONDS)
         _repeat(mcp_servers.ask_stale, name="mcp_listings", seconds=mcp_servers.SECONDS)
     if queues & AGENT_QUEUES:
         here = partial(presence.here, sender.hostname, slots=sender.controller.concurrency)

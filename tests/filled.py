@@ -61,12 +61,13 @@ def fill(acme: World) -> Filled:
     run = Run.objects.db_manager("system").get(id=started(acme)["id"])
     _finish(run)
     with acme.scope():
-        agent = Agent.objects.create(slug="writer", name="Writer")
+        agent = Agent.objects.create(slug="writer", name="Writer", capabilities=["only-here"])
         entry = _charge(run)
         limit = RateLimit.objects.create(scope="tenant", unit="requests", period="day", limit=9)
         memory = teach(scope=MemoryScope.TENANT, kind="note", content={"note": "x"})
         ids = {
             "agents": agent.id,
+            "capabilities": "only-here",
             "memory": memory.id,
             "memory/export": memory.id,
             "api-keys": ApiKey.objects.first().id,

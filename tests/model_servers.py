@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
+from llmock.routers import batch as llmock_batches
 from llmock.testing import LLMockServer
 
 from orchestrator.embedded.model import MODEL_NAME, answers
@@ -47,6 +49,23 @@ def llmock() -> Iterator[LLMockServer]:
     """A third party's stand-in for the vendors' protocols, faults included."""
     with LLMockServer(port=free_port()) as server:
         yield server
+
+
+@contextmanager
+def batches_over_in(seconds: float) -> Iterator[None]:
+    """So long take the batches that an `llmock` of this process is given meanwhile."""
+    read = llmock_batches._read_upload
+
+    async def read_and_close(request: Any) -> Any:
+        try:
+            return await read(request)
+        finally:
+            await request.close()  # which it leaves to the collector
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llmock_batches, "_BATCH_DELAY", seconds)
+        patch.setattr(llmock_batches, "_read_upload", read_and_close)
+        yield
 
 
 @dataclass(frozen=True, slots=True)

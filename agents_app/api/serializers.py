@@ -1,13 +1,14 @@
 from typing import Any
 
+from django.conf import settings
 from rest_framework import serializers
 
 from agents_app.agent_types import ALL_TYPES
+from agents_app.core.custom import MAX_CAPABILITIES
 from agents_app.core.roles import Role
 from agents_app.core.types.aggregator import MODES
 from agents_app.core.types.prompt import MAX_REPAIRS
 from agents_app.core.types.react import MAX_TURNS
-from agents_app.providers.base import ProviderKind
 from tenants.api.serializers import Query, Slug, Strict, Text
 
 _LONG = 200_000
@@ -79,13 +80,19 @@ class AgentSettings(Strict):
     separator = Text(max_length=1_000, required=False, help_text="Type aggregator, mode concat.")
 
 
+class AgentQuery(Query):
+    capability = Text(max_length=63, required=False, help_text="Only those that have it.")
+
+
 class AgentBody(Strict):
     slug = Slug()
     name = Text(max_length=200, required=False)
     description = Text(max_length=20_000, required=False, allow_blank=True)
     type = serializers.ChoiceField([kind.name for kind in ALL_TYPES], required=False)
     role = serializers.ChoiceField(list(Role), required=False, allow_blank=True)
-    provider = serializers.ChoiceField(list(ProviderKind), required=False, allow_blank=True)
+    provider = serializers.ChoiceField(
+        list(settings.MUSTER_PROVIDERS), required=False, allow_blank=True
+    )
     model = Text(max_length=200, required=False, allow_blank=True)
     system = Text(max_length=_LONG, required=False, allow_blank=True)
     prompt = Text(max_length=_LONG, required=False, allow_blank=True)
@@ -95,6 +102,12 @@ class AgentBody(Strict):
     parameters = serializers.DictField(required=False)
     output_schema = serializers.DictField(required=False, allow_null=True)
     settings = AgentSettings(required=False)
+    capabilities = serializers.ListField(
+        child=Slug(),
+        required=False,
+        max_length=MAX_CAPABILITIES,
+        help_text="What it is good for, in words such as `translation`.",
+    )
 
 
 class AgentOut(serializers.Serializer[Any]):
@@ -112,12 +125,9 @@ class AgentOut(serializers.Serializer[Any]):
     parameters = serializers.DictField()
     output_schema = serializers.DictField(allow_null=True)
     settings = serializers.DictField()
+    capabilities = serializers.ListField(child=serializers.CharField())
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
-
-
-class AgentTypeQuery(Query):
-    capability = Text(max_length=63, required=False, help_text="Only those that have it.")
 
 
 class AgentTypeChange(Strict):

@@ -25,10 +25,10 @@ class AgentView(ApiView):
     write_scope = Scope.WORKFLOWS_WRITE
     permission_classes = (HasScope, WritesOfWholeTenant)
 
-    @extend_schema(responses=forms.AgentOut(many=True))
+    @extend_schema(parameters=[forms.AgentQuery], responses=forms.AgentOut(many=True))
     def list(self, request: Request) -> Response:
-        self.query(Query)
-        return self.page(agents(), forms.AgentOut)
+        wanted = self.query(forms.AgentQuery).get("capability")
+        return self.page(agents(capability=wanted), forms.AgentOut)
 
     @extend_schema(responses=forms.AgentOut)
     def retrieve(self, request: Request, **_: Any) -> Response:
@@ -62,9 +62,9 @@ class AgentTypeView(ApiView):
     lookup_value_converter = "str"
     pagination_class = None
 
-    @extend_schema(parameters=[forms.AgentTypeQuery], responses=forms.AgentTypeList)
+    @extend_schema(parameters=[forms.AgentQuery], responses=forms.AgentTypeList)
     def list(self, request: Request) -> Response:
-        wanted = self.query(forms.AgentTypeQuery).get("capability")
+        wanted = self.query(forms.AgentQuery).get("capability")
         kinds = [kind for kind in agent_kinds() if wanted in (None, *kind.capabilities)]
         shown = self.shown(forms.AgentTypeOut, kinds, many=True)
         return Response({"next": None, "previous": None, "results": shown})

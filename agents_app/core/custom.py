@@ -13,6 +13,7 @@ from agents_app.core.types.prompt import asked_once, request_of
 
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 MAX_DESCRIPTION: Final = 2_000
+MAX_CAPABILITIES: Final = 50
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -44,6 +45,13 @@ class CustomAgent:
         return asked_once(request_of(asked), config=asked, ports=ports).text
 
 
+def are_capabilities(value: object) -> bool:
+    """Whether these are names of what an agent is good for."""
+    if not isinstance(value, list | tuple | set | frozenset) or len(value) > MAX_CAPABILITIES:
+        return False
+    return all(isinstance(each, str) and NAME.fullmatch(each) for each in value)
+
+
 def name_of(kind: type[CustomAgent]) -> str:
     return kind.name or _HUMP.sub("-", kind.__name__).lower()
 
@@ -66,9 +74,7 @@ def _faults_of_words(kind: type[CustomAgent]) -> Iterator[str]:
         yield "it has no docstring; say in one sentence what the agent does"
     elif len(description_of(kind)) > MAX_DESCRIPTION:
         yield f"its docstring has more than {MAX_DESCRIPTION:,} characters"
-    capabilities: Any = kind.capabilities
-    listed = capabilities if isinstance(capabilities, list | tuple | set | frozenset) else [None]
-    if not all(isinstance(each, str) and NAME.fullmatch(each) for each in listed):
+    if not are_capabilities(kind.capabilities):
         yield "its `capabilities` have to be a list of names such as translate"
     calls: Any = kind.calls_model
     if not isinstance(calls, bool):

@@ -11,12 +11,23 @@ from types import ModuleType
 from typing import Any, Final
 
 from agents_app.core.custom import CustomAgent, description_of, faults_of, name_of
-from agents_app.core.plugins import PLUGIN_PACKAGE, BrokenPlugin, Found, FoundAgent, FoundTool, Kind
+from agents_app.core.plugins import (
+    PLUGIN_PACKAGE,
+    PROVIDER_NAME,
+    BrokenPlugin,
+    Found,
+    FoundAgent,
+    FoundProvider,
+    FoundTool,
+    Kind,
+)
 from agents_app.core.tool_sources import ToolFactory
 from agents_app.core.tools import Tool
+from agents_app.providers.plugin import PluginProvider
 
 AGENTS: Final = "muster.agents"
 TOOLS: Final = "muster.tools"
+PROVIDERS: Final = "muster.providers"
 _SHOWN: Final = 300
 
 
@@ -109,9 +120,35 @@ def _tool_of(point: EntryPoint) -> Found:
     return FoundTool(name=loaded.name, source=_source(point), tool=loaded)
 
 
+def _provider_of(point: EntryPoint) -> Found:
+    loaded, source = point.load(), _source(point)
+    if not isinstance(loaded, type) or not issubclass(loaded, PluginProvider):
+        raise TypeError("it is not a class that derives from PluginProvider")
+    faults = list(_faults_of_provider(point.name, loaded))
+    if faults:
+        return BrokenPlugin(name=point.name, source=source, reasons=tuple(faults), kind="provider")
+    return FoundProvider(name=point.name, source=source, provider=loaded())
+
+
+def _faults_of_provider(name: str, kind: type[PluginProvider]) -> Iterator[str]:
+    if not PROVIDER_NAME.fullmatch(name):
+        yield "its name has to be lower-case letters, digits and underscores, at most 32"
+    if not (kind.__dict__.get("__doc__") or "").strip():
+        yield "it has no docstring; say in one sentence whose models these are"
+    if kind.client is PluginProvider.client:
+        yield "it has no method `client`"
+    address: Any = kind.address
+    if not isinstance(address, str):
+        yield "its `address` has to be a text"
+    needs_key: Any = kind.needs_key
+    if not isinstance(needs_key, bool):
+        yield "its `needs_key` has to be True or False"
+
+
 _GROUPS: Final[dict[str, tuple[Kind, Callable[[EntryPoint], Found]]]] = {
     AGENTS: ("agent", _agent_of),
     TOOLS: ("tool", _tool_of),
+    PROVIDERS: ("provider", _provider_of),
 }
 
 

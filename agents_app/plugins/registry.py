@@ -12,7 +12,9 @@ from agents_app.core.delegating_tools import DELEGATING
 from agents_app.core.plugins import BrokenPlugin, Found, Kind, Plugins, sorted_out
 from agents_app.core.types import AGENT_TYPES
 from agents_app.plugins.loading import found_in_file, found_in_packages
+from agents_app.providers.base import ProviderKind
 from agents_app.tools.installed import installed_sources
+from tenants.selectors.credentials import FOR_TOOLS
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +91,11 @@ def _stamps(folder: str) -> dict[Path, _Stamp]:
 
 def _built_in() -> dict[Kind, set[str]]:
     of_tools = {*(each.name for each in installed_sources()), *DELEGATING}
-    return {"agent": {*(kind.name for kind in AGENT_TYPES), "custom"}, "tool": of_tools}
+    return {
+        "agent": {*(kind.name for kind in AGENT_TYPES), "custom"},
+        "tool": of_tools,
+        "provider": {*ProviderKind, FOR_TOOLS},
+    }
 
 
 def _tell(plugins: Plugins, *, known: object) -> None:

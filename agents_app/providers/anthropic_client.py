@@ -19,6 +19,7 @@ from agents_app.core.model import (
 from agents_app.providers import anthropic_wire as wire
 from agents_app.providers import usage as usages
 from agents_app.providers.answers import limits_of, listed_models, name_of, text_of, unreadable
+from agents_app.providers.anthropic_batches import AnthropicBatches
 from agents_app.providers.anthropic_stream import gathered
 from agents_app.providers.base import ProviderKind, ProviderSettings
 from agents_app.providers.calls import Answer, call, http_client_for, streamed_call
@@ -70,6 +71,12 @@ class AnthropicClient:
             deadline_seconds=request.deadline_seconds,
         )
         return self._reply(answer, request=request)
+
+    @property
+    def batches(self) -> AnthropicBatches:
+        return AnthropicBatches(
+            self._client, self._settings, arguments=self._arguments, reply=self._reply
+        )
 
     def models(self, *, deadline_seconds: float) -> list[str]:
         answer = self._call(self._client.models.with_raw_response.list, deadline_seconds)

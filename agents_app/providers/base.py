@@ -13,7 +13,9 @@ from pydantic import JsonValue
 from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import ModelClient, ModelRequest, TokenCount
+from agents_app.core.plugins import ProviderPlugin
 from agents_app.core.roles import Role
+from agents_app.providers.batches import BatchClient
 
 
 class ProviderKind(StrEnum):
@@ -25,6 +27,11 @@ class ProviderKind(StrEnum):
     COMPATIBLE = "compatible"  # any other server that speaks OpenAI's chat protocol
     SIMULATED = "simulated"  # answers made up in this process, with set delays and failures
 
+    @classmethod
+    def of(cls, name: str) -> "ProviderKind":
+        """What a provider's models take, by its name; of a package's, what most of them do."""
+        return cls(name) if name in {*cls} else cls.COMPATIBLE
+
 
 # Given always, never left to the SDKs: they would fall back on the process's environment.
 BASE_URLS: Mapping[ProviderKind, str] = {
@@ -33,6 +40,8 @@ BASE_URLS: Mapping[ProviderKind, str] = {
     ProviderKind.XAI: "https://api.x.ai/v1",
 }
 NEEDS_KEY = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.XAI})
+# Others may do so too, in OpenAI's way: whoever sets up a compatible server knows.
+_TAKES_BATCHES = frozenset({ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.SIMULATED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +49,9 @@ class ProviderSettings:
     """One provider as a tenant set it up. `models` gives a role, or a complexity, its own model.
 
     `options` are the defaults of a simulated provider, see `SimulatedOptions`. `is_guarded`: the
-    address is a tenant's own, so it may not lead into the operator's network.
+    address is a tenant's own, so it may not lead into the operator's network. `has_batches`: its
+    server is known to take batches. `plugin` is what a package brings; `fault` is why that cannot
+    be used.
     """
 
     name: str
@@ -51,10 +62,22 @@ class ProviderSettings:
     models: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, JsonValue] = field(default_factory=dict)
     is_guarded: bool = False
+    has_batches: bool = False
+    plugin: ProviderPlugin | None = None
+    fault: str = ""
+
+    @property
+    def takes_batches(self) -> bool:
+        return self.has_batches or self.kind in _TAKES_BATCHES
 
     @property
     def address(self) -> str:
-        return self.base_url or BASE_URLS.get(self.kind, "")
+        of_plugin = self.plugin.address if self.plugin else ""
+        return self.base_url or of_plugin or BASE_URLS.get(self.kind, "")
+
+    @property
+    def needs_key(self) -> bool:
+        return self.plugin.needs_key if self.plugin else self.kind in NEEDS_KEY
 
     def model_for(self, role: Role | None) -> str:
         return (self.models.get(role) if role else None) or self.default_model
@@ -65,13 +88,15 @@ class ProviderSettings:
 
 def configuration_problem(settings: ProviderSettings) -> str | None:
     """Why no call can be made with these settings, or None; without any network."""
+    if settings.fault:
+        return settings.fault
     if settings.kind is ProviderKind.SIMULATED:
         return None
     if not settings.address:
         return "it has no address"
     if not _is_http_url(settings.address):
         return "its address is not an http or https URL"
-    if not settings.api_key and settings.kind in NEEDS_KEY:
+    if not settings.api_key and settings.needs_key:
         return "it has no API key"
     # Header text: anything else would fail deep inside the HTTP library, with the key shown.
     if not (settings.api_key.isascii() and settings.api_key.isprintable()):
@@ -81,6 +106,11 @@ def configuration_problem(settings: ProviderSettings) -> str | None:
 
 class ProviderClient(ModelClient, Protocol):
     """What stands behind the gateway: a model client that also lists its models, and counts."""
+
+    @property
+    def batches(self) -> BatchClient:
+        """How it takes many requests at a time, where its settings say that it does."""
+        ...
 
     def models(self, *, deadline_seconds: float) -> list[str]: ...
 
@@ -130,6 +160,10 @@ def client_for(settings: ProviderSettings) -> ProviderClient:
 
 def vendor_client(settings: ProviderSettings) -> ProviderClient:
     """A client of its own, which nobody keeps but the caller; the settings are sound."""
+    if settings.plugin is not None:
+        from agents_app.providers.plugin import KeptToIt
+
+        return KeptToIt(settings)
     if settings.kind is ProviderKind.ANTHROPIC:
         from agents_app.providers.anthropic_client import AnthropicClient
 

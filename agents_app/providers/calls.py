@@ -27,6 +27,13 @@ class Answer:
     latency_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer to a call that the SDK has no method for, in the form of those that it has."""
+
+    http_response: httpx2.Response
+
+
 def http_client_for(settings: ProviderSettings) -> httpx2.Client:
     return guarded_client() if settings.is_guarded else shared_client()
 
@@ -40,12 +47,36 @@ def call(
 ) -> Answer:
     """Call an SDK's `with_raw_response` method. Every failure is a ProviderError."""
     started = time.monotonic()
+    response = _sent(send, sdk=sdk, settings=settings, deadline_seconds=deadline_seconds)
+    return _answer(response, body_of(response, provider=settings.name), started)
+
+
+def call_for_text(
+    send: Callable[..., Any],
+    *,
+    sdk: ModuleType,
+    settings: ProviderSettings,
+    deadline_seconds: float,
+) -> str:
+    """The same, where the answer is a file."""
+    return _sent(send, sdk=sdk, settings=settings, deadline_seconds=deadline_seconds).text
+
+
+def _sent(
+    send: Callable[..., Any],
+    *,
+    sdk: ModuleType,
+    settings: ProviderSettings,
+    deadline_seconds: float,
+) -> httpx2.Response:
     with (
         vendor_errors(sdk, provider=settings.name, api_key=settings.api_key),
         total_deadline(deadline_seconds),
     ):
-        response = send(timeout=timeouts(deadline_seconds)).http_response
-    return _answer(response, body_of(response, provider=settings.name), started)
+        response: httpx2.Response = send(timeout=timeouts(deadline_seconds)).http_response
+        # What the SDK has left on the wire belongs to the deadline too.
+        response.read()
+    return response
 
 
 def streamed_call(

@@ -59,9 +59,10 @@ class ModelInfo:
 
 
 @lru_cache(maxsize=1000)
-def model_info(kind: ProviderKind, model: str) -> ModelInfo:
+def model_info(provider: str, model: str) -> ModelInfo:
+    kind = ProviderKind.of(provider)
     return ModelInfo(
-        context_window=library_context_window(kind, model),
+        context_window=library_context_window(provider, model),
         takes=_taken(kind, model.lower()),
         counts_tokens=kind in _COUNT_TOKENS,
     )

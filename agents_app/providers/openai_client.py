@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from typing import Any
@@ -30,10 +29,11 @@ from agents_app.providers.answers import (
     unreadable,
 )
 from agents_app.providers.base import ProviderKind, ProviderSettings
-from agents_app.providers.calls import Answer, call, http_client_for, streamed_call
+from agents_app.providers.calls import Answer, Raw, call, http_client_for, streamed_call
 from agents_app.providers.counting import estimated_count
 from agents_app.providers.hearing import Listener, listener
 from agents_app.providers.models import model_info
+from agents_app.providers.openai_batches import OpenAIBatches
 from agents_app.providers.openai_stream import gathered
 from agents_app.providers.tool_calls import finish_of, written
 from costs.core.usage import Usage
@@ -71,13 +71,6 @@ class _Streaming(Enum):
     NONE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """An answer to a call that the SDK has no method for, in the form of those that it has."""
-
-    http_response: httpx2.Response
-
-
 class OpenAIClient:
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
@@ -110,6 +103,12 @@ class OpenAIClient:
                 # Nothing was served, so it can be asked again; and it is told only once.
                 self._streaming = understood
         return self._reply(self._call(send, request.deadline_seconds), request=request)
+
+    @property
+    def batches(self) -> OpenAIBatches:
+        return OpenAIBatches(
+            self._client, self._settings, arguments=self._arguments, reply=self._reply
+        )
 
     def _stream(
         self, send: Callable[..., Any], request: ModelRequest, style: _Streaming, heard: Listener
@@ -150,10 +149,10 @@ class OpenAIClient:
         """From the server's own calls, which stand beside those of the protocol."""
         url = f"{self._settings.address.rstrip('/').removesuffix('/v1')}/{what}"
 
-        def send(*, timeout: httpx2.Timeout) -> _Raw:
+        def send(*, timeout: httpx2.Timeout) -> Raw:
             options: openai.RequestOptions = {"timeout": timeout}
             post = self._client.post
-            return _Raw(post(url, cast_to=httpx2.Response, body=body, options=options))
+            return Raw(post(url, cast_to=httpx2.Response, body=body, options=options))
 
         return self._call(send, deadline_seconds).body
 

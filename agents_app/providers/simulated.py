@@ -5,8 +5,8 @@ the same calls are alike whatever their order, and a retry gets a draw of its ow
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import accumulate
 from typing import Any
@@ -18,6 +18,14 @@ from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest, TokenCount, ToolCall
 from agents_app.providers import transport
 from agents_app.providers.base import ProviderKind, ProviderSettings
+from agents_app.providers.batches import (
+    BatchedAnswer,
+    BatchStage,
+    BatchState,
+    Found,
+    Sent,
+    expired,
+)
 from agents_app.providers.counting import estimated_count
 from agents_app.providers.hearing import listener
 from agents_app.providers.models import model_info
@@ -26,6 +34,7 @@ from agents_app.providers.simulation import ScriptedTurn, SimulatedOptions
 from agents_app.providers.tool_calls import arguments_text, calls_of, finish_of
 from costs.core.pricing import estimate_tokens
 from costs.core.usage import Usage
+from tenants.kernel import clock
 
 # How long a piece of an answer that is streamed takes.
 _PIECE_SECONDS = 0.05
@@ -37,7 +46,7 @@ class SimulatedClient:
         self._defaults = settings.options
 
     def complete(self, request: ModelRequest) -> ModelReply:
-        options = self._options(request)
+        options = self.options_of(request)
         rng = _random_for(request, seed=options.seed)
         latency = _latency(options, rng)
         failure = _failure(options, rng, attempt=request.attempt)
@@ -58,7 +67,11 @@ class SimulatedClient:
     def count_tokens(self, request: ModelRequest) -> TokenCount:
         return estimated_count(request)
 
-    def _options(self, request: ModelRequest) -> SimulatedOptions:
+    @property
+    def batches(self) -> "SimulatedBatches":
+        return SimulatedBatches(self)
+
+    def options_of(self, request: ModelRequest) -> SimulatedOptions:
         info = model_info(ProviderKind.SIMULATED, request.model)
         own = info.fit(request.parameters, provider=self._name)
         # Nothing made up ever stops early, so there is nothing to cut.
@@ -105,6 +118,54 @@ class SimulatedClient:
             request_id=f"sim-{rng.getrandbits(64):016x}",
             latency_ms=round(latency_seconds * 1000),
         )
+
+
+class SimulatedBatches:
+    """Batches that nobody keeps: their ids say when they are over, and answers are made up then.
+
+    So any process may ask for them. One that was sent and not heard of is sent again, at no cost.
+    """
+
+    def __init__(self, client: SimulatedClient) -> None:
+        self._client = client
+
+    def size_of(self, request: ModelRequest) -> int:
+        self._client.options_of(request)
+        return len(request.prompt_text.encode("utf-8", errors="replace"))
+
+    def submit(
+        self, key: str, requests: Mapping[str, ModelRequest], *, deadline_seconds: float
+    ) -> str:
+        options = map(self._client.options_of, requests.values())
+        over = clock.now().timestamp() + max(each.batch_seconds for each in options)
+        return f"sim-{over:.3f}-{key}"
+
+    def find(self, sent: Sent, *, deadline_seconds: float) -> Found:
+        return Found(batch_id=None)
+
+    def state(self, batch_id: str, *, deadline_seconds: float) -> BatchState:
+        is_over = clock.now().timestamp() >= float(batch_id.split("-")[1])
+        return BatchState(stage=BatchStage.OVER if is_over else BatchStage.WORKING)
+
+    def answers(
+        self, batch_id: str, requests: Mapping[str, ModelRequest], *, deadline_seconds: float
+    ) -> list[BatchedAnswer]:
+        return [
+            BatchedAnswer(id=id, outcome=self._outcome(request)) for id, request in requests.items()
+        ]
+
+    def cancel(self, batch_id: str, *, deadline_seconds: float) -> None:
+        """It ends when it ends."""
+
+    def _outcome(self, request: ModelRequest) -> ModelReply | ProviderError:
+        if self._client.options_of(request).batch_expires:
+            return expired(request.provider)
+        # How long an answer takes is the batch's to say.
+        at_once = {**request.parameters, "latency": 0.0}
+        try:
+            return self._client.complete(replace(request, parameters=at_once))
+        except ProviderError as error:
+            return error
 
 
 def _spoken(text: str, *, seconds: float) -> bool:

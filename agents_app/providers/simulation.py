@@ -69,7 +69,8 @@ class SimulatedOptions(BaseModel):
     first attempts of every call end, one entry for each; it comes before `failures`.
     `output_tokens` is a number or a range; `text` or `output` fix the answer instead, and `script`
     the answers of a whole conversation, turn by turn; the last one stands for all further ones.
-    Which is due follows from the answers that a request holds.
+    Which is due follows from the answers that a request holds. `batch_seconds` is how long a batch
+    takes, and `batch_expires` has the request's batch end without having come to it.
     """
 
     model_config = _CLOSED
@@ -86,6 +87,8 @@ class SimulatedOptions(BaseModel):
     reasoning_tokens: _Tokens = 0
     text: str | None = None
     output: JsonValue = None
+    batch_seconds: _Seconds = 1.0
+    batch_expires: bool = False
     script: Annotated[tuple[ScriptedTurn, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

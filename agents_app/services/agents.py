@@ -40,6 +40,7 @@ def create_agent(**fields: Any) -> Agent:
     agent = Agent(**{"name": fields["slug"], **fields})
     _refuse_taken(agent.slug)
     check_agent(agent)
+    agent.capabilities = list(dict.fromkeys(agent.capabilities))
     agent.save(force_insert=True)
     return agent
 
@@ -51,6 +52,7 @@ def change_agent(agent: Agent, **changes: Any) -> Agent:
     for field, value in changes.items():
         setattr(agent, field, value)
     check_agent(agent)
+    agent.capabilities = list(dict.fromkeys(agent.capabilities))
     agent.save(update_fields=[*changes, "updated_at"])
     return agent
 

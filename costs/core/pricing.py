@@ -192,6 +192,10 @@ _LIBRARY_IDS = {
 }
 
 
+_RATES = ("input", "output", "cached", "cache_write", "cache_write_1h")
+_IN_BATCHES = {"processing": "batch"}
+
+
 def library_price(provider: str, model: str, on: date) -> Price | None:
     """The price that the bundled library states for a day, or None if it knows none."""
     info = _library_model(provider, model)
@@ -201,6 +205,41 @@ def library_price(provider: str, model: str, on: date) -> Price | None:
     if listed.input_mtok is None or listed.output_mtok is None:
         return None
     return _from_library(listed, source=f"genai-prices: {_LIBRARY_IDS[provider]}/{info.id}")
+
+
+def library_batch_price(provider: str, model: str, on: date) -> Price | None:
+    """What the library states for calls in batches; None if it states nothing of its own."""
+    info = _library_model(provider, model)
+    if info is None:
+        return None
+    at = datetime.combine(on, time(12), UTC)
+    standard, listed = info.get_prices(at), info.get_prices(at, _IN_BATCHES)
+    if listed.input_mtok is None or listed.output_mtok is None or listed == standard:
+        return None
+    return _from_library(listed, source=f"genai-prices: {_LIBRARY_IDS[provider]}/{info.id}, batch")
+
+
+def batch_price(price: Price, factor: Decimal) -> Price:
+    """A price by the token with a discount; fees a request stay."""
+    if factor == 1:
+        return price
+    return replace(
+        price,
+        **_scaled(price, factor),
+        tiers=tuple(replace(tier, **_scaled(tier, factor)) for tier in price.tiers),
+        source=f"{price.source}, batch x {factor}".removeprefix(", "),
+    )
+
+
+def price_from_json(stored: Mapping[str, Any]) -> Price:
+    """A price as calls keep it, with its rates as decimal text. Raises for anything else."""
+    rates = {name: stored.get(name) for name in _RATES}
+    return Price(
+        **{name: Decimal(rate) for name, rate in rates.items() if rate is not None},
+        per_request=Decimal(stored["per_request"]),
+        source=str(stored.get("source", "")),
+        tiers=tiers_from_json(stored.get("tiers", ())),
+    )
 
 
 def library_context_window(provider: str, model: str) -> int | None:
@@ -239,6 +278,11 @@ def token_upper_bound(text: str) -> int:
     Chat formats add a few tokens per message; the caller adds those.
     """
     return len(_utf8(text))
+
+
+def _scaled(level: Price | PriceTier, factor: Decimal) -> dict[str, Any]:
+    rates = {name: getattr(level, name) for name in _RATES}
+    return {name: EXACT.multiply(rate, factor) for name, rate in rates.items() if rate is not None}
 
 
 def _library_model(provider: str, model: str) -> ModelInfo | None:

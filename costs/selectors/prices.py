@@ -1,14 +1,21 @@
 """Which price holds for a call: the tenant's own, the operator's, or the library's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 
 from costs.core.errors import UnknownPriceError
-from costs.core.pricing import Price, library_price
+from costs.core.pricing import Price, batch_price, library_batch_price, library_price
 from costs.models import PlatformPrice, PriceFields, TenantPrice
 
 ANY_MODEL = "*"
+# What is left of the price by the token for calls in batches.
+BATCH_FACTORS = {
+    "openai": Decimal("0.5"),
+    "anthropic": Decimal("0.5"),
+    "simulated": Decimal("0.5"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,30 @@ def price_of(rows: Iterable[PriceRow], *, provider: str, model: str, on: date) -
     if found is None:
         raise UnknownPriceError(provider, model)
     return found
+
+
+def batch_price_of(
+    rows: Iterable[PriceRow],
+    *,
+    provider: str,
+    model: str,
+    on: date,
+    factors: Mapping[str, Decimal],
+) -> Price:
+    """The same for a call in a batch.
+
+    `factors` are the operator's own, by provider, and go before what the library states. A row is
+    of plain calls, and is multiplied by what the provider is known to take off.
+
+    Raises UnknownPriceError.
+    """
+    plain = price_of(rows, provider=provider, model=model, on=on)
+    if provider in factors:
+        return batch_price(plain, factors[provider])
+    stated = library_batch_price(provider, model, on)
+    if stated is not None and plain == library_price(provider, model, on):
+        return stated
+    return batch_price(plain, BATCH_FACTORS.get(provider, Decimal(1)))
 
 
 def _preference(row: PriceRow) -> tuple[int, bool, date]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.admin.workflow_forms import is_described
 from orchestrator.core.problems import Problem
 
 _AGENT_FIELDS = {"type": "agent_type", "role": "agent_role"}
@@ -52,7 +53,7 @@ def _step_place(parts: list[str], form: Any) -> tuple[str | None, list[str]]:
 
 
 def _agent_place(parts: list[str], form: Any) -> tuple[str, list[str]]:
-    if not parts or not isinstance(form.instance.agent, dict):
+    if not parts or not is_described(form.instance.agent):
         return "agent_source", parts
     field = _AGENT_FIELDS.get(parts[0])
     return (field, parts[1:]) if field else ("agent_more", parts)

@@ -23,6 +23,7 @@ from orchestrator.core.graph import find_cycle
 from orchestrator.core.spec import FIELDS_OF_AGENT
 from orchestrator.models import Step, Workflow
 from orchestrator.models.workflow import step_name_validator
+from orchestrator.services.workflows import tenant_catalog
 from tenants.admin_base import TenantForm
 from tenants.admin_fields import (
     JsonField,
@@ -34,7 +35,8 @@ from tenants.admin_fields import (
     offer,
 )
 
-IN_PLACE = "="  # no slug can be that
+IN_PLACE = "="  # no slug can be that, nor begin with ANY_FOR
+ANY_FOR = "*"
 STRATEGIES = {
     "levels": "Level by level: parallel inside a level",
     "sequential": "Sequential: one step after another",
@@ -112,7 +114,7 @@ class WorkflowForm(TenantForm):
 
 class StepForm(forms.ModelForm):  # type: ignore[type-arg]
     # What the pickers offer, asked once for all steps of a page.
-    agents: ClassVar[Mapping[str, str]] = {}  # slug -> label
+    agents: ClassVar[Mapping[str, str]] = {}  # slug, or capability behind ANY_FOR -> label
     models: ClassVar[Sequence[str]] = ()
     known_tools: ClassVar[Sequence[str]] = ()
     siblings: ClassVar[Sequence[str]] = ()
@@ -169,7 +171,7 @@ class StepForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         step: Step = self.instance
-        agent = step.agent if isinstance(step.agent, dict) else {}
+        agent = step.agent if is_described(step.agent) else {}
         self._offer_agents(step.agent)
         self.fields["agent_type"] = choice_field(
             {name: name for name in type_choices()}, current=agent.get("type"), label="Type"
@@ -194,7 +196,7 @@ class StepForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     def _offer_agents(self, agent: Any) -> None:
-        current = IN_PLACE if isinstance(agent, dict) else agent or ""
+        current = IN_PLACE if is_described(agent) else _source_of(agent)
         is_new = self.instance._state.adding
         self.fields["agent_source"] = choice_field(
             {IN_PLACE: "Described here", **self.agents},
@@ -220,8 +222,8 @@ class StepForm(forms.ModelForm):  # type: ignore[type-arg]
         source = cleaned.get("agent_source")
         if source == IN_PLACE:
             self._clean_agent_in_place(cleaned)
-        elif source != self.instance.agent:
-            self.instance.agent = source or None
+        elif source != _source_of(self.instance.agent):
+            self.instance.agent = _agent_from(source)
         return cleaned
 
     def _clean_agent_in_place(self, cleaned: Mapping[str, Any]) -> None:
@@ -233,6 +235,23 @@ class StepForm(forms.ModelForm):  # type: ignore[type-arg]
         # The same agent keeps the order in which its author wrote it.
         if described != self.instance.agent:
             self.instance.agent = described
+
+
+def is_described(agent: Any) -> bool:
+    """Whether it is described in its step, rather than named."""
+    return isinstance(agent, dict) and "capability" not in agent
+
+
+def _source_of(agent: Any) -> str:
+    if isinstance(agent, dict):
+        return f"{ANY_FOR}{agent['capability']}" if "capability" in agent else IN_PLACE
+    return agent or ""
+
+
+def _agent_from(source: str | None) -> Any:
+    if source and source.startswith(ANY_FOR):
+        return {"capability": source.removeprefix(ANY_FOR)}
+    return source or None
 
 
 class StepFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
@@ -293,9 +312,13 @@ def step_form(workflow: Workflow | None) -> type[StepForm]:
         slug: f"{name} ({slug}, {kind})"
         for slug, name, kind in Agent.objects.values_list("slug", "name", "type")
     }
+    able = {
+        f"{ANY_FOR}{name}": f"Any agent for {name}, the least busy"
+        for name in tenant_catalog().capabilities
+    }
     siblings = workflow.steps.values_list("name", flat=True) if workflow else ()
     offers = {
-        "agents": agents,
+        "agents": {**agents, **able},
         "models": known_models(),
         "known_tools": tool_names(),
         "siblings": tuple(siblings),

@@ -11,6 +11,8 @@ from tenants.kernel.clock import now
 
 # Of so many calls of a run at once; whoever follows more misses text, and no rows.
 _MOST_TEXTS: Final = 300
+# For so long after its end a text is there for those who have not taken all of it.
+_KEPT_SECONDS: Final = 10.0
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -34,8 +36,13 @@ class RunTexts:
         self._texts.move_to_end(said.call_id)
         while len(self._texts) > _MOST_TEXTS:
             self._texts.popitem(last=False)
+        if said.is_last:
+            asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._drop, said.call_id)
         self._news.set_result(None)
         self._news = asyncio.get_running_loop().create_future()
+
+    def _drop(self, call_id: str) -> None:
+        self._texts.pop(call_id, None)
 
     def lines_for(self, heard: dict[str, int]) -> bytes:
         """What a listener has not heard; `heard` is how far it has come in each call, and moves."""

@@ -9,7 +9,6 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents_app.providers.base import ProviderKind
 from agents_app.providers.models import model_info
 from orchestrator.execution.providers import provider_settings
 from orchestrator.selectors.providers import KEYS, ProviderFacts, providers
@@ -83,7 +82,7 @@ class ProviderView(ApiView):
         """What is known of a model, whether it exists at the provider or not."""
         if name not in provider_settings():
             raise Http404
-        info = model_info(ProviderKind(name), model)
+        info = model_info(name, model)
         facts = {
             "provider": name,
             "model": model,

@@ -7,6 +7,7 @@ from orchestrator.api.batches import BatchView
 from orchestrator.api.blueprints import BlueprintView
 from orchestrator.api.budgets import AlertView, BudgetView
 from orchestrator.api.call_settings import CallSettingsView
+from orchestrator.api.capabilities import CapabilityView
 from orchestrator.api.limits import RateLimitView
 from orchestrator.api.prompt_templates import PromptTemplateView
 from orchestrator.api.providers import CheckView, ProviderView
@@ -28,6 +29,7 @@ router.register("providers", ProviderView, basename="providers")
 router.register("budgets", BudgetView, basename="budgets")
 router.register("costs/alerts", AlertView, basename="cost-alerts")
 router.register("prompt-templates", PromptTemplateView, basename="prompt-templates")
+router.register("capabilities", CapabilityView, basename="capabilities")
 router.register("rate-limits", RateLimitView, basename="rate-limits")
 
 urlpatterns = [

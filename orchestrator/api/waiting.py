@@ -33,7 +33,8 @@ class HeldOut(serializers.Serializer[Any]):
 class WorkerLoadOut(serializers.Serializer[Any]):
     name = serializers.CharField()
     slots = serializers.IntegerField()
-    busy = serializers.IntegerField()
+    busy = serializers.IntegerField(help_text="Of its slots; 0 where it is idle.")
+    handled = serializers.IntegerField(help_text="Messages, since it was first there.")
     started_at = serializers.DateTimeField()
     seen_at = serializers.DateTimeField()
 

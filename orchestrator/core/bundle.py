@@ -123,6 +123,16 @@ def agents_named(spec: Mapping[str, Json]) -> list[str]:
     return [name for step in _steps(spec) for name in _named(step, "agent", "delegates")]
 
 
+def capabilities_named(spec: Mapping[str, Json]) -> set[str]:
+    """Those that its steps name in the place of an agent."""
+    agents = (step.get("agent") for step in _steps(spec))
+    return {
+        str(each["capability"])
+        for each in agents
+        if isinstance(each, dict) and "capability" in each
+    }
+
+
 def workflows_named(spec: Mapping[str, Json]) -> list[str]:
     return [name for step in _steps(spec) for name in _named(step, "workflow", "workflows")]
 

@@ -4,9 +4,10 @@ from orchestrator.core.plan import PlannedStep
 
 
 def capabilities_of(step: PlannedStep) -> frozenset[str]:
-    """Its saved agent, its type, its role, and the tools that it may use, by their names."""
+    """What its agent says of itself, its name, its type, its role, and the tools it may use."""
     config = step.config
-    tools = config.get("tools")
     named = [step.agent, config.get("type"), step.role, config.get("tool")]
-    named += tools if isinstance(tools, list) else []
+    for name in ("capabilities", "tools"):
+        listed = config.get(name)
+        named += listed if isinstance(listed, list) else []
     return frozenset(str(name) for name in named if name)

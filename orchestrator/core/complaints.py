@@ -71,7 +71,7 @@ def _place(loc: tuple[int | str, ...], *, data: object) -> str:
     parts: list[int | str] = []
     node = data
     for part in loc:
-        if parts[-1:] == ["agent"] and part in {"inline", "slug"}:
+        if parts[-1:] == ["agent"] and part in {"inline", "slug", "open"}:
             continue
         node = _child(node, part)
         is_step = isinstance(part, int) and parts[-1:] == ["steps"]

@@ -28,19 +28,30 @@ _DEFAULTS: Final = ("provider", "model", "parameters")
 
 
 def agent_of(step: StepSpec, agents: Mapping[str, AgentConfig]) -> AgentConfig | None:
-    """The agent before the step's overrides, or None if no such agent is saved."""
+    """The agent before the step's overrides, or None if none is saved, or it is not chosen yet."""
     if isinstance(step.agent, AgentSpec):
         return _written(step.agent, tuple(AgentSpec.model_fields))
-    return agents.get(step.agent) if step.agent is not None else None
+    return agents.get(step.agent) if isinstance(step.agent, str) else None
 
 
 def step_config(step: StepSpec, *, agent: AgentConfig, defaults: Defaults) -> dict[str, Json]:
     """The merged configuration; `parameters` merge name by name."""
+    return merged(agent, defaults=defaults_written(defaults), own=step_written(step))
+
+
+def step_written(step: StepSpec) -> dict[str, Json]:
+    """What the step itself sets of its agent."""
+    return _written(step, OVERRIDES)
+
+
+def defaults_written(defaults: Defaults) -> dict[str, Json]:
+    return _written(defaults, _DEFAULTS)
+
+
+def merged(agent: AgentConfig, *, defaults: AgentConfig, own: AgentConfig) -> dict[str, Json]:
     applicable = FIELDS_OF_AGENT.get(str(agent.get("type")), frozenset())
-    base = {
-        name: value for name, value in _written(defaults, _DEFAULTS).items() if name in applicable
-    }
-    return overlaid(overlaid(base, agent), _written(step, OVERRIDES))
+    base = {name: value for name, value in defaults.items() if name in applicable}
+    return overlaid(overlaid(base, agent), own)
 
 
 def _written(part: AgentSpec | Defaults | StepSpec, names: tuple[str, ...]) -> dict[str, Json]:

@@ -138,3 +138,19 @@ class TooManyAddedStepsError(AddedStepsError):
         return (
             f"Its steps are more than may be added to a run: {self.most} (MUSTER_MAX_ADDED_STEPS)"
         )
+
+
+class NoCapableAgentError(OrchestratorError):
+    """Nobody can take a step that names a capability."""
+
+    code: ClassVar[str] = "no_capable_agent"
+
+    def __init__(self, capability: str) -> None:
+        super().__init__(capability)
+        self.capability = capability
+
+    def __str__(self) -> str:
+        return (
+            f"No agent that has the capability {self.capability!r} can take this step now; "
+            "give it to one that is allowed and has a provider it may call"
+        )

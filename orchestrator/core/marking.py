@@ -30,8 +30,23 @@ def with_marks(plan: Plan, *, around: frozenset[str] = frozenset()) -> Plan:
             step = replace(step, loop=replace(step.loop, body=body))
         if _brings(step, brought):
             brought.add(step.name)
-        found[step.name] = replace(step, marked=_marked(step, brought))
+        marked = _marked(step, brought)
+        if step.choice is not None:
+            each = tuple(
+                replace(candidate, marked=marks_in(candidate, marked))
+                for candidate in step.choice.candidates
+            )
+            step = replace(step, choice=replace(step.choice, candidates=each))
+        found[step.name] = replace(step, marked=marked)
     return replace(plan, steps=tuple(found[step.name] for step in plan.steps))
+
+
+def marks_in(step: PlannedStep, known: Iterable[str]) -> tuple[str, ...]:
+    """Those of what tools have brought that the step's prompt holds."""
+    prompt = step.config.get("prompt")
+    if not step.uses_model or not isinstance(prompt, str):
+        return ()
+    return tuple(sorted({*known} & _roots(prompt)))
 
 
 def shown(path: Path, value: Json, *, marked: Iterable[str]) -> Json:
@@ -44,6 +59,9 @@ def shown(path: Path, value: Json, *, marked: Iterable[str]) -> Json:
 def _brings(step: PlannedStep, brought: set[str]) -> bool:
     if step.loop is not None:
         return any(_brings(each, set()) for each in step.loop.body.steps)
+    if step.choice is not None:
+        # Nobody knows yet whether its agent calls a tool.
+        return True
     match step.config.get("type"):
         case "tool":
             return True
@@ -57,13 +75,11 @@ def _goes_over(step: PlannedStep, brought: set[str]) -> bool:
 
 
 def _marked(step: PlannedStep, brought: set[str]) -> tuple[str, ...]:
-    prompt = step.config.get("prompt")
-    if not step.uses_model or not isinstance(prompt, str):
-        return ()
     known = brought | {ITEM} if _goes_over(step, brought) else brought
     if step.map is not None and not _goes_over(step, brought):
         known = known - {ITEM}
-    return tuple(sorted(known & _roots(prompt)))
+    # The prompt may be that of the agent which is chosen later.
+    return tuple(sorted(known)) if step.choice is not None else marks_in(step, known)
 
 
 def _roots(text: str) -> set[str]:

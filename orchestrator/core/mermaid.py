@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orchestrator.core import graph
 from orchestrator.core.palette import PALETTE
 from orchestrator.core.places import root_of
-from orchestrator.core.spec import AgentSpec, StepSpec, WorkflowSpec
+from orchestrator.core.spec import AgentSpec, ByCapability, StepSpec, WorkflowSpec
 
 MAX_DRAWN_STEPS = 150
 MAX_DRAWN_EDGES = 400
@@ -113,6 +113,8 @@ def _subtitle(step: StepSpec, *, state: str | None) -> str:
         return state.replace("_", " ")
     if isinstance(step.agent, AgentSpec):
         return step.agent.tool or step.agent.type
+    if isinstance(step.agent, ByCapability):
+        return f"any for {step.agent.capability}"
     return step.agent or step.workflow or step.kind
 
 

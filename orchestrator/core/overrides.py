@@ -29,7 +29,7 @@ def override_problems(
     """Everything that is wrong with them, at `/overrides/STEP/FIELD`.
 
     `spec` is the version's, `kept` the steps that do not run again. Of `catalog` the saved agents
-    do not count: the version has its own copies.
+    count only where a step names a capability: of others the version has its own copies.
     """
     foreign = foreign_problem(dict(overrides))
     if foreign:
@@ -41,7 +41,8 @@ def override_problems(
         if isinstance(changes, dict) and name in plan.names and plan.step(name).kind == "agent"
     }
     if usable:
-        report = examine(_merged(spec, plan, usable), replace(catalog, agents={}))
+        known = catalog if plan.chooses else replace(catalog, agents={})
+        report = examine(_merged(spec, plan, usable), known)
         problems += _of_overrides([*report.problems, *report.unsupported], usable)
     return limited(problems)
 
@@ -89,7 +90,9 @@ def _merged(
             if field in OVERRIDABLE and value is not None
         }
         is_saved = isinstance(step, dict) and isinstance(step.get("agent"), str)
-        if isinstance(step, dict) and (changes or is_saved):
+        if isinstance(step, dict) and plan.step(name).choice is not None:
+            merged[name] = {**step, **changes}
+        elif isinstance(step, dict) and (changes or is_saved):
             rest = {field: value for field, value in step.items() if field not in _OF_STEPS_AGENT}
             merged[name] = {**rest, "agent": _frozen(plan.step(name)), **changes}
         else:

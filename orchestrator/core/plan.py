@@ -13,15 +13,26 @@ from pydantic import TypeAdapter
 from costs.core.money import nano_from_usd
 from orchestrator.core import graph
 from orchestrator.core.conditions import compile_condition
-from orchestrator.core.config import AgentConfig, agent_of, step_config
+from orchestrator.core.config import (
+    AgentConfig,
+    agent_of,
+    defaults_written,
+    merged,
+    step_config,
+    step_written,
+)
 from orchestrator.core.errors import CyclicWorkflowError
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.problems import pointer
 from orchestrator.core.spec import (
     DEFAULT_PRIORITY,
     JUDGING,
+    WITHOUT_MODEL,
     ApprovalSpec,
+    BatchSpec,
+    ByCapability,
     CacheSpec,
+    Defaults,
     DegradeRule,
     FailurePolicy,
     LoopSpec,
@@ -37,11 +48,12 @@ from orchestrator.core.values import AnyJson, JsonObject, Money
 
 DEFAULT_TIMEOUT_SECONDS = 30
 DEFAULT_CACHE_SECONDS = 86_400
+# A little longer than providers take for a batch at most, which is a day.
+DEFAULT_BATCH_SECONDS = 90_000
 # At most so many agent runs of a run are in flight; wider levels follow as places come free.
 MAX_WINDOW: Final = 1000
 # So deep runs may stand below each other.
 MAX_DEPTH: Final = 8
-_WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
 _PLANNING: Final = frozenset({"planner", "pattern_planner"})
 _TEMPLATED: Final = ("prompt", "objective", "arguments")
 
@@ -86,8 +98,10 @@ class PlannedStep:
     max_wait_seconds: int | None = None  # for limits and budgets; None: as the platform is set
     fallback: tuple[ModelChoice, ...] = ()  # asked in turn once its own model is given up
     cache_seconds: int | None = None  # how old an answer may be that is taken again
+    batch_seconds: int | None = None  # how long it waits for the answers of batches
     previous_reads: tuple[str, ...] = ()  # steps of the loop's last round that its templates use
     marked: tuple[str, ...] = ()  # what its prompt holds of tools, see `core.marking`
+    choice: Choice | None = None  # of its agent, where it names a capability instead
     # What the statement that records its completion does on its own (`adaptive` only):
     next_steps: tuple[str, ...] = ()  # start these, which need nothing else
     gates: tuple[int, ...] = ()  # lower these counters
@@ -105,6 +119,8 @@ class PlannedStep:
 
     @property
     def delegates(self) -> bool:
+        if self.choice is not None:
+            return any(each.delegates for each in self.choice.candidates)
         config = self.config
         to_others = config.get("delegates") or config.get("workflows")
         return config.get("type") in _PLANNING or bool(to_others)
@@ -113,6 +129,19 @@ class PlannedStep:
     def is_single(self) -> bool:
         """Whether it is one agent run that a worker takes."""
         return self.kind == "agent" and self.map is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How an agent that has the capability is set, and the step with each that did at publishing.
+
+    Which of them takes the step is chosen when it begins, among those that have it then.
+    """
+
+    capability: str
+    defaults: JsonObject  # those of the workflow
+    own: JsonObject  # what the step sets
+    candidates: tuple[PlannedStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +197,7 @@ class Plan:
         return step.loop.body.step(inner) if inner and step.loop else step
 
     def with_steps(self, change: Callable[[PlannedStep], PlannedStep]) -> Plan:
-        """The plan with every step changed, those of loops too."""
+        """The plan with every step changed, those of loops too, and each way to run an open one."""
         return replace(self, steps=tuple(change(_inside(step, change)) for step in self.steps))
 
     @property
@@ -181,6 +210,11 @@ class Plan:
         """What bounds the agent runs in flight where their number is not known beforehand."""
         is_open = any(step.map or step.loop or step.grows for step in self.steps)
         return self.max_parallel if is_open else None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there are steps that name a capability, in its loops too."""
+        return any(step.choice or (step.loop and step.loop.body.chooses) for step in self.steps)
 
     @cached_property
     def gathers(self) -> bool:
@@ -217,6 +251,9 @@ class Plan:
 
 
 def _inside(step: PlannedStep, change: Callable[[PlannedStep], PlannedStep]) -> PlannedStep:
+    if step.choice is not None:
+        each = tuple(change(candidate) for candidate in step.choice.candidates)
+        return replace(step, choice=replace(step.choice, candidates=each))
     if step.loop is None:
         return step
     return replace(step, loop=replace(step.loop, body=step.loop.body.with_steps(change)))
@@ -282,7 +319,11 @@ def _planned(
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
     given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval), step.input]
     reads, reads_input = _reads(given, config, needs=step.needs)
-    uses_model = step.kind == "agent" and kind not in _WITHOUT_MODEL
+    choice = _choice(step, spec.defaults)
+    if choice is not None:
+        # What its agent reads beyond what it says itself is not known yet.
+        reads, reads_input = tuple(dict.fromkeys([*step.needs, *reads])), True
+    uses_model = step.kind == "agent" and kind not in WITHOUT_MODEL
     return PlannedStep(
         name=step.name,
         position=position,
@@ -292,7 +333,7 @@ def _planned(
         reads_input=reads_input,
         priority=next(priority for priority in known if priority is not None),
         timeout_seconds=timeout.seconds if timeout else DEFAULT_TIMEOUT_SECONDS,
-        agent=step.agent if isinstance(step.agent, str) else kind,
+        agent=_label(step, kind),
         uses_model=uses_model,
         role=_text(config.get("role")),
         provider=_text(config.get("provider")),
@@ -317,14 +358,38 @@ def _planned(
         max_wait_seconds=max_wait.seconds if max_wait else None,
         fallback=tuple(step.fallback or spec.defaults.fallback or ()) if uses_model else (),
         cache_seconds=_cache_seconds(step.cache) if uses_model else None,
+        batch_seconds=_batch_seconds(step.batch) if uses_model else None,
         previous_reads=_previous_read(given),
+        choice=choice,
     )
+
+
+def _choice(step: StepSpec, defaults: Defaults) -> Choice | None:
+    if not isinstance(step.agent, ByCapability):
+        return None
+    return Choice(
+        capability=step.agent.capability,
+        defaults=defaults_written(defaults),
+        own=step_written(step),
+    )
+
+
+def _label(step: StepSpec, kind: str) -> str:
+    if isinstance(step.agent, ByCapability):
+        return ""
+    return step.agent if isinstance(step.agent, str) else kind
 
 
 def _cache_seconds(cache: bool | CacheSpec) -> int | None:
     if isinstance(cache, CacheSpec):
         return cache.ttl.seconds
     return DEFAULT_CACHE_SECONDS if cache else None
+
+
+def _batch_seconds(batch: bool | BatchSpec) -> int | None:
+    if isinstance(batch, BatchSpec):
+        return batch.within.seconds
+    return DEFAULT_BATCH_SECONDS if batch else None
 
 
 def _looped(loop: LoopSpec, *, spec: WorkflowSpec, agents: Mapping[str, AgentConfig]) -> LoopPlan:
@@ -365,6 +430,22 @@ def with_config(step: PlannedStep, config: JsonObject) -> PlannedStep:
         reads_input=reads_input,
         provider=_text(config.get("provider")),
         model=_text(config.get("model")),
+    )
+
+
+def with_agent(step: PlannedStep, choice: Choice, *, name: str, agent: AgentConfig) -> PlannedStep:
+    """The step that left its agent open, with this one."""
+    config = merged(agent, defaults=choice.defaults, own=choice.own)
+    uses_model = config.get("type") not in WITHOUT_MODEL
+    return replace(
+        with_config(step, config),
+        choice=None,
+        agent=name,
+        role=_text(config.get("role")),
+        uses_model=uses_model,
+        fallback=step.fallback if uses_model else (),
+        cache_seconds=step.cache_seconds if uses_model else None,
+        previous_reads=_previous_read([config.get(name) for name in _TEMPLATED]),
     )
 
 
@@ -520,6 +601,7 @@ def _one_by_one(needs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 _PLAN: Final = TypeAdapter(Plan)
+_STEP: Final = TypeAdapter(PlannedStep)
 
 
 def plan_to_json(plan: Plan) -> JsonObject:
@@ -529,3 +611,12 @@ def plan_to_json(plan: Plan) -> JsonObject:
 
 def plan_from_json(data: Mapping[str, Json]) -> Plan:
     return _PLAN.validate_python(data)
+
+
+def step_to_json(step: PlannedStep) -> JsonObject:
+    written: JsonObject = _STEP.dump_python(step, mode="json", exclude_defaults=True)
+    return written
+
+
+def step_from_json(data: Mapping[str, Json]) -> PlannedStep:
+    return _STEP.validate_python(data)

@@ -106,6 +106,8 @@ class _Pricing:
         )
 
     def _one(self, step: PlannedStep, view: View, depth: int) -> _One:
+        if step.choice is not None:
+            return _any_of([self._one(each, view, depth) for each in step.choice.candidates])
         if step.loop is not None:
             body = self.plan(view.inside(step, step.loop.body), depth=depth).amounts
             return _One(_below(step.name, body.times(step.loop.max_rounds, least=1)))
@@ -133,7 +135,9 @@ class _Pricing:
 
     def _agent(self, step: PlannedStep, view: View) -> _One:
         if step.by_complexity:
-            return self._any_of(step, view)
+            models = sorted(set(step.by_complexity.values()))
+            asked = (replace(step, model=model, by_complexity={}) for model in models)
+            return _any_of([self._agent(each, view) for each in asked])
         kind = step.config.get("type")
         if kind not in _ONE_ANSWER:
             told = f"What agents of type {kind} cost cannot be told yet"
@@ -158,22 +162,6 @@ class _Pricing:
             calls=len(turns) + attempts - 1,
         )
         return _One(self._with_fallback(step, view, amounts), tokens, bound)
-
-    def _any_of(self, step: PlannedStep, view: View) -> _One:
-        """Any of the models may be chosen: the dearest at the worst, the cheapest at the least."""
-        models = sorted(set(step.by_complexity.values()))
-        each = [self._agent(replace(step, model=model, by_complexity={}), view) for model in models]
-        amounts = [one.amounts for one in each]
-        worst = [one.worst for one in amounts]
-        least = [one.least for one in amounts]
-        merged = Amounts(
-            worst=None if None in worst else max(filter(None, worst), default=0),
-            least=None if None in least else min(one or 0 for one in least),
-            hold=min(one.hold for one in amounts),
-            calls=amounts[0].calls,
-            notes=tuple(dict.fromkeys(note for one in amounts for note in one.notes)),
-        )
-        return replace(each[0], amounts=merged)
 
     def _with_fallback(self, step: PlannedStep, view: View, own: Amounts) -> Amounts:
         """Each model of the chain may be paid too, and any of them may be the cheapest way."""
@@ -211,6 +199,24 @@ class _Pricing:
         )
         note = Note(step.name, "adds_steps", told)
         return Amounts(worst=None, calls=None, notes=(note,))
+
+
+def _any_of(each: list[_One]) -> _One:
+    """Any of them may be chosen: the dearest at the worst, the cheapest at the least."""
+    if not each:
+        return _One()
+    amounts = [one.amounts for one in each]
+    worst = [one.worst for one in amounts]
+    least = [one.least for one in amounts]
+    calls = [one.calls for one in amounts]
+    merged = Amounts(
+        worst=None if None in worst else max(filter(None, worst), default=0),
+        least=None if None in least else min(one or 0 for one in least),
+        hold=min(one.hold for one in amounts),
+        calls=None if None in calls else max(filter(None, calls), default=0),
+        notes=tuple(dict.fromkeys(note for one in amounts for note in one.notes)),
+    )
+    return replace(each[0], amounts=merged)
 
 
 def _runs(step: PlannedStep, view: View, needs: list[Runs]) -> Runs:

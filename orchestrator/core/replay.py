@@ -66,7 +66,7 @@ def steps_touched(plan: Plan, *, before: Json, after: Json) -> frozenset[str]:
 
 
 def _is_touched(step: PlannedStep, before: Json, after: Json) -> bool:
-    if step.kind not in _READ_BY_TEMPLATES:
+    if step.kind not in _READ_BY_TEMPLATES or step.choice is not None:
         return True
     if step.when and "input" in compile_condition(step.when).roots:
         return True
@@ -95,4 +95,9 @@ def overridden(step: PlannedStep, changes: Mapping[str, Json]) -> PlannedStep:
     merged: JsonObject = overlaid(step.config, config)
     timeout = changes.get("timeout")
     seconds = Duration(timeout).seconds if isinstance(timeout, str) else step.timeout_seconds
-    return replace(with_config(step, merged), timeout_seconds=seconds)
+    changed = replace(with_config(step, merged), timeout_seconds=seconds)
+    if step.choice is None:
+        return changed
+    # What the agent that is chosen later reads stays within reach.
+    reads = tuple(dict.fromkeys([*step.reads, *changed.reads]))
+    return replace(changed, reads=reads, reads_input=True)

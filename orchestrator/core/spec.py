@@ -68,6 +68,7 @@ FIELDS_OF_AGENT: Mapping[str, frozenset[str]] = {
 }
 
 
+WITHOUT_MODEL: Final = frozenset({"tool", "aggregator", "pattern_planner"})
 # Without a prompt they look at what the steps give that they need.
 JUDGING: Final = frozenset({"evaluator", "router"})
 
@@ -163,14 +164,29 @@ class ApprovalSpec(Part):
     on_reject: Literal["skip", "fail", "continue"] = "skip"
 
 
+class ByCapability(Part):
+    """Whichever agent has it and is least busy when the step begins."""
+
+    capability: Slug
+
+
 def _agent_tag(value: object) -> str:
-    return "slug" if isinstance(value, str) else "inline"
+    if isinstance(value, str):
+        return "slug"
+    is_open = isinstance(value, ByCapability) or (isinstance(value, dict) and "capability" in value)
+    return "open" if is_open else "inline"
 
 
 class CacheSpec(Part):
     """For how long an answer may be taken again."""
 
     ttl: Duration
+
+
+class BatchSpec(Part):
+    """For how long a step waits for the answer of a batch."""
+
+    within: Duration
 
 
 class StepSpec(Part):
@@ -187,7 +203,9 @@ class StepSpec(Part):
 
     agent: (
         Annotated[
-            Annotated[Slug, Tag("slug")] | Annotated[AgentSpec, Tag("inline")],
+            Annotated[Slug, Tag("slug")]
+            | Annotated[AgentSpec, Tag("inline")]
+            | Annotated[ByCapability, Tag("open")],
             Discriminator(_agent_tag),
         ]
         | None
@@ -207,6 +225,7 @@ class StepSpec(Part):
     max_cost_usd: Money | None = None
     fallback: list[ModelChoice] | None = None
     cache: bool | CacheSpec = False
+    batch: bool | BatchSpec = False
     adds_steps: bool = False
 
     workflow: WorkflowRef | None = None

@@ -40,6 +40,7 @@ class WaitingReason(StrEnum):
     APPROVAL = "approval"  # a person decides
     DELAY = "delay"  # its author asked for a pause
     DELEGATION = "delegation"  # what it has handed to others, and goes on with
+    BATCH = "batch"  # the answer that a batch of its provider's is to bring
     PAUSED = "paused"  # its run is paused
     # Of those that are due, and wait for others to make room:
     WORKER = "worker"  # published, and no worker is free

@@ -11,7 +11,7 @@ from agents_app.core.json_schema import schema_fault
 from agents_app.core.memory_settings import memory_problems
 from orchestrator.core import parsing
 from orchestrator.core.collector import paused_collector
-from orchestrator.core.config import OVERRIDES, AgentConfig
+from orchestrator.core.config import OVERRIDES, AgentConfig, step_config
 from orchestrator.core.degrade import ladder_problems
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.order import order_problems
@@ -23,7 +23,9 @@ from orchestrator.core.spec import (
     BY_COMPLEXITY,
     FIELDS_OF_AGENT,
     JUDGING,
+    WITHOUT_MODEL,
     AgentSpec,
+    ByCapability,
     Defaults,
     ModelChoice,
     StepSpec,
@@ -50,15 +52,42 @@ def _knows_every_model(_provider: str, _model: str) -> bool:
 class Catalog:
     """What a tenant has: the things that a workflow may refer to by name."""
 
-    agents: Mapping[str, AgentConfig] = field(default_factory=dict)
+    agents: Mapping[str, AgentConfig] = field(default_factory=dict)  # `capabilities` among it
     tools: Mapping[str, Schema] = field(default_factory=dict)  # JSON Schema of the arguments
-    custom_agents: frozenset[str] = frozenset()  # names of implementations
+    # What implementations are good for, by name.
+    custom_agents: Mapping[str, Sequence[str]] = field(default_factory=dict)
     broken_agents: Mapping[str, str] = field(default_factory=dict)  # why
     withheld_agents: Mapping[str, str] = field(default_factory=dict)  # why, and what helps
     withheld_tools: Mapping[str, str] = field(default_factory=dict)  # why, and what helps
     providers: Mapping[str, bool] = field(default_factory=dict)  # is it configured?
     knows_model: Callable[[str, str], bool] = _knows_every_model
     workflows: Mapping[str, frozenset[int]] = field(default_factory=dict)  # published versions
+    batching: frozenset[str] = frozenset()  # providers that take batches
+    default_provider: str = ""
+
+    def agents_with(self, capability: str) -> dict[str, AgentConfig]:
+        """Who may take a step for it, by name: saved agents, and custom ones as they are."""
+        return {
+            name: agent
+            for name, agent in sorted(self._all_agents.items())
+            if capability in self._capabilities_of(agent)
+        }
+
+    @property
+    def capabilities(self) -> list[str]:
+        found = (self._capabilities_of(agent) for agent in self._all_agents.values())
+        return sorted({each for of_agent in found for each in of_agent})
+
+    @property
+    def _all_agents(self) -> dict[str, AgentConfig]:
+        allowed = (name for name in self.custom_agents if name not in self.withheld_agents)
+        custom = {name: {"type": "custom", "implementation": name} for name in allowed}
+        return {**custom, **self.agents}
+
+    def _capabilities_of(self, agent: AgentConfig) -> set[str]:
+        stated = agent.get("capabilities")
+        own = map(str, stated) if isinstance(stated, list) else ()
+        return {*own, *self.custom_agents.get(str(agent.get("implementation")), ())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +195,44 @@ class _Validator:
     def _agent_step(self, step: StepSpec, *, reader: Reader, at: str) -> Iterator[Problem]:
         if isinstance(step.agent, str):
             yield from self._agent(step.agent, at=at + "/agent")
-        config = reader.scope.config(step.name)
+        if isinstance(step.agent, ByCapability):
+            yield from self._open_step(step, step.agent.capability, reader=reader, at=at)
+            return
+        yield from self._agent_in(step, reader.scope.config(step.name), reader=reader, at=at)
+
+    def _open_step(
+        self, step: StepSpec, capability: str, *, reader: Reader, at: str
+    ) -> Iterator[Problem]:
+        """One of the agents has to fit; what none of them can do with is the step's own fault."""
+        agents = self.catalog.agents_with(capability)
+        if not agents:
+            yield self._unknown_capability(capability, at=at + "/agent/capability")
+            return
+        found = {}
+        for name, agent in agents.items():
+            config = step_config(step, agent=agent, defaults=self.spec.defaults)
+            found[name] = [*self._agent_in(step, config, reader=reader, at=at)]
+        if not all(found.values()):
+            return
+        first, *others = found.values()
+        shared = [problem for problem in first if all(problem in other for other in others)]
+        if shared:
+            yield from shared
+            return
+        told = "; ".join(f"`{name}`: {faults[0].message}" for name, faults in found.items())
+        message = f"No agent that has the capability `{capability}` fits this step. {told}"
+        yield Problem(at + "/agent/capability", "no_capable_agent", message)
+
+    def _unknown_capability(self, capability: str, *, at: str) -> Problem:
+        known = self.catalog.capabilities
+        told = f"there are: {', '.join(known)}" if known else "no agent has any"
+        hint = did_you_mean(capability, known)
+        message = f"No agent has the capability `{capability}`{hint}; {told}"
+        return Problem(at, "unknown_capability", message)
+
+    def _agent_in(
+        self, step: StepSpec, config: Mapping[str, Json], *, reader: Reader, at: str
+    ) -> Iterator[Problem]:
         kind = str(config.get("type"))
         for name in _OVERRIDES - FIELDS_OF_AGENT.get(kind, _OVERRIDES):
             if getattr(step, name) is not None:
@@ -174,6 +240,24 @@ class _Validator:
                 yield Problem(at + pointer(name), "not_applicable", message)
         yield from self._allowed(config, step=step, at=at + "/agent")
         yield from self._config(config, reader=reader, place=_Places(step=step, at=at))
+        if step.batch:
+            yield from self._batch(config, at=at + "/batch")
+
+    def _batch(self, config: Mapping[str, Json], *, at: str) -> Iterator[Problem]:
+        kind = str(config.get("type"))
+        if kind in WITHOUT_MODEL:
+            message = f"An agent of type {kind} calls no model, so that there is nothing to batch"
+            yield Problem(at, "not_applicable", message)
+            return
+        provider, batching = config.get("provider"), self.catalog.batching
+        provider = provider if isinstance(provider, str) else self.catalog.default_provider
+        if provider not in batching and self.catalog.providers.get(provider):
+            those = ", ".join(sorted(batching)) or "none"
+            message = (
+                f"The provider `{provider}` takes no batches; remove `batch`, or name one that "
+                f"does: {those}"
+            )
+            yield Problem(at, "batches_not_offered", message)
 
     def _allowed(self, config: Mapping[str, Json], *, step: StepSpec, at: str) -> Iterator[Problem]:
         kind = str(config.get("type"))
@@ -365,7 +449,7 @@ class _Places:
     def is_written(self, name: str) -> bool:
         """Whether the step or its agent sets it; what a saved agent sets counts too."""
         agent = self.step.agent
-        if getattr(self.step, name) is not None or isinstance(agent, str):
+        if getattr(self.step, name) is not None or not isinstance(agent, AgentSpec):
             return True
         return getattr(agent, name) is not None
 

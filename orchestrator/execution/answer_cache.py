@@ -32,12 +32,16 @@ _WHOLE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request in its turn, behind an earlier one; and whose key would ask it."""
+    """A request in its turn, behind an earlier one; and whose key would ask it.
+
+    `key` is the request's `answer_key`, by which its answer is found.
+    """
 
     turn: int
     request: ModelRequest
     before: Turn | None
     credential_id: UUID | None
+    key: str
 
 
 class AnswerCache:
@@ -57,7 +61,7 @@ class AnswerCache:
 
         Raises LeaseLostError and RunStoppingError.
         """
-        claim, request, credential_id = self._claim, asked.request, asked.credential_id
+        claim, request = self._claim, asked.request
         facts = {
             "agent_run": str(claim.agent_run_id),
             "attempt": claim.attempt,
@@ -66,11 +70,10 @@ class AnswerCache:
             "provider": request.provider,
             "model": request.model,
             "role": self._role,
-            "credential": credential_id and str(credential_id),
+            "credential": asked.credential_id and str(asked.credential_id),
             "request": request_to_json(request, before=asked.before),
         }
-        key = _key(request, credential_id)
-        arguments = (claim.tenant_id, Jsonb(facts), key, self._age)
+        arguments = (claim.tenant_id, Jsonb(facts), asked.key, self._age)
         row = engine_db.persistently(lambda: engine_db.one(_FIND, *arguments), give_up=give_up)
         match row and row["opened"]:
             case "missing":
@@ -81,7 +84,7 @@ class AnswerCache:
                 return reply_from_json(row["reply"])
         raise LeaseLostError(claim.step, claim.attempt)
 
-    def keep(self, request: ModelRequest, reply: ModelReply, *, credential_id: UUID | None) -> None:
+    def keep(self, asked: Asked, reply: ModelReply) -> None:
         """Keep an answer that was paid for. A hint: the step has it, kept or not."""
         if reply.finish_reason not in _WHOLE:
             return
@@ -89,9 +92,9 @@ class AnswerCache:
             engine_db.one(
                 _KEEP,
                 self._claim.tenant_id,
-                _key(request, credential_id),
-                request.provider,
-                request.model,
+                asked.key,
+                asked.request.provider,
+                asked.request.model,
                 Jsonb(reply_to_json(replace(reply, latency_ms=0))),
                 self._age,
             )
@@ -99,7 +102,7 @@ class AnswerCache:
             log.warning("answer_not_cached", error=type(error).__name__)
 
 
-def _key(request: ModelRequest, credential_id: UUID | None) -> str:
+def answer_key(request: ModelRequest, credential_id: UUID | None) -> str:
     """All that the answer depends on; the time that it may take, and the attempt, are not of it.
 
     Whose key asks is, since with it goes the address of a tenant's own server.

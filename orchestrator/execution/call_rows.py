@@ -81,7 +81,13 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
 
     None if the database was away until `give_up` said so.
     """
-    facts = {
+    facts = new_call_facts(claim, call)
+    return engine_db.persistently(lambda: _opens((claim.tenant_id, facts)), give_up=give_up)
+
+
+def new_call_facts(claim: Claim, call: NewCall) -> dict[str, Any]:
+    """A call as `muster_open_calls` is told of it."""
+    return {
         "agent_run": str(claim.agent_run_id),
         "attempt": claim.attempt,
         "call": str(call.id),
@@ -91,7 +97,7 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
         "role": call.role,
         "credential": call.credential_id and str(call.credential_id),
         "request": request_to_json(call.request, before=call.before),
-        "prices": _prices_to_json(call.price),
+        "prices": prices_to_json(call.price),
         "estimate": call.worst.estimate,
         "bound": call.worst.bound,
         "cap": call.cap_nano,
@@ -100,7 +106,6 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
         "runs": "{" + ",".join(map(str, claim.cap_runs)) + "}",
         "agent": claim.agent,
     }
-    return engine_db.persistently(lambda: _opens((claim.tenant_id, facts)), give_up=give_up)
 
 
 def end_call(
@@ -113,8 +118,21 @@ def end_call(
     error: Mapping[str, JsonValue] | None = None,
 ) -> None:
     """Record how a call ended, and what it costs: tried for as long as the process lives."""
+    facts = ended_call_facts(call_id, status=status, charge=charge, reply=reply, error=error)
+    engine_db.persistently(lambda: _ends((tenant_id, facts)), give_up=lambda: False)
+
+
+def ended_call_facts(
+    call_id: UUID,
+    *,
+    status: str,
+    charge: int,
+    reply: ModelReply | None = None,
+    error: Mapping[str, JsonValue] | None = None,
+) -> dict[str, Any]:
+    """A call as `muster_end_calls` is told of its end."""
     usage = reply.usage if reply else _NO_USAGE
-    facts = {
+    return {
         "call": str(call_id),
         "status": status,
         "cost": charge,
@@ -128,7 +146,6 @@ def end_call(
         "reasoning": usage.reasoning_tokens,
         "estimated": usage.estimated,
     }
-    engine_db.persistently(lambda: _ends((tenant_id, facts)), give_up=lambda: False)
 
 
 def _open_all(calls: Sequence[_OfTenant]) -> list[Row]:
@@ -239,7 +256,7 @@ def _without_empty(**parts: object) -> dict[str, object]:
     return {name: part for name, part in parts.items() if part}
 
 
-def _prices_to_json(price: Price) -> dict[str, Any]:
+def prices_to_json(price: Price) -> dict[str, Any]:
     def text(amount: Decimal | None) -> str | None:
         return None if amount is None else f"{amount:f}"
 

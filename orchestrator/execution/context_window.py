@@ -4,7 +4,7 @@ import structlog
 
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.model import ModelRequest
-from agents_app.providers.base import ProviderClient, ProviderKind
+from agents_app.providers.base import ProviderClient
 from agents_app.providers.models import model_info
 from costs.core.pricing import estimate_tokens, token_lower_bound
 
@@ -17,7 +17,7 @@ def check_length(request: ModelRequest, client: ProviderClient) -> None:
     Where the prompt may be too long, the provider counts it, if it does so for nothing; else what
     no tokenizer could get below has to be too much.
     """
-    info = model_info(ProviderKind(request.provider), request.model)
+    info = model_info(request.provider, request.model)
     window = info.context_window
     if window is None:
         return

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 AGENT_POINTS: Final = (
     "after_claim",
+    "after_choice",
     "before_send",
     "after_answer",
     "before_tools",
@@ -18,7 +19,7 @@ AGENT_POINTS: Final = (
     "before_ring",
     "before_publish",
 )
-CONTROL_POINTS: Final = ("in_advance", "in_sweep")
+CONTROL_POINTS: Final = ("in_advance", "in_sweep", "before_batch", "after_batch", "in_batch")
 _SEED: Final = "seed"
 
 

@@ -1,7 +1,7 @@
 """What an attempt writes beside its turns: only while it holds its agent run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from orchestrator.execution import engine_db
@@ -12,6 +12,7 @@ from orchestrator.execution.errors import LeaseLostError, RunStoppingError
 from orchestrator.execution.leases import Lease
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Mapping[str, Any])
 _MARGIN_SECONDS: Final = 1.0
 
 
@@ -36,10 +37,10 @@ class Fenced:
         """The only row of a statement, whose `verdict` says that the attempt may go on."""
         return self.checked(self.persistently(lambda: engine_db.one(query, *arguments)))
 
-    def checked(self, row: Row) -> Row:
+    def checked(self, row: R) -> R:
         match row["verdict"]:
             case "lost":
-                raise self._lost()
+                raise self.lost()
             case "stopping":
                 raise RunStoppingError
         return row
@@ -48,8 +49,8 @@ class Fenced:
         """Through failures of the database, for as long as the attempt has its lease."""
         done = engine_db.persistently(work, give_up=self.lease.lost.is_set)
         if done is None:
-            raise self._lost()
+            raise self.lost()
         return done
 
-    def _lost(self) -> LeaseLostError:
+    def lost(self) -> LeaseLostError:
         return LeaseLostError(self.claim.step, self.claim.attempt)

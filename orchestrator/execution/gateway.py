@@ -27,7 +27,8 @@ from orchestrator.core.limits import CallFacts, Unit
 from orchestrator.core.spec import ModelChoice
 from orchestrator.core.speech import Said
 from orchestrator.core.state import WaitingReason
-from orchestrator.execution.answer_cache import AnswerCache, Asked
+from orchestrator.execution.answer_cache import AnswerCache, Asked, answer_key
+from orchestrator.execution.batch_rows import failure_from_json, open_batched
 from orchestrator.execution.call_limits import REFUSED, facts_of, flag_of, used_by
 from orchestrator.execution.call_rows import (
     NewCall,
@@ -50,7 +51,7 @@ from orchestrator.execution.errors import (
 )
 from orchestrator.execution.ladder import Ladder, with_model
 from orchestrator.execution.leases import Lease
-from orchestrator.execution.prices import price_for
+from orchestrator.execution.prices import batch_price_for, price_for
 from orchestrator.execution.providers import TenantClient, client_for_tenant
 from orchestrator.execution.worst import worst_of
 from orchestrator.limits import Limits, limits
@@ -107,12 +108,14 @@ class GuardedClient:
         is_last_try: bool = True,
         speaking: Speaking = _silence,
         cache: AnswerCache | None = None,
+        batch_seconds: int | None = None,
     ) -> None:
         """`cap_nano` is what the agent run may cost in all, `max_wait` how long it may wait.
 
         The models of `fallback` are asked in turn once the one that is asked for is given up: by a
         limit, or by a failure that the step has no other attempt for (`is_last_try`). What `ladder`
-        says comes before all of them, call by call.
+        says comes before all of them, call by call. With `batch_seconds` calls go into batches,
+        where the provider takes them, and it waits so long for each answer.
         """
         self._claim = claim
         self._lease = lease
@@ -127,6 +130,7 @@ class GuardedClient:
         self._is_last_try = is_last_try
         self._speaking = speaking
         self._cache = cache
+        self._batch_seconds = batch_seconds
         self._turn = 0
         self._before: Turn | None = None  # the last that was answered
 
@@ -196,20 +200,26 @@ class GuardedClient:
         )
         if self._cache is None:
             return self._asked(calling, request)
-        turn, key = self._turn, calling.credential_id
-        lost = self._lease.lost.is_set
-        asked = Asked(turn=turn, request=request, before=self._before, credential_id=key)
-        found = self._cache.find(asked, give_up=lost)
+        asked = Asked(
+            turn=self._turn,
+            request=request,
+            before=self._before,
+            credential_id=calling.credential_id,
+            # Once for both looks: conversations may be long.
+            key=answer_key(request, calling.credential_id),
+        )
+        found = self._cache.find(asked, give_up=self._lease.lost.is_set)
         if found is not None:
             return found
         reply = self._asked(calling, request)
-        self._cache.keep(request, reply, credential_id=key)
+        self._cache.keep(asked, reply)
         return reply
 
     def _asked(self, calling: TenantClient, request: ModelRequest) -> ModelReply:
         check_length(request, calling.client)
+        in_batch = self._batch_seconds is not None and calling.takes_batches
         while True:
-            reply = self._try(calling, request)
+            reply = (self._try_in_batch if in_batch else self._try)(calling, request)
             if reply is not None:
                 return reply
 
@@ -231,17 +241,25 @@ class GuardedClient:
             self._patience.wait(WaitingReason.RATE_LIMITED, gate, pause)
             return None
 
-    def _open(
-        self, request: ModelRequest, credential_id: UUID | None = None
-    ) -> _Call | ModelReply | None:
-        """Have the call let through, and set it down; None if it is to be tried again.
+    def _try_in_batch(self, calling: TenantClient, request: ModelRequest) -> ModelReply | None:
+        """Put the call into a batch, which ends the attempt; the answer, if it has come by now.
 
-        The answer, if a worker that was given up has brought it in since.
+        No limit is asked: they are for what is called at once, and providers count batches apart.
         """
         if self._lease.stopping.is_set():
             raise RunStoppingError
-        price = price_for(self._claim.tenant_id, request.provider, request.model)
-        new = NewCall(
+        size = calling.client.batches.size_of(request)
+        price = batch_price_for(self._claim.tenant_id, request.provider, request.model)
+        new = self._new_call(request, price, calling.credential_id)
+        lost = self._lease.lost.is_set
+        within = self._batch_seconds or 0
+        row = None
+        if not lost():
+            row = open_batched(self._claim, new, within_seconds=within, size=size, give_up=lost)
+        return self._not_opened(row)
+
+    def _new_call(self, request: ModelRequest, price: Price, credential_id: UUID | None) -> NewCall:
+        return NewCall(
             id=uuid7(),
             turn=self._turn,
             role=self._role,
@@ -252,6 +270,18 @@ class GuardedClient:
             credential_id=credential_id,
             cap_nano=self._cap_nano,
         )
+
+    def _open(
+        self, request: ModelRequest, credential_id: UUID | None = None
+    ) -> _Call | ModelReply | None:
+        """Have the call let through, and set it down; None if it is to be tried again.
+
+        The answer, if a worker that was given up has brought it in since.
+        """
+        if self._lease.stopping.is_set():
+            raise RunStoppingError
+        price = price_for(self._claim.tenant_id, request.provider, request.model)
+        new = self._new_call(request, price, credential_id)
         facts = facts_of(
             self._claim,
             request,
@@ -291,21 +321,37 @@ class GuardedClient:
     def _record(self, new: NewCall, facts: CallFacts) -> _Call | ModelReply | None:
         lost = self._lease.lost.is_set
         row = None if lost() else open_call(self._claim, new, give_up=lost)
+        if row and row["opened"] == "opened":
+            return _Call(facts=facts, price=new.price, hold_nano=row["hold"])
+        # Nothing of the limits is kept from others while this one waits for something else.
+        self._limits.release(new.id)
+        return self._not_opened(row)
+
+    def _not_opened(self, row: Mapping[str, Any] | None) -> ModelReply | None:
         match row and row["opened"]:
-            case "opened" if row:
-                return _Call(facts=facts, price=new.price, hold_nano=row["hold"])
             case "answered" if row:
                 return reply_from_json(row["reply"])
             case "stopping":
                 raise RunStoppingError
             case "capped" if row:
                 raise StepCapError(**row["refusal"])
+            case "batched" if row:
+                gate = f"a batch of {row['refusal']['provider']}"
+                raise MustWaitError(WaitingReason.BATCH, gate, row["refusal"]["seconds"])
+            case "failed" if row:
+                raise self._failed_in_batch(row["refusal"])
             case "busy" | "exhausted" as verdict if row:
-                # Nothing of the limits is kept from others while this one waits for money.
-                self._limits.release(new.id)
                 self._refused(row["refusal"], is_for_good=verdict == "exhausted")
                 return None
         raise LeaseLostError(self._claim.step, self._claim.attempt)
+
+    def _failed_in_batch(self, told: Mapping[str, Any]) -> ProviderError:
+        # It may have been asked in place of models that were given up before.
+        chain = [(each.provider, each.model) for each in self._fallback]
+        asked = (told["provider"], told["model"])
+        if asked in chain:
+            self._hop = chain.index(asked) + 1
+        return failure_from_json(told["error"], told["provider"])
 
     def _refused(self, refusal: Mapping[str, Any], *, is_for_good: bool) -> None:
         """A budget has no room: wait for calls under way to give some back, or give up."""

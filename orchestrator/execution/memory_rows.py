@@ -11,16 +11,11 @@ from agents_app.services import memory
 from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.engine_db import rows
-from orchestrator.execution.errors import LeaseLostError, RunStoppingError
+from orchestrator.execution.fenced import Fenced
 from orchestrator.execution.leases import Lease
 
 _ENTER = "SELECT set_config('app.tenant_id', %s, true)"
-# Whoever takes over waits for this lock, or has it first.
-_FENCE = """
-SELECT (SELECT r.stop_wanted <> '' FROM run r WHERE r.id = a.run_id) AS is_stopping FROM agent_run a
- WHERE a.id = %s AND a.attempt = %s AND a.status = 'running' AND a.lease_until > clock_timestamp()
-   FOR NO KEY UPDATE
-"""
+_FENCE = "SELECT * FROM muster_fence(%s, %s)"
 T = TypeVar("T")
 
 
@@ -32,7 +27,7 @@ class MemoryRows:
 
     def __init__(self, claim: Claim, lease: Lease, *, agent: str) -> None:
         self._claim = claim
-        self._lease = lease
+        self._fenced = Fenced(claim, lease)
         self._agent = agent
 
     @property
@@ -58,11 +53,11 @@ class MemoryRows:
             expected_version=expected_version,
             days=days,
         )
-        return self._fenced(lambda fetch: memory.keep(fetch, place, change))
+        return self._held(lambda fetch: memory.keep(fetch, place, change))
 
     def forget(self, scope: MemoryScope, key: str, *, call_id: UUID) -> bool:
         place = self._place(scope)
-        return self._fenced(lambda fetch: memory.forget(fetch, place, key, call_id=call_id))
+        return self._held(lambda fetch: memory.forget(fetch, place, key, call_id=call_id))
 
     def read(self, scope: MemoryScope, key: str) -> Remembered | None:
         place = self._place(scope)
@@ -97,9 +92,13 @@ class MemoryRows:
         owner = owners.get(scope, "")
         return memory.Place(tenant_id=self._claim.tenant_id, scope=scope, owner=owner)
 
-    def _fenced(self, work: Callable[[memory.Fetch], T]) -> T:
+    def _held(self, work: Callable[[memory.Fetch], T]) -> T:
+        """Whoever takes over waits for this lock, or has it first."""
+        claim = self._claim
+
         def held(fetch: memory.Fetch) -> T:
-            self._hold(fetch)
+            (fence,) = fetch(_FENCE, [claim.agent_run_id, claim.attempt])
+            self._fenced.checked(fence)
             return work(fetch)
 
         return self._scoped(held)
@@ -110,17 +109,5 @@ class MemoryRows:
                 rows(connection, _ENTER, [str(self._claim.tenant_id)])
                 return (work(partial(rows, connection)),)
 
-        done = engine_db.persistently(once, give_up=self._lease.lost.is_set)
-        if done is None:
-            raise self._lost()
-        return done[0]
-
-    def _hold(self, fetch: memory.Fetch) -> None:
-        held = fetch(_FENCE, [self._claim.agent_run_id, self._claim.attempt])
-        if not held:
-            raise self._lost()
-        if held[0]["is_stopping"]:
-            raise RunStoppingError
-
-    def _lost(self) -> LeaseLostError:
-        return LeaseLostError(self._claim.step, self._claim.attempt)
+        # In a tuple, since what it gives may be None.
+        return self._fenced.persistently(once)[0]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models.functions import Now
 
 from costs.core.errors import UnknownPriceError
 from costs.core.pricing import Price
-from costs.selectors.prices import PriceRow, price_of, price_rows
+from costs.selectors.prices import PriceRow, batch_price_of, price_of, price_rows
 from tenants.fresh import Fresh
 from tenants.models import Tenant
 from tenants.scope import current_tenant_id
@@ -32,6 +33,18 @@ def price_for(tenant_id: UUID, provider: str, model: str) -> Price:
     """The price that holds for a tenant now. Raises UnknownPriceError."""
     known = _rows.of(tenant_id)
     return price_of(known.rows, provider=provider, model=model, on=known.today())
+
+
+def batch_price_for(tenant_id: UUID, provider: str, model: str) -> Price:
+    """The same for a call in a batch. Raises UnknownPriceError."""
+    known = _rows.of(tenant_id)
+    return batch_price_of(
+        known.rows,
+        provider=provider,
+        model=model,
+        on=known.today(),
+        factors=settings.MUSTER_BATCH_FACTORS,
+    )
 
 
 def _read() -> _Known:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -10,8 +11,8 @@ from django.conf import settings
 from agents_app.core.complexity import Complexity
 from agents_app.core.errors import ProviderError, ProviderErrorKind
 from agents_app.core.roles import OF_TYPE, Role, detect
+from agents_app.plugins.registry import plugins
 from agents_app.providers.base import (
-    NEEDS_KEY,
     ProviderClient,
     ProviderKind,
     ProviderSettings,
@@ -34,14 +35,24 @@ def provider_settings() -> dict[str, ProviderSettings]:
     return {
         name: ProviderSettings(
             name=name,
-            kind=ProviderKind(name),
+            kind=ProviderKind.of(name),
             base_url=given.get("base_url", ""),
             api_key=given.get("api_key", ""),
             default_model=given["model"],
+            has_batches=name in settings.MUSTER_BATCHES_AT,
             models={use: given[f"model_{use}"] for use in _USES if given[f"model_{use}"]},
+            **_of_package(name),
         )
         for name, given in settings.MUSTER_PROVIDERS.items()
     }
+
+
+def _of_package(name: str) -> dict[str, Any]:
+    if name in {*ProviderKind}:
+        return {}
+    known = plugins()
+    found = known.providers.get(name)
+    return {"plugin": found.provider if found else None, "fault": known.fault_of_provider(name)}
 
 
 def with_own_models(own: Own) -> Callable[[PlannedStep], PlannedStep]:
@@ -50,7 +61,7 @@ def with_own_models(own: Own) -> Callable[[PlannedStep], PlannedStep]:
     The role is read from the task's words; it may bring a model of its own. What a tenant's own
     credential says of models goes before what the operator set.
     """
-    return lambda step: _settled(step, own) if step.uses_model else step
+    return lambda step: _settled(step, own) if step.uses_model and not step.choice else step
 
 
 def _settled(step: PlannedStep, own: Own) -> PlannedStep:
@@ -121,9 +132,17 @@ def settings_for(name: str, own: Own) -> ProviderSettings | None:
         api_key="",
         base_url=credential.base_url or found.base_url,
         is_guarded=bool(credential.base_url),
+        # What the operator says of its server is not said of the tenant's.
+        has_batches=found.has_batches and not credential.base_url,
         default_model=credential.default_model or found.default_model,
         models={**found.models, **_own_models(credential)},
     )
+
+
+def batching_providers(own: Own) -> frozenset[str]:
+    """The providers that take batches of the tenant's calls."""
+    found = ((name, settings_for(name, own)) for name in provider_settings())
+    return frozenset(name for name, known in found if known and known.takes_batches)
 
 
 def _own_models(credential: ServingCredential) -> dict[str, str]:
@@ -143,7 +162,9 @@ def unusable(name: str, *, own: Own, uses_environment: bool) -> str | None:
         return f"there is no provider {name!r}; known: {', '.join(provider_settings())}"
     if credential is not None:
         return _unusable_credential(found, credential)
-    if found.kind in NEEDS_KEY and not uses_environment:
+    if found.fault:
+        return found.fault
+    if found.needs_key and not uses_environment:
         return "this tenant has no credential for it, and may not use the operator's key"
     problem = configuration_problem(found)
     if problem:
@@ -170,6 +191,7 @@ class TenantClient:
 
     client: ProviderClient
     credential_id: UUID | None = None
+    takes_batches: bool = False
 
 
 def client_for_tenant(name: str, *, tenant_id: UUID, uses_environment: bool) -> TenantClient:
@@ -181,9 +203,11 @@ def client_for_tenant(name: str, *, tenant_id: UUID, uses_environment: bool) -> 
     if problem or found is None:
         raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, str(problem), name)
     if credential is None:
-        return TenantClient(client=client_for(found))
+        return TenantClient(client=client_for(found), takes_batches=found.takes_batches)
     try:
         client = own_client(tenant_id, credential, found)
     except SecretUnreadableError as error:
         raise ProviderError(ProviderErrorKind.NOT_CONFIGURED, str(error), name) from error
-    return TenantClient(client=client, credential_id=credential.id)
+    return TenantClient(
+        client=client, credential_id=credential.id, takes_batches=found.takes_batches
+    )

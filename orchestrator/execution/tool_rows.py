@@ -1,7 +1,7 @@
 """The journal of tools in the database: each call before it is made, and what it gave."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Json
@@ -13,12 +13,12 @@ from orchestrator.execution import engine_db
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.crashpoints import crash_here
 from orchestrator.execution.engine_db import Row
-from orchestrator.execution.errors import LeaseLostError, RunStoppingError
+from orchestrator.execution.errors import RunStoppingError
+from orchestrator.execution.fenced import Fenced
 from orchestrator.execution.leases import Lease
 
 _BEGIN = "SELECT * FROM muster_begin_tools(%s, %s, %s, %s, %s::json)"
 _END = "SELECT muster_end_tool(%s, %s, %s, %s, %s::json, %s) AS is_kept"
-T = TypeVar("T")
 
 
 class ToolRows:
@@ -31,6 +31,7 @@ class ToolRows:
     def __init__(self, claim: Claim, lease: Lease) -> None:
         self._claim = claim
         self._lease = lease
+        self._fenced = Fenced(claim, lease)
         self._begun: dict[tuple[int, str], UUID] = {}
 
     def begin(
@@ -51,7 +52,7 @@ class ToolRows:
         ]
         claim = self._claim
         which = (claim.tenant_id, claim.agent_run_id, claim.attempt, turn)
-        rows = self._persistently(lambda: engine_db.many(_BEGIN, *which, Json(told)))
+        rows = self._fenced.persistently(lambda: engine_db.many(_BEGIN, *which, Json(told)))
         known = {row["call"]: end for row in rows if (end := self._end_in(row)) is not None}
         self._begun |= {(turn, call): row_id for call, row_id in ids.items() if call not in known}
         crash_here("before_tools")
@@ -66,9 +67,9 @@ class ToolRows:
             None if is_failed else Json(end.output),
             end.error,
         ]
-        row = self._persistently(lambda: engine_db.one(_END, *arguments))
+        row = self._fenced.persistently(lambda: engine_db.one(_END, *arguments))
         if not row or not row["is_kept"]:
-            raise self._lost()
+            raise self._fenced.lost()
 
     def _end_in(self, row: Row) -> ToolEnd | None:
         match row["verdict"]:
@@ -78,17 +79,5 @@ class ToolRows:
                 return ToolEnd(error=row["error"])
             case "in_doubt":
                 return IN_DOUBT
-            case "stopping":
-                raise RunStoppingError
-            case "lost":
-                raise self._lost()
+        self._fenced.checked(row)
         return None
-
-    def _persistently(self, work: Callable[[], T]) -> T:
-        done = engine_db.persistently(work, give_up=self._lease.lost.is_set)
-        if done is None:
-            raise self._lost()
-        return done
-
-    def _lost(self) -> LeaseLostError:
-        return LeaseLostError(self._claim.step, self._claim.attempt)

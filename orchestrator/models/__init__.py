@@ -1,5 +1,7 @@
 from orchestrator.models.approvals import Approval, ApprovalStatus
+from orchestrator.models.batches import BatchedCall, ModelBatch, ModelBatchStatus
 from orchestrator.models.calls import CachedAnswer, CallSettings
+from orchestrator.models.choices import AgentChoice
 from orchestrator.models.exchange import (
     AgentMessage,
     CallEffect,
@@ -33,11 +35,13 @@ from orchestrator.models.run import (
 from orchestrator.models.workflow import Step, Workflow, WorkflowVersion
 
 __all__ = [
+    "AgentChoice",
     "AgentMessage",
     "AgentRun",
     "Approval",
     "ApprovalStatus",
     "Attempt",
+    "BatchedCall",
     "CachedAnswer",
     "CallEffect",
     "CallSettings",
@@ -48,6 +52,8 @@ __all__ = [
     "LlmCall",
     "MessagePlace",
     "MessageSubscription",
+    "ModelBatch",
+    "ModelBatchStatus",
     "PlatformRateLimit",
     "RateLimit",
     "ReadyAgentRun",

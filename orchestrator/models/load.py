@@ -76,10 +76,11 @@ class ClusterLoad(models.Model):
 
 
 class WorkerProcess(models.Model):
-    """A process that runs agents, and how many at a time. Renewed every few seconds."""
+    """A process that runs agents, how many at a time, and what it has done. Renewed in seconds."""
 
     name = models.TextField(primary_key=True)
     slots = models.PositiveIntegerField()
+    handled = models.BigIntegerField(default=0, db_default=0)  # messages
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
 

@@ -361,6 +361,8 @@ class LlmCall(TenantOwned):
     # The periods of budgets in which it is held, or was.
     budget_periods = ArrayField(models.UUIDField(), default=list, db_default=[])
     credential_id = models.UUIDField(null=True)  # None: the operator's own key
+    # The batch of its provider's in which it was made, which is forgotten before the call.
+    batch_id = models.UUIDField(null=True)
     cost_nano = models.BigIntegerField(default=0, db_default=0)
     input_tokens = models.BigIntegerField(default=0, db_default=0)
     output_tokens = models.BigIntegerField(default=0, db_default=0)

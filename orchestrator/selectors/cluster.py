@@ -15,11 +15,12 @@ from orchestrator.selectors.waiting import Standing, TenantName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLoad:
-    """A process that runs agents, and how many of its slots are taken."""
+    """A process that runs agents, how many of its slots are taken, and messages it has handled."""
 
     name: str
     slots: int
     busy: int
+    handled: int
     started_at: datetime
     seen_at: datetime
 
@@ -75,6 +76,7 @@ def _workers(standing: Standing) -> list[WorkerLoad]:
             name=row.name,
             slots=row.slots,
             busy=busy.get(row.name, 0),
+            handled=row.handled,
             started_at=row.started_at,
             seen_at=row.seen_at,
         )

@@ -38,5 +38,6 @@ def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Those of loops too."""
     for step in plan["steps"]:
         yield step
+        yield from (step.get("choice") or {}).get("candidates", ())
         if step.get("loop"):
             yield from _steps(step["loop"]["body"])

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from agents_app.providers.base import ProviderKind
 from agents_app.providers.models import ModelInfo, model_info
 from orchestrator.execution.providers import provider_settings, settings_for, unusable
 from tenants.models import ProviderCheck, Tenant
@@ -49,7 +48,7 @@ def providers() -> list[ProviderFacts]:
                 key=OWN if credential else PLATFORM if is_lent else NONE,
                 credential=credential,
                 default_model=default,
-                model=model_info(ProviderKind(name), default) if default else None,
+                model=model_info(name, default) if default else None,
                 problem=problem,
                 check=checks.get((name, credential.id if credential else None)),
             )

@@ -23,6 +23,7 @@ WAITS_FOR: Final[Mapping[str, str]] = {
     _W.APPROVAL: "a person's decision",
     _W.DELAY: "its time",
     _W.DELEGATION: "the steps that it has delegated",
+    _W.BATCH: "the answer of a batch",
     _W.PAUSED: "its run to be resumed",
     _W.WORKER: "a free worker",
     _W.TENANT_SHARE: "a place in the tenant's share of the workers",

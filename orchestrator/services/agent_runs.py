@@ -61,6 +61,7 @@ from orchestrator.execution.tool_rows import ToolRows
 from orchestrator.execution.versions import ladder_of, planned_step
 from orchestrator.monitoring.host import host_sample
 from orchestrator.services import additions
+from orchestrator.services.choosing import with_chosen_agent
 from tenants.kernel.errors import PlatformError
 
 log = structlog.get_logger(__name__)
@@ -165,6 +166,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
     try:
         where = (claimed.tenant_id, claimed.version_id, claimed.step, claimed.added_by)
         step = planned_step(*where)
+        if step.choice is not None:
+            step, claimed = with_chosen_agent(step, step.choice, claimed, lease)
         if claimed.overrides:
             step = overridden(step, claimed.overrides)
         config = _configure(step, claimed)
@@ -186,6 +189,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     is_last_try=next_pause(step.retry, failures=claimed.failures + 1) is None,
                     speaking=speeches().speaking,
                     cache=_cache(step, claimed, role=str(config.role or "")),
+                    batch_seconds=step.batch_seconds,
                 ),
                 tools=_tools(config, claimed.tenant_id),
                 context=_context(claimed, lease, step, config),
@@ -261,8 +265,9 @@ def _ladder(step: PlannedStep, claimed: Claim, lease: Lease) -> Ladder | None:
 
 
 def _cache(step: PlannedStep, claimed: Claim, *, role: str) -> AnswerCache | None:
-    # What is tried again, after a failure or by a person, wants another answer.
-    if step.cache_seconds is None or claimed.attempt > 1:
+    # What is tried again, after a failure or by a person, wants another answer; who has waited, or
+    # lost a worker, has failed in nothing.
+    if step.cache_seconds is None or claimed.failures or claimed.forgiven:
         return None
     return AnswerCache(claimed, role=role, seconds=step.cache_seconds)
 

@@ -11,6 +11,7 @@ from orchestrator.core.bundle import (
     BundledWorkflow,
     Names,
     agents_named,
+    capabilities_named,
     pinned,
     texts_in,
     workflows_named,
@@ -24,7 +25,7 @@ from orchestrator.services.drafts import draft_spec
 from orchestrator.services.workflows import agent_content, version_of
 from tenants.models import Project
 
-ABOUT = ("name", "description")
+ABOUT = ("name", "description", "capabilities")
 
 
 def export_bundle(workflow: Workflow, version: WorkflowVersion | None = None) -> dict[str, Any]:
@@ -129,7 +130,9 @@ class _Collected:
 
     def _start(self, spec: Mapping[str, Any]) -> None:
         """Takes in the saved agents of a spec, and the workflows that they may start."""
+        able = capabilities_named(spec)
         ahead, started = agents_named(spec), list[str]()
+        ahead += [slug for slug, agent in self._saved.items() if able & {*agent.capabilities}]
         while ahead:
             slug = ahead.pop()
             if slug in self._agents:

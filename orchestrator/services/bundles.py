@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from django.db import IntegrityError, transaction
 
+from agents_app.core.custom import MAX_CAPABILITIES, are_capabilities
 from agents_app.models import Agent
 from agents_app.services.agents import change_agent, create_agent
 from orchestrator.core.bundle import (
@@ -128,7 +129,7 @@ class _Here:
             return None
         names = _names(found)
         spec = spec_from_mapping(names.in_spec(each.spec))
-        agents = {slug: _content(names.in_agent(agent)) for slug, agent in bundle.agents.items()}
+        agents = {slug: _as_saved(names.in_agent(agent)) for slug, agent in bundle.agents.items()}
         plan, written = compiled(spec, self.project, agents=agents)
         calls = calls_by_place(plan)
         exact = pinned(spec_to_mapping(spec), calls=calls)
@@ -289,7 +290,7 @@ def _free(name: str, used: set[str]) -> str:
 
 def _problems(bundle: Bundle, catalog: Catalog) -> Iterator[Problem]:
     """Everything that keeps the parts from working here, each seen with the others in place."""
-    contents = {slug: _content(agent) for slug, agent in bundle.agents.items()}
+    contents = {slug: _as_saved(agent) for slug, agent in bundle.agents.items()}
     known = replace(catalog, agents={**catalog.agents, **contents})
     versions: dict[str, frozenset[int]] = {}
     for index, each in enumerate(bundle.workflows):
@@ -300,18 +301,22 @@ def _problems(bundle: Bundle, catalog: Catalog) -> Iterator[Problem]:
         if each.version is not None:
             before = versions.get(each.name, frozenset())
             versions[each.name] = before | {each.version}
-    for slug, content in contents.items():
-        yield from _agent_problems(slug, content, replace(known, workflows=versions))
+    for slug, agent in bundle.agents.items():
+        yield from _agent_problems(slug, agent, replace(known, workflows=versions))
 
 
-def _agent_problems(slug: str, content: AgentConfig, catalog: Catalog) -> Iterator[Problem]:
+def _agent_problems(slug: str, about: AgentConfig, catalog: Catalog) -> Iterator[Problem]:
     """Those of the agent itself, found as if a step described it in place."""
+    content = _content(about)
     alone = {"name": "bundle", "steps": {"a": {"agent": content, "prompt": "x"}}}
     report = examine(alone, catalog)
     for problem in [*report.problems, *report.unsupported]:
         if problem.loc.startswith("/steps/a/agent"):
             rest = problem.loc.removeprefix("/steps/a/agent")
             yield replace(problem, loc=pointer("agents", slug) + rest)
+    if not are_capabilities(about.get("capabilities", [])):
+        message = f"Write a list of at most {MAX_CAPABILITIES} names such as translation"
+        yield Problem(pointer("agents", slug, "capabilities"), "invalid", message)
     if not re.fullmatch(SLUG_PATTERN, slug):
         message = "A slug has lower-case letters, digits, hyphens and underscores, at most 63"
         yield Problem(pointer("agents", slug), "invalid_name", message)
@@ -319,6 +324,12 @@ def _agent_problems(slug: str, content: AgentConfig, catalog: Catalog) -> Iterat
 
 def _content(agent: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in agent.items() if name not in ABOUT}
+
+
+def _as_saved(agent: Mapping[str, Any]) -> dict[str, Any]:
+    """The content as a saved agent brings it to workflows."""
+    able = agent.get("capabilities")
+    return {**_content(agent), **({"capabilities": able} if able else {})}
 
 
 def _save_agents(bundle: Bundle, known: Versions, agents: dict[str, Agent]) -> None:
@@ -339,6 +350,7 @@ def _fields(slug: str, agent: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": str(agent.get("name") or slug),
         "description": str(agent.get("description") or ""),
+        "capabilities": agent.get("capabilities") or [],
         **columns,
         "settings": {name: value for name, value in content.items() if name not in AGENT_FIELDS},
     }

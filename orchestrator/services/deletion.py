@@ -4,7 +4,7 @@ from django.db import connection
 
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.state import TERMINAL_RUN
-from orchestrator.models import Run, Workflow
+from orchestrator.models import BatchedCall, Run, Workflow
 
 
 class WorkflowBusyError(OrchestratorError):
@@ -25,6 +25,9 @@ def delete_workflow(workflow: Workflow) -> None:
     # Locked, so that no run begins in between.
     Workflow.objects.select_for_update(of=("self",)).get(id=workflow.id)
     if Run.objects.filter(workflow=workflow).exclude(status__in=TERMINAL_RUN).exists():
+        raise WorkflowBusyError(workflow.name)
+    if BatchedCall.objects.filter(run__workflow=workflow).exists():
+        # What they hold in budgets goes with them alone.
         raise WorkflowBusyError(workflow.name)
     # The database's own cascade: the ORM's would load every row, and stumbles over the circle
     # between a workflow and its current version.

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from django.conf import settings
+
 from agents_app.core import observations
 from agents_app.core.prompt_templates import TemplateSet
 from agents_app.core.roles import Role
 from agents_app.core.values import as_text
 from agents_app.models import PromptTemplate
-from agents_app.providers.base import ProviderKind
 from orchestrator.core import template
 from orchestrator.core.errors import OrchestratorError, TemplateSyntaxError
 from orchestrator.core.jsonvalue import Json
@@ -144,4 +145,4 @@ def _is_choice(choice: object) -> bool:
     provider, model = choice["provider"], choice["model"]
     if not isinstance(provider, str) or not isinstance(model, str):
         return False
-    return provider in {*ProviderKind} and 0 < len(model) <= 200
+    return provider in settings.MUSTER_PROVIDERS and 0 < len(model) <= 200

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -184,7 +184,8 @@ def _resolved(step: PlannedStep, changes: Mapping[str, Any]) -> JsonObject:
     """The overrides of a step with the model that another provider brings."""
     given = {name: value for name, value in changes.items() if value is not None}
     if "provider" in given and "model" not in given:
-        given["model"] = with_own_models(serving_credentials())(overridden(step, given)).model
+        asked = replace(overridden(step, given), choice=None)
+        given["model"] = with_own_models(serving_credentials())(asked).model
     return given
 
 

@@ -19,10 +19,11 @@ SECONDS: Final = 600.0
 _MOST: Final = 10_000
 
 _ANSWERS: Final = "SELECT muster_forget_answers(%s) AS gone"
+_BATCHES: Final = "SELECT muster_forget_batches(%s) AS gone"
 
 
 def forget() -> None:
-    """Forget cached answers that have expired, and texts that are kept no longer.
+    """Forget cached answers that have expired, old batches, and texts that are kept no longer.
 
     Each portion in a transaction of its own, the tenants in turn; one that fails holds up no
     other. What is left when the next time has come goes then. Nothing, while another is at it.
@@ -41,7 +42,8 @@ def _has_more_answers() -> bool:
     with engine_db.transaction(alias="system") as connection:
         if not is_alone(connection, Work.RETENTION):
             return False
-        return bool(rows(connection, _ANSWERS, [_MOST])[0]["gone"] >= _MOST)
+        forgotten = [rows(connection, query, [_MOST])[0]["gone"] for query in (_ANSWERS, _BATCHES)]
+        return bool(max(forgotten) >= _MOST)
 
 
 def _tenants() -> list[UUID]:

@@ -245,6 +245,7 @@ _GOES_ON = frozenset(
         WaitingReason.RATE_LIMITED,
         WaitingReason.BUDGET,
         WaitingReason.DELEGATION,
+        WaitingReason.BATCH,
     }
 )
 

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from django.conf import settings
+
 from agents_app.agent_types import custom_agent
 from agents_app.core.tools import Toolbox
 from agents_app.models import Agent
 from agents_app.plugins.registry import plugins
 from agents_app.selectors.agent_grants import withheld_agents
 from agents_app.selectors.toolboxes import toolbox_of
+from orchestrator.core.choosing import with_candidates
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.errors import WorkflowInvalidError
 from orchestrator.core.marking import with_marks
@@ -27,6 +30,7 @@ from orchestrator.core.spec import WorkflowSpec
 from orchestrator.core.validation import Catalog, Report, examine
 from orchestrator.execution.prices import knows_price
 from orchestrator.execution.providers import (
+    batching_providers,
     models_meant,
     provider_settings,
     unusable,
@@ -105,11 +109,20 @@ def compiled(
     project's.
     """
     saved = {**_saved_agents(), **(agents or {})}
-    plan = with_marks(compile_plan(spec, saved, _pinned_workflows(spec, project)))
-    settled = plan.with_steps(_without_needless_model)
-    settled = settled.with_steps(with_own_models(serving_credentials()))
-    settled = settled.with_steps(_weighed(toolbox_of(current_tenant_id())))
+    plan = compile_plan(spec, saved, _pinned_workflows(spec, project))
+    if plan.chooses:
+        catalog = tenant_catalog()
+        known = replace(catalog, agents={**catalog.agents, **(agents or {})})
+        plan = with_candidates(plan, known)
+    settled = with_marks(plan).with_steps(settling())
     return settled, plan_to_json(settled)
+
+
+def settling() -> Callable[[PlannedStep], PlannedStep]:
+    """What fills in of a step all that its author left to its agent, its tenant or its tools."""
+    with_models = with_own_models(serving_credentials())
+    weighed = _weighed(toolbox_of(current_tenant_id()))
+    return lambda step: weighed(with_models(_as_its_class_says(step)))
 
 
 def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
@@ -117,6 +130,8 @@ def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
     heavy = {tool.name for tool in tools.all() if tool.is_heavy}
 
     def weighed(step: PlannedStep) -> PlannedStep:
+        if step.choice is not None:
+            return replace(step, is_heavy=any(each.is_heavy for each in step.choice.candidates))
         given = step.config.get("tools")
         named = {step.config.get("tool"), *(given if isinstance(given, list) else ())}
         return replace(step, is_heavy=not heavy.isdisjoint(named))
@@ -124,14 +139,19 @@ def _weighed(tools: Toolbox) -> Callable[[PlannedStep], PlannedStep]:
     return weighed
 
 
-def _without_needless_model(step: PlannedStep) -> PlannedStep:
-    """Whether a custom agent calls a model is for its class to say."""
+def _as_its_class_says(step: PlannedStep) -> PlannedStep:
+    """Of a custom agent: whether it calls a model, and what it is good for."""
     if step.config.get("type") != "custom":
         return step
     agent = custom_agent(str(step.config.get("implementation")))
-    if isinstance(agent, str) or agent.calls_model:
+    if isinstance(agent, str):
         return step
-    return replace(step, uses_model=False, fallback=())
+    named = step.config.get("capabilities")
+    known = [*(named if isinstance(named, list) else []), *sorted({*agent.capabilities})]
+    config = {**step.config, "capabilities": list(dict.fromkeys(known))} if known else step.config
+    if agent.calls_model:
+        return replace(step, config=config)
+    return replace(step, config=config, uses_model=False, fallback=())
 
 
 def _pinned_workflows(spec: WorkflowSpec, project: Project) -> dict[str, WorkflowCall]:
@@ -162,8 +182,8 @@ def tenant_catalog() -> Catalog:
     return Catalog(
         agents=_saved_agents(),
         tools={tool.name: tool.parameters for tool in tools},
-        custom_agents=frozenset(found.agents),
-        broken_agents={each.name: str(each) for each in found.broken if each.kind != "tool"},
+        custom_agents={name: each.capabilities for name, each in found.agents.items()},
+        broken_agents={each.name: str(each) for each in found.broken if each.may_be("agent")},
         withheld_agents=withheld_agents(),
         withheld_tools={tool.name: tool.withheld for tool in tools if tool.withheld},
         providers={
@@ -174,6 +194,8 @@ def tenant_catalog() -> Catalog:
             knows_price(tenant.id, provider, each) for each in models_meant(provider, model, own)
         ),
         workflows=_published_workflows(),
+        batching=batching_providers(own),
+        default_provider=settings.LLM_PROVIDER,
     )
 
 
@@ -198,5 +220,5 @@ def _saved_agents() -> dict[str, AgentConfig]:
 
 def agent_content(agent: Agent) -> AgentConfig:
     """A saved agent as an author would describe it in place; empty fields are left out."""
-    fields = {name: getattr(agent, name) for name in AGENT_FIELDS}
+    fields = {name: getattr(agent, name) for name in (*AGENT_FIELDS, "capabilities")}
     return {**{name: value for name, value in fields.items() if value}, **agent.settings}

@@ -13,11 +13,13 @@ from orchestrator.settings.env import (
     env_int,
     env_list,
     env_text,
+    factors,
     fernet_keys,
     hosts,
     mcp_commands,
     nano_usd,
     networks,
+    package_providers,
 )
 from orchestrator.settings.logs import logging_config
 
@@ -234,6 +236,16 @@ MUSTER_PROVIDERS: dict[str, dict[str, str]] = {
     "local": {"base_url": env_text("LOCAL_MODEL_URL")},
     "simulated": {},
 }
+# Calls in batches of providers: so many in one, which is sent so many seconds after its first call
+# at the latest, and asked for so often; what is left of prices, by provider, if not the usual; and
+# the compatible servers that take them.
+MUSTER_BATCH_REQUESTS = env_int("MUSTER_BATCH_REQUESTS", 500, minimum=1)
+MUSTER_BATCH_COLLECT_SECONDS = env_float("MUSTER_BATCH_COLLECT_SECONDS", 60)
+MUSTER_BATCH_POLL_SECONDS = env_float("MUSTER_BATCH_POLL_SECONDS", 30)
+MUSTER_BATCH_FACTORS = factors("MUSTER_BATCH_FACTORS", env_list("MUSTER_BATCH_FACTORS"))
+MUSTER_BATCHES_AT = (
+    frozenset({"compatible"}) if env_bool("COMPATIBLE_BATCHES", default=False) else frozenset()
+)
 # What tenants' own keys are encrypted with, newest first; the older ones only read.
 CREDENTIALS_KEYS = fernet_keys("CREDENTIALS_KEYS", env_list("CREDENTIALS_KEYS"))
 # Where the addresses that tenants name may lead beside the public internet.
@@ -252,6 +264,15 @@ MUSTER_MODEL_USES = (
     *("orchestrator", "planner", "executor", "reviewer"),
     *("simple", "moderate", "complex"),
 )
+# Those of installed packages, whose keys and addresses are named like the others'.
+for _name in package_providers():
+    MUSTER_PROVIDERS.setdefault(
+        _name,
+        {
+            "api_key": env_text(f"{_name.upper()}_API_KEY"),
+            "base_url": env_text(f"{_name.upper()}_BASE_URL"),
+        },
+    )
 for _name, _provider in MUSTER_PROVIDERS.items():
     _provider["model"] = env_text(f"{_name.upper()}_MODEL")
     for _use in MUSTER_MODEL_USES:

@@ -5,6 +5,9 @@ Every `NAME` may also be given as `NAME_FILE`, the path of a file that holds the
 
 import base64
 import os
+import re
+from decimal import Decimal, InvalidOperation
+from importlib.metadata import entry_points
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -131,6 +134,21 @@ def hosts(name: str, texts: list[str]) -> frozenset[tuple[str, int]]:
     return frozenset(found)
 
 
+def factors(name: str, texts: list[str]) -> dict[str, Decimal]:
+    """Shares by name, such as `openai=0.5`."""
+    found: dict[str, Decimal] = {}
+    for text in texts:
+        key, _, number = text.partition("=")
+        try:
+            share = Decimal(number)
+        except InvalidOperation:
+            share = Decimal(-1)
+        if not key or not share.is_finite() or not 0 <= share <= 1:
+            raise ImproperlyConfigured(f"{name}: {text!r} is not a name and a share from 0 to 1.")
+        found[key] = share
+    return found
+
+
 def nano_usd(name: str, text: str) -> int | None:
     """An amount such as 0.50, in nano-USD; None if it is empty."""
     if not text:
@@ -161,3 +179,13 @@ def require(*names: str) -> None:
         raise ImproperlyConfigured(
             f"Set {', '.join(missing)} (or NAME_FILE with a path). See docs/deployment.md."
         )
+
+
+def package_providers() -> list[str]:
+    """The model providers that installed packages bring, by the names of their entry points.
+
+    Nothing is imported for it; what is wrong with one is told where it is loaded.
+    """
+    names = {point.name for point in entry_points(group="muster.providers")}
+    # "tool" stands where credentials for tools have their provider.
+    return sorted(name for name in names - {"tool"} if re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name))

@@ -79,6 +79,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     a record;
     v_spent bigint;
+    v_batched jsonb;
 BEGIN
     -- No join, as in muster_claim_all.
     SELECT x.run_id, x.forgiven,
@@ -96,9 +97,17 @@ BEGIN
          WHERE c.agent_run_id = p_agent_run AND c.turn = p_turn AND c.status = 'closed'
            AND c.attempt > a.forgiven ORDER BY c.attempt DESC LIMIT 1;
         IF FOUND THEN opened := 'answered'; RETURN; END IF;
+        v_batched := muster_batched_turn(p_agent_run, p_turn, a.forgiven);
+        IF v_batched IS NOT NULL THEN
+            opened := v_batched ->> 'what';
+            refusal := v_batched;
+            RETURN;
+        END IF;
     END IF;
     IF p_cap IS NOT NULL THEN
-        SELECT COALESCE(sum(c.cost_nano), 0) INTO v_spent FROM llm_call c WHERE c.agent_run_id = p_agent_run;
+        -- With what it has given up waiting for, and will be charged.
+        SELECT COALESCE(sum(CASE c.status WHEN 'open' THEN c.hold_nano ELSE c.cost_nano END), 0) INTO v_spent
+          FROM llm_call c WHERE c.agent_run_id = p_agent_run;
         IF v_spent + p_bound > p_cap THEN
             opened := 'capped';
             refusal := jsonb_build_object('limit_nano', p_cap, 'spent_nano', v_spent, 'needs_nano', p_bound);
@@ -112,7 +121,8 @@ END $$;
 -- case held in every budget that applies: `opened`. One must not be sent if its attempt lost its lease
 -- (`lost`), if its run is to end (`stopping`), if a worker that was given up has brought in the answer
 -- since the claim (`answered`, with the reply), or for money: a budget is `busy` or `exhausted` (see
--- muster_hold), or its step is `capped`.
+-- muster_hold), or its step is `capped`. What was put into a batch for the turn is `batched` still, or
+-- has `failed` there (see muster_batched_turn).
 CREATE FUNCTION muster_open_calls(p_tenant uuid, p_calls jsonb)
 RETURNS TABLE (number bigint, opened text, reply jsonb, hold bigint, refusal jsonb)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -282,15 +292,17 @@ LANGUAGE sql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off A
 $$;
 
 -- Charges the calls that attempts at agent runs left open: whether they were answered is not known.
--- Gives their ids and holds, for the caller to settle them with their budgets in the end.
+-- Gives their ids and holds, for the caller to settle them with their budgets in the end. Those in
+-- batches are left to their batch.
 CREATE FUNCTION muster_doubt_calls(p_agent_runs uuid[], OUT calls uuid[], OUT holds bigint[])
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM llm_call l WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
+    PERFORM 1 FROM llm_call l
+      WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open' AND l.batch_id IS NULL
       ORDER BY l.id FOR NO KEY UPDATE;
     WITH doubted AS (
         UPDATE llm_call l SET status = 'in_doubt', cost_nano = l.hold_nano, ended_at = clock_timestamp()
-         WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open'
+         WHERE l.agent_run_id = ANY (p_agent_runs) AND l.status = 'open' AND l.batch_id IS NULL
         RETURNING l.id, l.hold_nano)
     SELECT array_agg(d.id), array_agg(d.hold_nano) INTO calls, holds FROM doubted d;
     IF calls IS NOT NULL THEN
@@ -489,7 +501,7 @@ END $$;
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
 -- p_again_in, after a failure (p_waits: `retry`) or once a limit or budget lets it through
--- (p_gates names it), or go on once steps have ended that it adds to its run (p_added, `delegation`), for
+-- (p_gates names it), or a batch has answered (`batch`), or go on once steps have ended that it adds to its run (p_added, `delegation`), for
 -- which an agent run of their own stands below it; `queued` takes it from a worker that is gone; `running`
 -- has it stand for the steps that it adds by itself, in an attempt of its own, so that nobody ends it
 -- twice. Any other status ends it. Gives `finished` with the attempt's number for each that still was its
@@ -543,12 +555,17 @@ BEGIN
                output = f.output, error = f.error, lease_until = NULL,
                waiting_for = CASE WHEN f.status = 'waiting' THEN COALESCE(f.waits, 'retry') ELSE '' END,
                waits_on = COALESCE(f.gate, ''),
-               waiting_since = CASE WHEN f.gate <> '' THEN COALESCE(a.waiting_since, clock_timestamp()) END,
+               -- A batch is no gate: what it takes counts against no `max_wait`.
+               waiting_since = CASE WHEN f.gate <> '' AND f.waits IS DISTINCT FROM 'batch' THEN COALESCE(a.waiting_since, clock_timestamp()) END,
                spared = a.spared + (p_from = 'running' AND COALESCE(f.error ->> 'code', '') <> 'worker_lost'
                    AND (COALESCE(f.gate, '') <> '' OR COALESCE(f.error ->> 'code', '') = 'worker_left'
                         OR f.status IN ('budget_exceeded', 'cancelled', 'running')
                         OR f.status = 'waiting' AND f.waits = 'delegation'))::integer,
-               due_at = clock_timestamp() + make_interval(secs => f.again_in),
+               -- A batch may have been answered before its step came to wait.
+               due_at = clock_timestamp() + CASE WHEN f.status = 'waiting' AND f.waits = 'batch' AND NOT EXISTS (
+                       SELECT FROM llm_call l JOIN batched_call b ON b.id = l.id AND NOT b.is_given_up
+                        WHERE l.agent_run_id = a.id AND l.status = 'open')
+                   THEN interval '0' ELSE make_interval(secs => f.again_in) END,
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
                tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued', 'running')),

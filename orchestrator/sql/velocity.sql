@@ -16,7 +16,11 @@ BEGIN
         SELECT x.tenant_id, x.run_id, x.spent
           FROM (SELECT e.tenant_id, e.run_id, sum(e.amount_nano) AS spent,
                        sum(sum(e.amount_nano)) OVER (PARTITION BY e.tenant_id) AS of_tenant
-                  FROM cost_entry e WHERE e.id > v_from
+                  FROM cost_entry e
+                 WHERE e.id > v_from
+                   -- Batches are charged all at once for what was asked over a long time.
+                   AND NOT (e.held_at < e.at - interval '30 seconds' AND EXISTS (
+                       SELECT FROM llm_call l WHERE l.id = e.call_id AND l.batch_id IS NOT NULL))
                  GROUP BY e.tenant_id, e.run_id) x
          WHERE x.of_tenant >= p_floor),
     above AS (

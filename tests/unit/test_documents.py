@@ -31,7 +31,7 @@ CATALOG = Catalog(
     agents=dict.fromkeys(["editor", "researcher", "writer"], SAVED),
     workflows={"fact-check": frozenset({1})},
     tools={tool.name: tool.parameters for tool in BUILTIN_TOOLS},
-    custom_agents=frozenset({"haiku"}),
+    custom_agents={"haiku": ("poetry",)},
     providers=dict.fromkeys(ProviderKind, True),
 )
 

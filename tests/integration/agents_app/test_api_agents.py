@@ -1,7 +1,9 @@
 from typing import Any
 
 import pytest
+from django.urls import reverse
 
+from agents_app.models import Agent
 from tests.rest import call, get, made, post, problems
 from tests.world import World
 
@@ -83,3 +85,37 @@ def test_tools_are_listed_with_their_schema(acme: World) -> None:
 
 def test_unknown_tool_is_404(acme: World) -> None:
     assert get(acme.client(), "tools/nothing").status_code == 404
+
+
+def test_agents_are_found_by_what_they_are_good_for(acme: World, globex: World) -> None:
+    client = acme.client()
+    made(post(client, "agents", {"slug": "ada", "capabilities": ["translation", "german"]}))
+    made(post(client, "agents", {"slug": "bob", "capabilities": ["law"]}))
+
+    found = made(get(client, "agents?capability=translation"))["results"]
+
+    assert [(each["slug"], each["capabilities"]) for each in found] == [
+        ("ada", ["translation", "german"])
+    ]
+    assert made(get(globex.client(), "agents?capability=translation"))["results"] == []
+
+
+@pytest.mark.parametrize("given", [["Two words"], [""], ["x" * 64], ["a"] * 51, "law", [7]])
+def test_capabilities_are_short_words(acme: World, given: Any) -> None:
+    answer = post(acme.client(), "agents", {"slug": "x", "capabilities": given})
+
+    assert answer.status_code == 400
+    assert {loc.split("/")[1] for loc, _ in problems(answer)} == {"capabilities"}
+
+
+def test_capabilities_are_edited_and_looked_up_in_the_admin(acme: World) -> None:
+    page = acme.browser()
+    form = {"name": "Ada", "slug": "ada", "type": "prompt", "capabilities": "law, german, law"}
+
+    added = page.post(reverse("admin:agents_app_agent_add"), form)
+
+    listing = reverse("admin:agents_app_agent_changelist")
+    with acme.scope():
+        assert (added.status_code, Agent.objects.get().capabilities) == (302, ["law", "german"])
+    for query, is_found in (("capability=law", True), ("q=germ", True), ("q=french", False)):
+        assert ("law, german" in page.get(f"{listing}?{query}").text) is is_found

@@ -9,14 +9,19 @@ from django.test import Client
 from django.urls import reverse
 
 from costs.models import CostEntry
+from orchestrator.execution import engine_db
 from orchestrator.models import CachedAnswer, LlmCall, RunEvent
 from orchestrator.services import retention
+from orchestrator.services.advance import advance
 from orchestrator.services.control import retry_run
 from orchestrator.services.ledger_checks import check_ledger
+from orchestrator.services.sweep import sweep
 from tenants.kernel.clock import now
 from tests.e2e.stories import simulated, start
 from tests.engine_driver import drain, run_of, step_of
+from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
 from tests.rest import call, get
+from tests.talk import take
 from tests.world import World
 
 
@@ -142,6 +147,20 @@ def test_what_is_tried_again_is_asked_anew(acme: World) -> None:
     drain(acme, run_id)
 
     assert [each.is_cached for each in calls_of(acme, run_id)] == [False, False]
+
+
+def test_whose_worker_was_lost_has_failed_in_nothing(acme: World) -> None:
+    ran(acme)
+    run_id = start(acme, {"a": asks()})
+    advance(acme.tenant.id, run_id)
+    take(acme, run_id, "a")
+    engine_db.one(EXPIRE, step_of(acme, run_id, "a").id, alias="system")
+    sweep()
+
+    assert drain(acme, run_id).status == "completed"
+
+    assert step_of(acme, run_id, "a").attempt == 2
+    assert is_cached(acme, run_id)
 
 
 def test_turns_of_a_conversation_are_taken_one_by_one(acme: World) -> None:

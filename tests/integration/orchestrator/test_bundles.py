@@ -29,7 +29,13 @@ from tests.rest import get, made, post, problems
 from tests.world import World
 
 MODEL = {"provider": "simulated", "model": "sim"}
-WRITER = {"slug": "writer", "type": "prompt", "prompt": "Write.", **MODEL}
+WRITER = {
+    "slug": "writer",
+    "type": "prompt",
+    "prompt": "Write.",
+    "capabilities": ["prose"],
+    **MODEL,
+}
 
 
 def check(text: str) -> dict[str, Any]:
@@ -423,3 +429,24 @@ def test_pages_take_out_and_put_in(acme: World, globex: World) -> None:
     with globex.scope():
         assert Workflow.objects.filter(name="report").exists()
         assert Agent.objects.get().slug == "writer"
+
+
+def test_capabilities_of_agents_go_along(acme: World, globex: World) -> None:
+    taken = taken_out(acme)
+
+    with globex.scope():
+        install_bundle(taken, project=globex.project)
+        again = install_bundle(taken, project=globex.project)
+        agent = Agent.objects.get()
+    assert (taken["agents"]["writer"]["capabilities"], agent.capabilities) == (["prose"], ["prose"])
+    assert again.agents == {"writer": "writer"}
+
+
+def test_capabilities_that_are_none_are_refused(globex: World, acme: World) -> None:
+    taken = taken_out(acme)
+    taken["agents"]["writer"]["capabilities"] = ["Two words"]
+
+    with globex.scope(), pytest.raises(BundleInvalidError) as caught:
+        install_bundle(taken, project=globex.project)
+
+    assert [each.loc for each in caught.value.problems] == ["/agents/writer/capabilities"]

@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 import redis
 
-from orchestrator.api import events_feed
+from orchestrator.api import events_feed, events_text
+from orchestrator.api.events_text import RunTexts
 from orchestrator.core.speech import MOST_KEPT, Said, said_from_bytes, said_to_bytes
 from orchestrator.dispatch.live import channel_of
 from orchestrator.dispatch.live_text import Hearing, Speeches
@@ -117,6 +119,27 @@ def test_follower_hears_pieces_in_order_and_the_end(speeches: Speeches) -> None:
 
     assert follower.text == "".join(f"{number} " for number in range(50)) + "done"
     assert len(follower.said) < 20
+
+
+def test_text_is_kept_for_a_while_behind_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_text, "_KEPT_SECONDS", 0.01)
+    over, going = about(uuid7()), about(uuid7())
+
+    async def told() -> tuple[bytes, bytes]:
+        texts = RunTexts(uuid7())
+        texts.take(replace(over, text="over", is_last=True))
+        texts.take(replace(going, text="going"))
+        before = texts.lines_for({})
+        async with asyncio.timeout(5):
+            while b"over" in texts.lines_for({}):
+                await asyncio.sleep(0)
+        return before, texts.lines_for({})
+
+    before, after = asyncio.run(told())
+
+    assert b"over" in before
+    assert b"going" in before
+    assert b"going" in after
 
 
 def test_whoever_comes_later_hears_it_from_the_beginning(speeches: Speeches) -> None:

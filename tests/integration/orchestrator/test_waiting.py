@@ -182,6 +182,9 @@ def test_key_of_a_project_sees_that_project(acme: World) -> None:
 
 def test_operator_sees_all_tenants_and_their_workers(acme: World, globex: World) -> None:
     worker = f"agents@{acme.tenant.slug}"
+    for _ in range(3):
+        presence.count_message()
+    presence.here(worker, slots=4)
     presence.here(worker, slots=4)
     TenantShare.objects.using("system").create(tenant_id=acme.tenant.id, window=2)
     run_id = begin(acme, {name: {**echo(value=1), "priority": 9} for name in "abc"})
@@ -202,7 +205,8 @@ def test_operator_sees_all_tenants_and_their_workers(acme: World, globex: World)
     assert (cluster["slots"], cluster["busy"], cluster["free"]) == (4, 1, 3)
     assert cluster["queued"]["agents.high"] >= 1
     assert cluster["queued"]["agents.low"] >= 1
-    assert [(one["name"], one["busy"]) for one in cluster["workers"]] == [(worker, 1)]
+    (told,) = cluster["workers"]
+    assert (told["name"], told["busy"], told["handled"]) == (worker, 1, 3)
     (demand,) = [one for one in cluster["tenants"] if one["tenant"]["slug"] == acme.tenant.slug]
     assert [demand[name] for name in ("at_work", "queued", "lined_up", "share")] == [1, 1, 1, 2]
 

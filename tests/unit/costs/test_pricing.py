@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -7,13 +8,18 @@ from costs.core.errors import UnknownPriceError
 from costs.core.pricing import (
     Price,
     PriceTier,
+    batch_price,
     cost,
     estimate_tokens,
+    library_batch_price,
     library_price,
+    price_from_json,
     token_upper_bound,
     worst_case,
 )
 from costs.core.usage import Usage
+from costs.selectors.prices import PriceRow, batch_price_of
+from orchestrator.execution.call_rows import prices_to_json
 
 NOVEMBER = date(2026, 11, 1)
 PRICE = Price(
@@ -122,6 +128,65 @@ def test_library_has_no_price_for_the_unknown(provider, model):
 
 def test_library_has_no_token_price_for_models_that_bill_otherwise():
     assert library_price("openai", "whisper-1", NOVEMBER) is None
+
+
+def test_library_knows_what_batches_cost():
+    plain = library_price("openai", "gpt-4o", NOVEMBER)
+    stated = library_batch_price("openai", "gpt-4o", NOVEMBER)
+
+    assert (stated.input, stated.output) == (plain.input / 2, plain.output / 2)
+    assert library_batch_price("openai", "no-such-model", NOVEMBER) is None
+
+
+def test_discount_holds_for_all_tokens_and_no_fee():
+    price = replace(PRICE, per_request=Decimal("0.01"))
+
+    half = batch_price(price, Decimal("0.5"))
+
+    assert (half.input, half.output, half.cached) == (
+        Decimal("1.5"),
+        Decimal("7.5"),
+        Decimal("0.15"),
+    )
+    assert half.tiers[0].output == Decimal("11.25")
+    assert half.per_request == price.per_request
+    assert batch_price(price, Decimal(1)) == price
+
+
+def row(**facts):
+    known = {"rank": 1, "provider": "openai", "model": "*", "valid_from": NOVEMBER, "price": PRICE}
+    return PriceRow(**{**known, **facts})
+
+
+@pytest.mark.parametrize(
+    ("rows", "factors", "expected"),
+    [
+        ([], {}, "1.25"),
+        ([], {"openai": Decimal("0.8")}, "2"),
+        ([row()], {}, "1.5"),
+        ([row()], {"openai": Decimal(1)}, "3"),
+        ([row(price=library_price("openai", "gpt-4o", NOVEMBER))], {}, "1.25"),
+    ],
+    ids=["library", "operator's factor", "row", "row and factor", "pinned"],
+)
+def test_batch_price_follows_who_sets_the_price(rows, factors, expected):
+    facts = {"provider": "openai", "model": "gpt-4o", "on": NOVEMBER}
+
+    assert batch_price_of(rows, factors=factors, **facts).input == Decimal(expected)
+
+
+def test_provider_that_is_not_known_to_take_anything_off_charges_the_plain_price():
+    rows = [row(provider="compatible")]
+
+    found = batch_price_of(rows, provider="compatible", model="m", on=NOVEMBER, factors={})
+
+    assert found == PRICE
+
+
+def test_price_kept_with_a_call_comes_back_as_it_was():
+    price = batch_price(replace(PRICE, source="x"), Decimal("0.5"))
+
+    assert price_from_json(prices_to_json(price)) == price
 
 
 def test_estimate_counts_bytes_and_the_bound_is_never_below():

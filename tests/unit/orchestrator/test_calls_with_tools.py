@@ -16,6 +16,7 @@ from agents_app.core.model import (
 )
 from costs.core.pricing import Price, token_upper_bound
 from costs.core.usage import Usage
+from orchestrator.execution.batch_rows import request_from_json, request_in_full
 from orchestrator.execution.call_rows import Turn, reply_from_json, reply_to_json, request_to_json
 from orchestrator.execution.worst import worst_of
 
@@ -48,6 +49,13 @@ PRICE = Price(input=Decimal("0.001"), output=Decimal(0))
 def test_a_reply_with_calls_comes_back_as_it_was():
     for reply in (REPLY, replace(REPLY, tool_calls=(CALL, CUT), opaque=THOUGHT)):
         assert reply_from_json(json.loads(json.dumps(reply_to_json(reply)))) == reply
+
+
+def test_request_kept_in_full_comes_back_as_it_was():
+    schema = {"type": "object", "properties": {"z": {"type": "string"}, "a": {}}}
+    for request in (PLAIN, ASK, replace(PLAIN, output_schema=schema, parameters={"seed": 7})):
+        stored = json.loads(json.dumps(request_in_full(request)))
+        assert request_from_json(stored) == request
 
 
 def test_limits_of_the_moment_are_not_kept_with_a_reply():

@@ -16,9 +16,11 @@ CATALOG = Catalog(
             "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
         }
     },
-    providers={"local": True, "openai": False},
+    providers={"local": True, "acme": True, "openai": False},
     knows_model=lambda provider, model: model == "smollm2",
     workflows={"fact-check": frozenset({3})},
+    batching=frozenset({"acme"}),
+    default_provider="local",
 )
 
 
@@ -115,6 +117,34 @@ def test_form_and_meaning_are_reported_together() -> None:
 )
 def test_agents_are_checked_against_what_there_is(agent: object, loc: str, code: str) -> None:
     assert found({"a": {"agent": agent}}) == {f"/steps/a{loc}": code}
+
+
+@pytest.mark.parametrize(
+    ("step", "problems"),
+    [
+        ({"agent": {**PROMPT, "provider": "acme"}}, {}),
+        ({"agent": {**PROMPT, "provider": "acme"}, "batch": {"within": "6h"}}, {}),
+        ({"agent": {**PROMPT, "provider": "local"}}, {"/batch": "batches_not_offered"}),
+        ({"agent": PROMPT}, {"/batch": "batches_not_offered"}),
+        ({"agent": PROMPT, "batch": False}, {}),
+        ({"agent": {"type": "aggregator"}}, {"/batch": "not_applicable"}),
+        ({"delay": "5m"}, {"/batch": "not_applicable"}),
+        # It says what is wrong with the provider, and nothing else.
+        (
+            {"agent": {**PROMPT, "provider": "openai"}},
+            {"/agent/provider": "provider_not_configured"},
+        ),
+    ],
+)
+def test_batches_are_for_agents_whose_provider_takes_them(
+    step: dict[str, object], problems: dict[str, str]
+) -> None:
+    expected = {f"/steps/a{loc}": code for loc, code in problems.items()}
+    assert found({"a": {"batch": True, **step}}) == expected
+
+
+def test_provider_without_batches_is_told_with_those_that_have_them() -> None:
+    assert "name one that does: acme" in message({"a": {"agent": PROMPT, "batch": True}})
 
 
 def test_unknown_name_is_answered_with_a_known_one() -> None:

@@ -1,12 +1,13 @@
 """Settings refuse bad text at start, and never show a secret with the reason."""
 
+from decimal import Decimal
 from ipaddress import ip_network
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-from orchestrator.settings.env import fernet_keys, hosts, mcp_commands, nano_usd, networks
+from orchestrator.settings.env import factors, fernet_keys, hosts, mcp_commands, nano_usd, networks
 
 KEY = "dGhlIG5ld2VyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGI="
 
@@ -63,6 +64,16 @@ def test_amounts_are_read_exactly(text: str, nano: int | None) -> None:
 def test_bad_amount_is_refused_by_name(bad: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="MUSTER_DEFAULT_BUDGET_USD"):
         nano_usd("MUSTER_DEFAULT_BUDGET_USD", bad)
+
+
+def test_shares_are_read_by_name() -> None:
+    assert factors("F", ["openai=0.5", "x=1"]) == {"openai": Decimal("0.5"), "x": Decimal(1)}
+
+
+@pytest.mark.parametrize("bad", ["openai", "=0.5", "a=2", "a=-1", "a=nan", "a=half"])
+def test_bad_share_is_refused_by_name(bad: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="MUSTER_BATCH_FACTORS"):
+        factors("MUSTER_BATCH_FACTORS", [bad])
 
 
 def test_mcp_commands_come_with_their_tenants():
