@@ -7,6 +7,9 @@ class AgentsAppConfig(AppConfig):
 
     def ready(self) -> None:
         from agents_app.selectors.mcp_servers import McpTools
+        from agents_app.services.memory import fetch_here, searcher
         from agents_app.tools.installed import add_source
 
+        # A wrong setting is to be told now, and not to an agent.
+        searcher(fetch_here)
         add_source(McpTools())

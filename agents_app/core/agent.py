@@ -1,8 +1,8 @@
 """What an agent is: a configuration, a type that knows how to run it, and the ports it may use."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, fields
+from typing import Final, Protocol
 
 from pydantic import JsonValue
 
@@ -77,6 +77,14 @@ class AgentConfig:
     repeats_in_doubt: bool = False
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     attempt: int = 1
+
+
+# What its author describes; the rest is for whoever runs it.
+DESCRIBED: Final = frozenset(each.name for each in fields(AgentConfig)) - {
+    "adds_steps",
+    "deadline_seconds",
+    "attempt",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

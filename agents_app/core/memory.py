@@ -216,10 +216,14 @@ class Wanted:
 
 
 class Searcher(Protocol):
-    """Finds entries that fit a query. Another way of searching stands behind the same door."""
+    """Finds entries that fit a query.
+
+    It is made anew for each search, with a function that runs one SQL statement as the tenant. No
+    connection is held between two statements, so it may ask somebody else in the meantime.
+    """
 
     def found(self, wanted: Wanted) -> Sequence[Remembered]:
-        """Best first. What cannot be read is set aside, and left out."""
+        """Best first, none but from the wanted places. What cannot be read is left out."""
         ...
 
 

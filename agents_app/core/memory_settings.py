@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agents_app.core.agent import AgentConfig, Problem
 from agents_app.core.errors import AgentInvalidError
 
-# These have one answer, and no turns of which some could be left out.
-_AT_ONCE: Final = frozenset({"prompt", "evaluator", "router"})
+# It has one answer, and no turns of which some could be left out.
+_AT_ONCE: Final = "prompt"
 _OF_TURNS: Final = frozenset({"max_tokens", "summary"})
 
 
@@ -43,7 +43,7 @@ def memory_problems(config: AgentConfig) -> list[Problem]:
             Problem(".".join(["memory", *map(str, problem["loc"])]), problem["msg"])
             for problem in error.errors(include_url=False)
         ]
-    useless = _OF_TURNS & config.memory.keys() if config.type in _AT_ONCE else ()
+    useless = _OF_TURNS & config.memory.keys() if config.type == _AT_ONCE else ()
     told = f"a {config.type} agent answers at once; use the type react"
     found = [Problem(f"memory.{name}", told) for name in sorted(useless)]
     if settings.summary and settings.max_tokens is None:

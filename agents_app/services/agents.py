@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from agents_app.agent_types import ALL_TYPES
-from agents_app.core.agent import AgentConfig
+from agents_app.core.agent import DESCRIBED, AgentConfig
 from agents_app.core.errors import AgentsError
 from agents_app.models import Agent
 from agents_app.selectors.toolboxes import toolbox_of
@@ -12,29 +12,8 @@ from tenants.scope import current_tenant_id
 from tenants.services.errors import AlreadyExistsError
 
 _FILLED_IN_LATER = frozenset({"prompt", "model", "arguments", "objective"})
-_SETTINGS = frozenset(
-    {
-        "tool",
-        "arguments",
-        "mode",
-        "max_turns",
-        "max_total_tokens",
-        "repairs",
-        "criteria",
-        "threshold",
-        "routes",
-        "implementation",
-        "memory",
-        "delegates",
-        "workflows",
-        "delegate_cost_usd",
-        "max_tasks",
-        "approve",
-        "approve_above_usd",
-        "role_models",
-        "report",
-    }
-)
+# What has no column of its own.
+_SETTINGS = DESCRIBED - {column.name for column in Agent._meta.get_fields()}
 
 
 @dataclass(frozen=True, slots=True)

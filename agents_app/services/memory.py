@@ -8,7 +8,9 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
+from django.utils.module_loading import import_string
 from psycopg.types.json import Json
 from uuid_utils.compat import uuid7
 
@@ -21,6 +23,7 @@ from agents_app.core.memory import (
     MemoryFaultError,
     MemoryScope,
     Remembered,
+    Searcher,
     Wanted,
     checked_content,
     checked_key,
@@ -154,6 +157,16 @@ class FullText:
             return found
         # Those that were set aside have taken the places of others.
         return readable(self._fetch, self._fetch(_SEARCH, arguments))
+
+
+def searcher(fetch: Fetch) -> Searcher:
+    """What searches here. Raises ImproperlyConfigured where there is no such class."""
+    path = settings.MUSTER_MEMORY_SEARCHER
+    try:
+        made: Searcher = import_string(path)(fetch)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"MUSTER_MEMORY_SEARCHER: {error}") from error
+    return made
 
 
 def readable(fetch: Fetch, rows: Sequence[Row]) -> list[Remembered]:

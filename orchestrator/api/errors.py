@@ -38,7 +38,7 @@ from orchestrator.services.control import NotAskedError, RunStateError
 from orchestrator.services.deletion import WorkflowBusyError
 from orchestrator.services.errors import InputInvalidError, NotPublishedError
 from orchestrator.services.limits import RateLimitInvalidError
-from orchestrator.services.objectives import NothingPlannedError
+from orchestrator.services.objectives import NothingPlannedError, PlannerUnclearError
 from orchestrator.services.plan_prices import CapTooSmallError
 from orchestrator.services.prompt_templates import PromptTemplateInvalidError
 from tenants import idempotency
@@ -58,6 +58,7 @@ STATUS: Mapping[type[BaseException], int] = {
     AgentRefusedError: 400,
     MemoryInvalidError: 400,
     PromptTemplateInvalidError: 400,
+    PlannerUnclearError: 400,
     ExportTooLargeError: 400,
     ToolSettingsRefusedError: 400,
     TooManyGroupsError: 400,

@@ -189,9 +189,9 @@ class RunView(ReplayAction, ExchangeActions, ApiView):
         write_scope=Scope.WORKFLOWS_WRITE,
     )
     def save_plan(self, request: Request, **_: Any) -> Response:
-        """Keep what was planned and has completed as a draft of a workflow."""
+        """Keep what a planner has planned and what has completed as a draft of a workflow."""
         run = self._run("project", "input")
-        draft = save_plan(run, name=self.body(forms.SavedPlanBody)["name"])
+        draft = save_plan(run, **self.body(forms.SavedPlanBody))
         return self.created(self.shown(forms.WorkflowOut, draft), at="workflows-detail")
 
     def _changed(self, change: Callable[[Run], None]) -> Response:

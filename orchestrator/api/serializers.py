@@ -206,6 +206,7 @@ class RunPlanOut(serializers.Serializer[Any]):
 
 class SavedPlanBody(Strict):
     name = Slug(help_text="Of the new workflow, a draft in the run's project.")
+    step = Text(required=False, help_text="The planner's, where several have planned.")
 
 
 class RunQuery(Query):

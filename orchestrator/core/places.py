@@ -38,6 +38,12 @@ def defined(place: str) -> str:
     return _NUMBER.sub("", place)
 
 
+def without_turn(place: str) -> str:
+    """Who has delegated the steps that the agent run at a place stands for: `plan` for `plan.4`."""
+    before, _, turn = place.rpartition(".")
+    return before if turn.isdecimal() else place
+
+
 def root_of(place: str) -> str:
     """The step of the run that an agent run belongs to in the end."""
     return place.partition(".")[0].partition("[")[0]

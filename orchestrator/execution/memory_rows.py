@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from agents_app.core.errors import MemoryRefusedError
@@ -79,7 +79,10 @@ class MemoryRows:
             kinds=tuple(kinds),
             limit=limit,
         )
-        return self._scoped(lambda fetch: memory.FullText(fetch).found(wanted))
+        return memory.searcher(self._fetch).found(wanted)
+
+    def _fetch(self, query: str, arguments: Sequence[Any]) -> Sequence[memory.Row]:
+        return self._scoped(lambda fetch: fetch(query, arguments))
 
     def _place(self, scope: MemoryScope) -> memory.Place:
         if scope not in self.scopes:

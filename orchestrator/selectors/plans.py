@@ -1,12 +1,13 @@
 """What planners have planned in a run, and how far it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from agents_app.core.planning import Decision
+from orchestrator.core.places import without_turn
 from orchestrator.core.state import AgentRunStatus
 from orchestrator.models import AgentRun, Run
 
@@ -50,7 +51,9 @@ class RunPlan:
 
     @property
     def progress(self) -> dict[str, int]:
-        statuses = [status for each in self.rounds for status in each.statuses.values()]
+        """Of the outermost plans: what their tasks have planned is done once these are."""
+        outer = outermost(self.rounds)
+        statuses = [status for each in outer for status in each.statuses.values()]
         done = statuses.count(_A.COMPLETED)
         return {
             "done": done,
@@ -68,7 +71,7 @@ def plans_of(run: Run) -> list[PlannedRound]:
     statuses: dict[str, str] = dict(parts.values_list("step", "status"))
     return [
         PlannedRound(
-            step=row.step.rpartition(".")[0] if row.parent_id else row.step,
+            step=without_turn(row.step),
             place=row.step,
             decision=decision,
             statuses={
@@ -80,6 +83,12 @@ def plans_of(run: Run) -> list[PlannedRound]:
         for row, decision in rounds
         if decision
     ]
+
+
+def outermost(rounds: Sequence[PlannedRound]) -> list[PlannedRound]:
+    """Those of planners that carry out no task of another one."""
+    places = tuple(f"{each.place}." for each in rounds)
+    return [each for each in rounds if not each.step.startswith(places)]
 
 
 def _decision(row: AgentRun) -> Decision | None:

@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 from pydantic import JsonValue
 
 from agents_app.core import observations
-from agents_app.core.agent import AgentConfig, Outcome, Ports
+from agents_app.core.agent import DESCRIBED, AgentConfig, Outcome, Ports
 from agents_app.core.approving import HeldCall
 from agents_app.core.completing import NO_COMPLETING, Completing
 from agents_app.core.complexity import complexity_of
@@ -394,35 +394,8 @@ def _wake_soon(claimed: Claim, seconds: float) -> None:
     publish(hints_of(claimed.tenant_id, rows))
 
 
-# What an agent is set to beyond its templates; the rest of a saved agent is for people.
-_PLAIN = (
-    "type",
-    "provider",
-    "model",
-    "system",
-    "parameters",
-    "output_schema",
-    "tools",
-    "delegates",
-    "workflows",
-    "delegate_cost_usd",
-    "max_tasks",
-    "approve",
-    "approve_above_usd",
-    "role_models",
-    "report",
-    "max_turns",
-    "max_total_tokens",
-    "repairs",
-    "criteria",
-    "threshold",
-    "routes",
-    "implementation",
-    "memory",
-    "tool",
-    "mode",
-    "separator",
-)
+# What an agent is set to beyond its templates and its role.
+_PLAIN = DESCRIBED - {"role", "prompt", "objective", "arguments"}
 
 
 def _configure(step: PlannedStep, claimed: Claim) -> AgentConfig:

@@ -1,6 +1,6 @@
 """Runs that begin with an objective in plain words, and saving what they planned."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Final
 
@@ -29,7 +29,7 @@ from orchestrator.core.parsing import spec_from_mapping, spec_to_mapping
 from orchestrator.core.problems import Problem
 from orchestrator.execution.providers import settings_for, unusable
 from orchestrator.models import Run, Workflow, WorkflowVersion
-from orchestrator.selectors.plans import plans_of
+from orchestrator.selectors.plans import PlannedRound, outermost, plans_of
 from orchestrator.services.drafts import save_draft
 from orchestrator.services.prompt_templates import PromptTemplateInvalidError, render
 from orchestrator.services.runs import start_run
@@ -51,6 +51,23 @@ class NothingPlannedError(OrchestratorError):
 
     def __str__(self) -> str:
         return "No task that this run planned has completed, so there is nothing to be saved."
+
+
+class PlannerUnclearError(OrchestratorError):
+    """Which plan is meant has to be said by its planner's step."""
+
+    code: ClassVar[str] = "planner_unclear"
+    loc: ClassVar[str] = "/step"
+
+    def __init__(self, step: str | None, planners: Collection[str]) -> None:
+        super().__init__(step, planners)
+        self.step, self.planners = step, planners
+
+    def __str__(self) -> str:
+        known = ", ".join(sorted(self.planners))
+        if self.step is None:
+            return f"Several steps of the run have planned; say which: {known}"
+        return f"`{self.step}` has planned nothing in this run; {known} have"
 
 
 def start_objective(
@@ -160,12 +177,14 @@ def _latest(workflow: Workflow | None) -> list[WorkflowVersion]:
     return list(workflow.versions.all()[:_VERSIONS]) if workflow else []
 
 
-def save_plan(run: Run, *, name: str) -> Workflow:
-    """A draft of what the run has planned and carried out, in its project.
+def save_plan(run: Run, *, name: str, step: str | None = None) -> Workflow:
+    """A draft of what a planner of the run has planned and had carried out, in its project.
 
-    Raises NothingPlannedError, and what `save_draft` does where the name is taken.
+    `step` is the planner's; without it, the one whose plan is no part of another. What its tasks
+    have planned themselves, they plan again. Raises NothingPlannedError, PlannerUnclearError, and
+    what `save_draft` does where the name is taken.
     """
-    rounds = plans_of(run)
+    rounds = _rounds_of(run, step)
     plan = carried_out((each.decision, each.statuses) for each in rounds)
     if not plan.tasks:
         raise NothingPlannedError
@@ -180,3 +199,11 @@ def save_plan(run: Run, *, name: str) -> Workflow:
     objective = run.input.get("objective", "") if isinstance(run.input, dict) else ""
     spec = saved_spec(name, plan, means, objective=str(objective))
     return save_draft(project=run.project, spec=spec)
+
+
+def _rounds_of(run: Run, step: str | None) -> list[PlannedRound]:
+    rounds = plans_of(run)
+    meant = [each for each in rounds if each.step == step] if step else outermost(rounds)
+    if rounds and len({each.step for each in meant}) != 1:
+        raise PlannerUnclearError(step, {each.step for each in (rounds if step else meant)})
+    return meant

@@ -179,7 +179,9 @@ MUSTER_MAX_ADDED_STEPS = env_int("MUSTER_MAX_ADDED_STEPS", 200)
 MUSTER_MAX_WAIT_SECONDS = env_int("MUSTER_MAX_WAIT_SECONDS", 3600)
 MUSTER_MAX_ADDED_DEPTH = env_int("MUSTER_MAX_ADDED_DEPTH", 3)
 # What agents remember: how its words are told apart (a text search configuration of PostgreSQL),
-# for how many days what belongs to a run is kept, and how many entries one owner may have.
+# what searches it, for how many days what belongs to a run is kept, and how many entries one owner
+# may have.
+MUSTER_MEMORY_SEARCHER = env_text("MUSTER_MEMORY_SEARCHER", "agents_app.services.memory.FullText")
 MUSTER_MEMORY_LANGUAGE = env_text("MUSTER_MEMORY_LANGUAGE", "simple")
 MUSTER_MEMORY_RUN_DAYS = env_int("MUSTER_MEMORY_RUN_DAYS", 30, minimum=1)
 MUSTER_MEMORY_ENTRIES = env_int("MUSTER_MEMORY_ENTRIES", 10_000, minimum=1)

@@ -259,7 +259,9 @@ def survivors(world: World, crowd: Crowd, begin: Callable[[], UUID]) -> Iterator
     Nothing is asked again but the one answer that died with its worker.
     """
     drain(world, begin())
-    for dies_at, point in enumerate(list(crowd.passed), start=1):
+    points = list(crowd.passed)
+    assert "after_answer" in points
+    for dies_at, point in enumerate(points, start=1):
         crowd.passed.clear()
         crowd.asked.clear()
         crowd.dies_at = dies_at

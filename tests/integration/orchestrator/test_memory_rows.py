@@ -5,9 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 
 from agents_app.core.errors import MemoryConflictError, MemoryRefusedError
-from agents_app.core.memory import ContextValue, MemoryScope, Note
+from agents_app.core.memory import ContextValue, MemoryScope, Note, Remembered, Wanted
 from agents_app.models import MemoryEntry
 from agents_app.services import memory
 from orchestrator.execution import engine_db, gateway, tool_rows
@@ -151,6 +153,44 @@ def test_best_match_comes_first(rows: MemoryRows) -> None:
     assert texts(rows, limit=1) == ["Nothing at all."]
 
 
+class ByKey:
+    """Finds the entries whose key a query names."""
+
+    def __init__(self, fetch: memory.Fetch) -> None:
+        self._fetch = fetch
+
+    def found(self, wanted: Wanted) -> list[Remembered]:
+        query = """
+        SELECT id, scope, key, kind, content, version, updated_at FROM memory_entry
+         WHERE (scope, owner) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+           AND key = ANY (%s) LIMIT %s
+        """
+        scopes, owners = zip(*wanted.places, strict=True)
+        words = wanted.query.split()
+        found = self._fetch(query, [[*map(str, scopes)], [*owners], words, wanted.limit])
+        return memory.readable(self._fetch, found)
+
+
+def test_another_way_of_searching_takes_the_place_of_full_text(
+    acme: World, globex: World, rows: MemoryRows, settings: Any
+) -> None:
+    note(rows, "Ink is black.", "ink")
+    note(attempt(globex), "Ink is blue.", "ink")
+    note(rows, "ink of the agent", "paper", scope=AGENT)
+    settings.MUSTER_MEMORY_SEARCHER = f"{__name__}.ByKey"
+
+    assert texts(rows, "which ink") == ["Ink is black."]
+    assert texts(rows, "paper", scopes=[TENANT]) == []
+    assert texts(attempt(acme, agent="reader"), "paper ink") == ["Ink is black."]
+
+
+def test_way_of_searching_that_is_not_there_is_told_at_the_start(settings: Any) -> None:
+    settings.MUSTER_MEMORY_SEARCHER = "nowhere.Vectors"
+
+    with pytest.raises(ImproperlyConfigured, match=r"MUSTER_MEMORY_SEARCHER.*nowhere"):
+        apps.get_app_config("agents_app").ready()
+
+
 @pytest.mark.parametrize("query", ["'", "\\", "a' | b:* & !c", "\x00", "<->", "(", "é 日本 \ud800"])
 def test_no_query_breaks_the_search(rows: MemoryRows, query: str) -> None:
     note(rows, "it's a\\b 日本 'quoted'")
@@ -254,8 +294,10 @@ def test_wherever_a_worker_dies_a_note_is_kept_once(
     call = {"name": "remember", "arguments": {"note": "x", "whose": "tenant"}}
     parameters = {"script": [{"tool_calls": [call]}, {"text": "Kept."}]}
     drain(acme, begin(acme, tools=["remember"], parameters=parameters))
+    points = list(reader.passed)
+    assert "after_tool" in points
 
-    for dies_at in range(1, len(reader.passed) + 1):
+    for dies_at, point in enumerate(points, start=1):
         reader.dies_at = dies_at
         reader.passed.clear()
         run_id = begin(acme, tools=["remember"], parameters=parameters)
@@ -263,4 +305,4 @@ def test_wherever_a_worker_dies_a_note_is_kept_once(
 
         assert drain(acme, run_id).status == "completed"
         kept = [each for each in entries(acme) if each.run_id == run_id]
-        assert [each.version for each in kept] == [1], dies_at
+        assert [each.version for each in kept] == [1], point

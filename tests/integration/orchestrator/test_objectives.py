@@ -8,10 +8,12 @@ import pytest
 from django.core.management import call_command
 
 from agents_app.models import PromptTemplate
+from agents_app.services.agents import create_agent
 from orchestrator.execution.providers import provider_settings
 from orchestrator.models import Run, Workflow, WorkflowVersion
 from orchestrator.selectors.summary import step_lines
 from orchestrator.services.advance import advance
+from orchestrator.services.drafts import draft_spec
 from orchestrator.services.objectives import start_objective
 from orchestrator.services.workflows import publish_spec
 from tests.e2e.stories import echo
@@ -141,6 +143,61 @@ def test_plan_is_saved_as_a_workflow_that_does_it_again(acme: World, crowd: Crow
     assert statuses(acme, again.id) == {"sum": "completed", "say": "completed"}
     taken = client.post(address, {"name": "how-much"}, content_type="application/json")
     assert taken.status_code == 400
+
+
+def saved_spec(world: World, run_id: UUID, **body: Any) -> dict[str, Any]:
+    address = f"/api/v1/runs/{run_id}/plan/save"
+    saved = world.client().post(address, body, content_type="application/json")
+    assert saved.status_code == 201, saved.json()
+    with world.scope():
+        return draft_spec(Workflow.objects.get(name=body["name"]))
+
+
+@pytest.mark.usefixtures("_simulated")
+def test_plan_of_a_task_is_no_part_of_the_plan_that_has_it(acme: World, crowd: Crowd) -> None:
+    with acme.scope():
+        kinds = {"provider": "simulated", "model": "sim", "tools": ["calculator"]}
+        create_agent(slug="boss", type="planner", **kinds)
+        create_agent(slug="sums", type="pattern_planner", tools=["calculator"])
+    inner = plan({"id": "sum", "task": "Inner."}, {"id": "more"})
+    asked = {"id": "more", "agent": "sums", "task": "What is 6*7?"}
+    crowd.scripts["Do lead."] = [inner, answer("Led.")]
+    crowd.scripts["<objective>"] = [
+        plan({"id": "lead", "agent": "boss"}, {"id": "sum", "task": "Outer."}, asked),
+        answer("Done."),
+    ]
+    run = drain(acme, begun(acme, objective="Find gold."))
+
+    assert run.output["answer"] == "Done."
+    shown = acme.client().get(f"/api/v1/runs/{run.id}/plan").json()
+    assert {each["planner"] for each in shown["rounds"]} == {"work", "work.1.lead", "work.1.more"}
+    assert shown["progress"] == {"done": 3, "total": 3, "percent": 100}
+    steps = saved_spec(acme, run.id, name="whole")["steps"]
+    assert {*steps} == {"lead", "sum", "more"}
+    assert (steps["lead"]["agent"], steps["sum"]["prompt"]) == ("boss", "Outer.")
+    steps = saved_spec(acme, run.id, name="part", step="work.1.lead")["steps"]
+    assert {name: step["prompt"] for name, step in steps.items()} == {
+        "sum": "Inner.",
+        "more": "Do more.",
+    }
+
+
+@pytest.mark.parametrize("step", [None, "c"])
+def test_which_of_several_plans_is_meant_has_to_be_said(acme: World, step: str | None) -> None:
+    agent = {"type": "pattern_planner", "tools": ["calculator"], "prompt": "What is 6*7?"}
+    spec = {"muster": 1, "name": "x", "steps": {"a": {"agent": agent}, "b": {"agent": agent}}}
+    with acme.scope():
+        publish_spec(project=acme.project, spec=spec)
+    run = drain(acme, begun(acme, workflow="x"))
+
+    address = f"/api/v1/runs/{run.id}/plan/save"
+    body = {"name": "which", **({"step": step} if step else {})}
+    refused = acme.client().post(address, body, content_type="application/json").json()
+
+    assert refused["code"] == "planner_unclear"
+    assert refused["errors"][0]["loc"] == "/step"
+    assert "a, b" in refused["errors"][0]["message"]
+    assert {*saved_spec(acme, run.id, name="b", step="b")["steps"]} == {"calculator"}
 
 
 @pytest.mark.usefixtures("_no_model")

@@ -2,6 +2,8 @@ import time
 
 import pytest
 
+from agents_app.core.agent import DESCRIBED
+from orchestrator.core.spec import FIELDS_OF_AGENT, AgentSpec
 from orchestrator.core.validation import Catalog, examine
 
 PROMPT = {"type": "prompt", "prompt": "x"}
@@ -544,3 +546,8 @@ def test_report_of_endless_problems_is_cut_off_at_once() -> None:
     assert len(report.problems) == 501
     assert report.problems[-1].code == "too_many_problems"
     assert time.process_time() - started < 5
+
+
+def test_all_that_can_be_written_of_an_agent_reaches_it() -> None:
+    assert {*AgentSpec.model_fields} == DESCRIBED
+    assert frozenset().union(*FIELDS_OF_AGENT.values()) == DESCRIBED
