@@ -198,7 +198,7 @@ def tool(
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
     has done its work. With `needs_grant` only tenants that were granted it have it. A person has
     to agree to each call of one that `is_sensitive`, unless an admin of its tenant waives that.
-    Arguments in `bound` are not shown to models: `Tool.bound` gives them, for one tenant or another.
+    Models are not shown the arguments in `bound`: `Tool.bound` gives them, for one tenant each.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
