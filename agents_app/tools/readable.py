@@ -21,7 +21,7 @@ _PLAIN: Final = frozenset(
 _HEAD_BYTES: Final = 4_096
 _SAMPLE_BYTES: Final = 9_000
 _META: Final = re.compile(
-    rb"<meta\b[^<>]{0,500}?\bcharset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE
+    rb"<meta\b[^<>]{0,500}?\bcharset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w.:-]{1,40})", re.IGNORECASE
 )
 _HIDDEN: Final = ("script", "style", "noscript", "template", "svg", "iframe", "head")
 _LONGEST_LINK: Final = 2_000
