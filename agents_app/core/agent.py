@@ -84,6 +84,7 @@ DESCRIBED: Final = frozenset(each.name for each in fields(AgentConfig)) - {
     "adds_steps",
     "deadline_seconds",
     "attempt",
+    "repeats_in_doubt",
 }
 
 

@@ -40,8 +40,11 @@ class Fenced:
     def checked(self, row: R) -> R:
         match row["verdict"]:
             case "lost":
+                self.lease.lose()
                 raise self.lost()
             case "stopping":
+                # Whatever else this attempt does hears of it at once.
+                self.lease.stopping.set()
                 raise RunStoppingError
         return row
 

@@ -129,19 +129,46 @@ class AttemptOverError(PlatformError):
     code = "attempt_over"
 
 
-def test_what_a_port_raises_to_end_the_attempt_ends_all_its_calls() -> None:
-    endless, raised = Endless(), AttemptOverError()
+def test_what_a_port_raises_ends_the_attempt_once_the_other_calls_have_ended() -> None:
+    raised, has_raised = AttemptOverError(), threading.Event()
 
     @tool()
     def write() -> str:
         """Write by a port."""
-        endless.began.wait(10)
+        has_raised.set()
         raise raised
 
-    with pytest.raises(AttemptOverError) as caught:
-        list(ToolThreads().ends_of([due(endless.tool()), due(write)], within_seconds=60))
+    @tool()
+    def read() -> str:
+        """Read for a while."""
+        assert has_raised.wait(10)
+        return "read"
 
+    ends = ToolThreads().ends_of([due(write), due(read)], within_seconds=60)
+
+    assert next(ends)[1].output == "read"
+    with pytest.raises(AttemptOverError) as caught:
+        next(ends)
     assert caught.value is raised
+
+
+def test_what_its_attempt_ends_for_cuts_off_calls_that_a_port_has_not() -> None:
+    endless, has_raised = Endless(), threading.Event()
+
+    @tool()
+    def write() -> str:
+        """Write by a port."""
+        assert endless.began.wait(10)
+        has_raised.set()
+        raise AttemptOverError
+
+    def check() -> None:
+        if has_raised.is_set():
+            raise AttemptOverError
+
+    with pytest.raises(AttemptOverError):
+        list(ToolThreads(check).ends_of([due(endless.tool()), due(write)], within_seconds=60))
+
     assert endless.ended.wait(10)
 
 
