@@ -14,9 +14,10 @@ from agents_app.core.model import ModelReply, ModelRequest, TokenCount
 from agents_app.core.plugins import ProviderPlugin
 from agents_app.providers.base import ProviderSettings
 from agents_app.providers.batches import BatchClient
+from agents_app.providers.calls import http_client_for
 from agents_app.providers.counting import estimated_count
 from agents_app.providers.errors import from_answer, redacted
-from agents_app.providers.transport import shared_client, timeouts, total_deadline
+from agents_app.providers.transport import timeouts, total_deadline
 
 _SHOWN: Final = 300
 
@@ -55,7 +56,7 @@ class PluginClient:
         """
         settings = self.settings
         with self._errors(), total_deadline(deadline_seconds):
-            response = shared_client().post(
+            response = http_client_for(settings).post(
                 settings.address.rstrip("/") + path,
                 json=body,
                 headers={"Authorization": f"Bearer {settings.api_key}"},

@@ -125,6 +125,18 @@ def test_check_asks_it_and_tells_a_wrong_key(install: Callable[..., None]) -> No
     assert "no API key" in check(replace(known, api_key="")).detail
 
 
+def test_address_of_a_tenant_leads_into_no_private_network(
+    install: Callable[..., None], settings: Any
+) -> None:
+    install(models_of_parrot=parrot())
+    settings.MUSTER_PRIVATE_NETWORKS = []
+
+    named_by_a_tenant = check(replace(provider_settings()["parrot"], is_guarded=True))
+
+    assert (named_by_a_tenant.reachable, named_by_a_tenant.ok) == (False, False)
+    assert "leads into a private network" in named_by_a_tenant.detail
+
+
 def test_without_a_price_a_workflow_is_refused(acme: World, install: Callable[..., None]) -> None:
     install(models_of_parrot=parrot())
     made(post(acme.client(), "credentials", {"name": "p", "provider": "parrot", "secret": KEY}))
