@@ -27,11 +27,18 @@ class Completing(Protocol):
         ...
 
 
-class _NoCompleting:
+@dataclass(frozen=True, slots=True)
+class _Refusing:
+    told: str
+
     def complete(self, wanted: Completion, *, call_id: UUID) -> ModelReply:
-        raise CompletionRefusedError(
-            "only agents with a model of their own can ask one; let a step of type prompt do it"
-        )
+        raise CompletionRefusedError(self.told)
 
 
-NO_COMPLETING: Final[Completing] = _NoCompleting()
+NO_COMPLETING: Final[Completing] = _Refusing(
+    "only agents with a model of their own can ask one; let a step of type prompt do it"
+)
+# What it asked would be in no price that was told before its run.
+UNDECLARED: Final[Completing] = _Refusing(
+    "only tools that say so can ask a model; its author has to declare it with asks_models=True"
+)

@@ -14,7 +14,7 @@ from agents_app.core import values
 from agents_app.core.approving import CallApproval
 from agents_app.core.bus import NO_BUS, MessageBus
 from agents_app.core.cancellation import CallOverError, finished
-from agents_app.core.completing import NO_COMPLETING, Completing
+from agents_app.core.completing import NO_COMPLETING, UNDECLARED, Completing
 from agents_app.core.context_store import NO_CONTEXT, ContextStore
 from agents_app.core.errors import (
     AgentsError,
@@ -44,7 +44,8 @@ class ToolContext:
 
     `call_id` names the call. It is the same for every attempt at it, so that what is written under
     this name is written once, whichever worker dies. The rest are ports: what the agent may keep
-    and find, the messages between agents of the run, what they share, their todos, and models.
+    and find, the messages between agents of the run, what they share, their todos, and models, for
+    tools that ask some.
     """
 
     tenant_id: UUID
@@ -71,7 +72,8 @@ class Tool:
     model may read, such as pydantic's. `function` raises whatever it likes.
 
     One that `is_instant` only computes, within bounds of its own: no thread is spent on it.
-    One that `is_heavy` takes a processor for itself. `origin` is `module:name` of the function
+    One that `is_heavy` takes a processor for itself. Only one that `asks_models` is given any: what
+    an agent with it may cost has no bound but its cap. `origin` is `module:name` of the function
     that it was made of.
     One that `needs_grant` works only for tenants that were granted it. `settings` is what a grant
     may say beside that. With an `approval` it is called only once a person has agreed to that call.
@@ -86,6 +88,7 @@ class Tool:
     is_repeatable: bool = True
     is_instant: bool = False
     is_heavy: bool = False
+    asks_models: bool = False
     needs_grant: bool = False
     settings: type[BaseModel] | None = None
     approval: CallApproval | None = None
@@ -127,6 +130,8 @@ class Tool:
         return self._bounded(self._result(checked, context))
 
     def _result(self, checked: Mapping[str, Any], context: ToolContext | None) -> Any:
+        if context is not None and not self.asks_models:
+            context = replace(context, models=UNDECLARED)
         try:
             result = self.function(checked, context)
             if inspect.iscoroutine(result):
@@ -183,6 +188,7 @@ def tool(
     is_repeatable: bool = True,
     is_instant: bool = False,
     is_sensitive: bool = False,
+    asks_models: bool = False,
     needs_grant: bool = False,
     settings: type[BaseModel] | None = None,
     bound: Collection[str] = (),
@@ -198,7 +204,9 @@ def tool(
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
     has done its work. With `needs_grant` only tenants that were granted it have it. A person has
     to agree to each call of one that `is_sensitive`, unless an admin of its tenant waives that.
-    Models are not shown the arguments in `bound`: `Tool.bound` gives them, for one tenant each.
+    One that uses
+    the context's `models` says so by `asks_models`. Models are not shown the arguments in `bound`:
+    `Tool.bound` gives them, for one tenant each.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -215,6 +223,7 @@ def tool(
             timeout_seconds=timeout_seconds,
             is_repeatable=is_repeatable,
             is_instant=is_instant,
+            asks_models=asks_models,
             needs_grant=needs_grant,
             settings=settings,
             approval=CallApproval() if is_sensitive else None,

@@ -10,7 +10,7 @@ from agents_app.core.tools import ToolContext, tool
 _USABLE = frozenset({FinishReason.STOP, FinishReason.LENGTH})
 
 
-@tool(timeout_seconds=300, max_result_bytes=256 * 1024)
+@tool(timeout_seconds=300, max_result_bytes=256 * 1024, asks_models=True)
 def text_completion(
     prompt: Annotated[str, Field(min_length=1, max_length=200_000)],
     context: ToolContext,

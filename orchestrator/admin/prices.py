@@ -12,7 +12,7 @@ from orchestrator.selectors.plan_prices import DraftPrice, draft_price
 # The dearest; the API has them all.
 _STEPS_SHOWN: Final = 60
 _NOTES_SHOWN: Final = 5
-_OPEN: Final = frozenset({"open_map", "adds_steps", "hands_out", "own_code"})
+_OPEN: Final = frozenset({"open_map", "adds_steps", "hands_out", "own_code", "asks_models"})
 _UNBOUNDED: Final = "no bound"
 _UNKNOWN: Final = "not known"
 

@@ -119,6 +119,11 @@ def _remembered(step: PlannedStep) -> int | None:
     )
 
 
+def asking_tools(step: PlannedStep, terms: Terms) -> list[str]:
+    """Its tools that ask models beside it."""
+    return [tool.name for tool in _shown_tools(step, terms) if tool.asks_models]
+
+
 def _shown_tools(step: PlannedStep, terms: Terms) -> Sequence[Tool]:
     if step.config.get("type") != "react":
         return ()

@@ -22,6 +22,7 @@ from agents_app.core.observations import with_data_rule
 from costs.core.pricing import Price, estimate_of_bytes, least_case, worst_case
 from orchestrator.core.call_sizes import (
     OVERHEAD_TOKENS,
+    asking_tools,
     config_of,
     max_output,
     reads,
@@ -182,6 +183,7 @@ class _Pricing:
             hold=min(each.hold for each in asked),
             calls=len(turns) + attempts - 1,
         )
+        amounts = _with_asking(step.name, asking_tools(step, self.terms), amounts)
         return _One(self._with_fallback(step, view, amounts), own.tokens, own.bound)
 
     def _asked(self, step: PlannedStep, price: Price, view: View) -> _Asked:
@@ -215,7 +217,7 @@ class _Pricing:
                 least=_less(own.least, other.least),
                 hold=min(own.hold, other.hold),
                 calls=total([own.calls, other.calls]),
-                notes=(*own.notes, *other.notes),
+                notes=tuple(dict.fromkeys([*own.notes, *other.notes])),
             )
         return own
 
@@ -246,6 +248,17 @@ def _any_of(each: list[_One]) -> _One:
     if not each:
         return _One()
     return replace(each[0], amounts=_either([one.amounts for one in each]))
+
+
+def _with_asking(name: str, tools: Sequence[str], own: Amounts) -> Amounts:
+    """Its calls with what these tools of it ask, which their arguments say."""
+    if not tools:
+        return own
+    told = (
+        f"What its tools ask models themselves ({', '.join(tools)}) is for it to say; "
+        "`max_cost_usd` of the step bounds it"
+    )
+    return replace(own, worst=None, calls=None, notes=(Note(name, "asks_models", told),))
 
 
 def _runs(step: PlannedStep, view: View, needs: list[Runs]) -> Runs:

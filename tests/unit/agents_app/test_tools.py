@@ -1,14 +1,18 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
+from agents_app.core.completing import Completion
 from agents_app.core.errors import ToolFailedError, ToolNotAllowedError
+from agents_app.core.model import FinishReason, ModelReply
 from agents_app.core.tool_sources import ToolOwner
 from agents_app.core.tools import Toolbox, ToolContext, tool
 from agents_app.tools.builtin import BUILTIN_FACTORIES, BUILTIN_TOOLS
+from costs.core.usage import Usage
 
 
 class Line(BaseModel):
@@ -135,6 +139,28 @@ def test_context_is_for_the_tool_and_not_for_models():
     assert where.call({"suffix": "!"}, context=context()) == "a!"
     with pytest.raises(ToolFailedError, match="around: Extra inputs"):
         where.call({"around": "elsewhere"}, context=context())
+
+
+def test_only_a_tool_that_says_so_is_given_models():
+    class Model:
+        def complete(self, wanted: Completion, *, call_id: UUID) -> ModelReply:
+            return ModelReply(
+                text=wanted.prompt,
+                finish_reason=FinishReason.STOP,
+                usage=Usage(input_tokens=1, output_tokens=1),
+                provider="p",
+                model="m",
+            )
+
+    def ask(around: ToolContext) -> str:
+        """Ask a model."""
+        return around.models.complete(Completion(prompt="x"), call_id=around.call_id).text
+
+    asked = replace(context(), models=Model())
+
+    assert tool(asks_models=True)(ask).call({}, context=asked) == "x"
+    with pytest.raises(ToolFailedError, match="asks_models=True"):
+        tool()(ask).call({}, context=asked)
 
 
 def test_tool_that_needs_a_run_fails_without_one():

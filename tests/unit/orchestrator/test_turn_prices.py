@@ -8,6 +8,7 @@ import pytest
 
 from agents_app.core.agent import AgentConfig
 from agents_app.core.tools import Tool, tool
+from agents_app.tools.text_completion import text_completion
 from costs.core.pricing import Price
 from orchestrator.core.handed_price import team_of
 from orchestrator.core.parsing import spec_from_mapping
@@ -35,7 +36,7 @@ def peek(where: str) -> str:
 
 
 def terms() -> Terms:
-    tools: dict[str, Tool] = {"peek": peek}
+    tools: dict[str, Tool] = {"peek": peek, "text_completion": text_completion}
     return Terms(
         price_of=lambda _, model: PRICES.get(model),
         window_of=lambda _, model: WINDOWS.get(model),
@@ -121,6 +122,18 @@ def test_own_code_is_bounded_by_the_cap_alone() -> None:
 
     assert [note.code for note in only(agent).amounts.notes] == ["own_code"]
     assert only(agent).amounts.worst is None
+    assert worst(agent, {"max_cost_usd": "0.02"}) == USD // 50
+
+
+def test_what_tools_ask_models_is_bounded_by_the_cap_alone() -> None:
+    agent = {"max_turns": 2, "tools": ["peek", "text_completion"]}
+    fallback = {"fallback": [{"provider": "p", "model": "dear"}]}
+    amounts = only(agent, fallback).amounts
+
+    assert (amounts.worst, amounts.calls) == (None, None)
+    ((code, told),) = [(note.code, note.message) for note in amounts.notes]
+    assert (code, "(text_completion)" in told) == ("asks_models", True)
+    assert amounts.least == only({"max_turns": 2, "tools": ["peek"]}).amounts.least
     assert worst(agent, {"max_cost_usd": "0.02"}) == USD // 50
 
 
