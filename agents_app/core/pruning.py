@@ -14,7 +14,7 @@ from agents_app.core.model import Message, ModelRequest, ToolResult
 from costs.core.pricing import estimate_of_bytes, most_bytes_of_tokens
 
 # Less than this of a result helps nobody.
-_LEAST_RESULT_BYTES = 200
+LEAST_RESULT_BYTES = 200
 _LEAST_SUMMARY_TOKENS = 16
 _SUMMARY_SHARE = 4  # of what the task leaves of the budget, a summary takes up to a quarter
 
@@ -96,7 +96,7 @@ def summary_request(conversation: Conversation, *, tokens: int) -> ModelRequest 
         task=request.messages[-1].content,
         before=window.summary,
         turns="\n\n".join(_told(message) for message in unsummed),
-        most_bytes=max(room, _LEAST_RESULT_BYTES),
+        most_bytes=max(room, LEAST_RESULT_BYTES),
     )
     return replace(asked, messages=(Message("user", content),))
 
@@ -182,7 +182,7 @@ def _level(sizes: Sequence[int], room: int) -> int:
     rest = sorted(sizes)
     while rest and rest[0] * len(rest) <= room:
         room -= rest.pop(0)
-    return max(room // len(rest) if rest else 0, _LEAST_RESULT_BYTES)
+    return max(room // len(rest) if rest else 0, LEAST_RESULT_BYTES)
 
 
 def _short(result: ToolResult, most: int) -> ToolResult:

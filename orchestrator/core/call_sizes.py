@@ -13,6 +13,7 @@ from agents_app.core.loop import LoopLimits
 from agents_app.core.memory_settings import MemorySettings
 from agents_app.core.model import DEFAULT_MAX_OUTPUT_TOKENS
 from agents_app.core.planning import Means, decision_schema
+from agents_app.core.pruning import LEAST_RESULT_BYTES
 from agents_app.core.recalling import most_recalled_bytes
 from agents_app.core.tools import MAX_RESULT_BYTES, Tool
 from agents_app.core.types import planner
@@ -38,6 +39,7 @@ _PER_TOOL: Final = 64
 _PER_RESULT: Final = 1024
 # A call takes no fewer tokens to write.
 _LEAST_CALL: Final = 8
+_FOR_REFUSAL: Final = 256
 _FIELDS: Final = frozenset(each.name for each in fields(AgentConfig))
 
 
@@ -72,7 +74,7 @@ def reads(step: PlannedStep, first: int, *, window: int | None, terms: Terms) ->
     """The tokens that each call reads at most, in order, if the first reads so many."""
     growth, count = _growth(step, terms), _count(step)
     found = [first + turn * growth for turn in range(count)]
-    bounds = [bound for bound in (window, _remembered(step)) if bound is not None]
+    bounds = [each for each in (window, _remembered(step, first, terms)) if each is not None]
     return [min([read, *(max(first, bound) for bound in bounds)]) for read in found]
 
 
@@ -84,16 +86,24 @@ def _count(step: PlannedStep) -> int:
 
 
 def _growth(step: PlannedStep, terms: Terms) -> int:
-    """By how much a call reads more than the one before it."""
-    answered = _READ_AGAIN * max_output(step)
+    """By how much a call reads more than the one before it: what was answered, and told upon it."""
+    told = max(_misfit(step), _most_brought(step, terms))
+    return _READ_AGAIN * max_output(step) + told + OVERHEAD_TOKENS
+
+
+def _misfit(step: PlannedStep) -> int:
+    """What is told of an answer that does not fit."""
+    return _PER_CHARACTER * observations.MAX_PROBLEM + values.json_size(_answer_form(step))
+
+
+def _most_brought(step: PlannedStep, terms: Terms) -> int:
+    """What a turn may bring."""
     match step.config.get("type"):
         case "react":
-            return answered + OVERHEAD_TOKENS + _most_results(step, terms)
+            return _most_results(step, terms)
         case "planner":
-            return answered + OVERHEAD_TOKENS + config_of(step).max_tasks * planner.MAX_REPORT_BYTES
-    schema = _answer_form(step)
-    told = _PER_CHARACTER * observations.MAX_PROBLEM + values.json_size(schema)
-    return answered + told + OVERHEAD_TOKENS
+            return config_of(step).max_tasks * planner.MAX_REPORT_BYTES
+    return 0
 
 
 def _most_results(step: PlannedStep, terms: Terms) -> int:
@@ -106,17 +116,37 @@ def _most_results(step: PlannedStep, terms: Terms) -> int:
     if config.delegates or config.workflows:
         sizes.append(_PER_CHARACTER * MAX_TOLD)
     each = observations.MOST_GROWTH * max(sizes) + observations.FRAME_BYTES + _PER_RESULT
-    return LoopLimits().calls_per_turn * each + max_output(step) // _LEAST_CALL * _PER_RESULT
+    return LoopLimits().calls_per_turn * each + _most_calls(step) * _most_refused(step, terms)
 
 
-def _remembered(step: PlannedStep) -> int | None:
-    """What is shown of a long conversation: so much, and what was said last."""
+def _most_calls(step: PlannedStep) -> int:
+    return max_output(step) // _LEAST_CALL
+
+
+def _most_refused(step: PlannedStep, terms: Terms) -> int:
+    """What is told of a call that is not tried: at most, which tools there are."""
+    names = sum(values.text_size(tool.name) + 2 for tool in _shown_tools(step, terms))
+    return max(_PER_RESULT, _FOR_REFUSAL + names)
+
+
+def _remembered(step: PlannedStep, first: int, terms: Terms) -> int | None:
+    """What is shown of a long conversation: so much, or its beginning, and what was said last."""
     settings = MemorySettings.of(config_of(step))
     if settings.max_tokens is None:
         return None
-    return (
-        most_bytes_of_tokens(settings.max_tokens) + _READ_AGAIN * max_output(step) + OVERHEAD_TOKENS
-    )
+    return max(first, most_bytes_of_tokens(settings.max_tokens)) + _last_turn(step, terms)
+
+
+def _last_turn(step: PlannedStep, terms: Terms) -> int:
+    """The latest turn, which is shown in any case: but for results of tools it is never cut."""
+    config = config_of(step)
+    brought = _most_brought(step, terms)
+    if config.type == "react":
+        each = max(LEAST_RESULT_BYTES + _PER_RESULT, _most_refused(step, terms))
+        brought = min(brought, (LoopLimits().calls_per_turn + _most_calls(step)) * each)
+    # An answer that was empty is no turn, and what is told of it goes to the one before.
+    told = brought + max(1, config.repairs) * _misfit(step)
+    return _READ_AGAIN * max_output(step) + told + OVERHEAD_TOKENS
 
 
 def asking_tools(step: PlannedStep, terms: Terms) -> list[str]:
