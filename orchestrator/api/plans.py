@@ -21,7 +21,7 @@ def _usd(text: str = _USD, **options: Any) -> Any:
 class NoteOut(serializers.Serializer[Any]):
     step = serializers.CharField(help_text="Its place, such as `polish.write` for a loop's step.")
     code = serializers.ChoiceField(
-        ["no_price", "open_map", "adds_steps", "hands_out", "own_code", "asks_models"]
+        ["no_price", "open_map", "adds_steps", "hands_out", "own_code", "asks_models", "no_agent"]
     )
     message = serializers.CharField()
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from orchestrator.core.config import AgentConfig
 from orchestrator.core.marking import marks_in
-from orchestrator.core.plan import Choice, Plan, PlannedStep, with_agent
+from orchestrator.core.plan import Choice, Plan, PlannedStep, reads_beyond, with_agent
 from orchestrator.core.problems import Problem
 from orchestrator.core.spec import AgentSpec
 from orchestrator.core.validation import Catalog, examine
@@ -41,14 +41,15 @@ def candidates(step: PlannedStep, choice: Choice, catalog: Catalog) -> Iterator[
     """The step with each agent that has its capability and fits it, by name."""
     for name, agent in catalog.agents_with(choice.capability).items():
         found = with_agent(step, choice, name=name, agent=agent)
-        if _reads_within(found, step) and not _problems(step, choice, agent, catalog):
+        if _has_all(found, step) and not _problems(step, choice, agent, catalog):
             yield replace(found, marked=marks_in(found, step.marked))
 
 
-def _reads_within(found: PlannedStep, step: PlannedStep) -> bool:
-    """An agent run brings along what its step needs and reads, and no more."""
-    has_outputs = {*found.reads} <= {*step.reads}
-    return has_outputs and {*found.previous_reads} <= {*step.previous_reads}
+def _has_all(found: PlannedStep, step: PlannedStep) -> bool:
+    """Whether the step brings along all that its agent reads."""
+    return not reads_beyond(
+        found.config, needs=step.needs, reads=step.reads, previous_reads=step.previous_reads
+    )
 
 
 def _problems(

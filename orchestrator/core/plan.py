@@ -317,7 +317,7 @@ def _planned(
     timeout = step.timeout or spec.defaults.timeout
     max_wait = step.max_wait or spec.defaults.max_wait
     known = (step.priority, spec.defaults.priority, DEFAULT_PRIORITY)
-    given = [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval), step.input]
+    given = _given(step, config)
     reads, reads_input = _reads(given, config, needs=step.needs)
     choice = _choice(step, spec.defaults)
     if choice is not None:
@@ -449,6 +449,30 @@ def with_agent(step: PlannedStep, choice: Choice, *, name: str, agent: AgentConf
     )
 
 
+def reads_of_open(step: StepSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a step that leaves its agent open reads itself: steps, and steps of the last round."""
+    given = _given(step, step_written(step))
+    return _steps_read(given, order=()), _previous_read(given)
+
+
+def reads_beyond(
+    config: AgentConfig,
+    *,
+    needs: Sequence[str],
+    reads: Sequence[str],
+    previous_reads: Sequence[str],
+) -> list[str]:
+    """What an agent reads that its step does not bring along, which is what it needs and reads."""
+    given = [config.get(name) for name in _TEMPLATED]
+    wanted, _ = _reads(given, config, needs=needs)
+    steps = sorted({*wanted} - {*needs, *reads})
+    previous = sorted({*_previous_read(given)} - {*previous_reads})
+    return [
+        *(f"steps.{name}.output" for name in steps),
+        *(f"loop.previous.{name}.output" for name in previous),
+    ]
+
+
 def templates_of(step: PlannedStep) -> list[Json]:
     """Whatever in the step may hold variables, conditions aside."""
     over: list[Json] = [step.map.over] if step.map else []
@@ -471,6 +495,11 @@ def is_given_outputs(config: AgentConfig) -> bool:
     """Whether it takes all that the steps give that it needs, rather than what its prompt says."""
     kind = config.get("type")
     return kind == "aggregator" or (kind in JUDGING and not config.get("prompt"))
+
+
+def _given(step: StepSpec, config: AgentConfig) -> list[Json]:
+    """Whatever in the step and its agent may hold variables, conditions and lists of maps aside."""
+    return [*(config.get(name) for name in _TEMPLATED), *_asked(step.approval), step.input]
 
 
 def _asked(approval: ApprovalSpec | None) -> list[Json]:

@@ -54,6 +54,7 @@ from orchestrator.core.text_size import UNKNOWN, Unknown, View, total
 _MOST_BYTES_PER_TOKEN: Final = 16
 _MOST_PROMPT_BYTES: Final = MAX_RENDERED_BYTES + values.text_size(with_data_rule(""))
 _ONCE: Final = RetrySpec(attempts=1)
+_NOBODY: Final = "No agent was known that could take it, so that nobody knows what one will cost"
 _OWN_CODE: Final = (
     "What an agent of one's own asks its model is for its code to say; "
     "`max_cost_usd` of the step bounds it"
@@ -121,7 +122,8 @@ class _Pricing:
 
     def _one(self, step: PlannedStep, view: View, depth: int) -> _One:
         if step.choice is not None:
-            return _any_of([self._one(each, view, depth) for each in step.choice.candidates])
+            able = [self._one(each, view, depth) for each in step.choice.candidates]
+            return _any_of(able) if able else _One(_unknown(Note(step.name, "no_agent", _NOBODY)))
         if step.loop is not None:
             body = self.plan(view.inside(step, step.loop.body), depth=depth).amounts
             return _One(_below(step.name, body.times(step.loop.max_rounds, least=1)))
@@ -245,8 +247,6 @@ class _Pricing:
 
 def _any_of(each: list[_One]) -> _One:
     """Any of them may be chosen: the dearest at the worst, the cheapest at the least."""
-    if not each:
-        return _One()
     return replace(each[0], amounts=_either([one.amounts for one in each]))
 
 

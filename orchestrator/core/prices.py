@@ -20,7 +20,9 @@ class Note:
     """Why a worst case has no bound, or is not known. `step` is the place of the step."""
 
     step: str
-    code: Literal["no_price", "open_map", "adds_steps", "hands_out", "own_code", "asks_models"]
+    code: Literal[
+        "no_price", "open_map", "adds_steps", "hands_out", "own_code", "asks_models", "no_agent"
+    ]
     message: str
 
 

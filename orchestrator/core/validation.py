@@ -15,6 +15,7 @@ from orchestrator.core.config import OVERRIDES, AgentConfig, step_config
 from orchestrator.core.degrade import ladder_problems
 from orchestrator.core.jsonvalue import Json
 from orchestrator.core.order import order_problems
+from orchestrator.core.plan import reads_beyond, reads_of_open
 from orchestrator.core.problems import Problem, did_you_mean, limited, pointer
 from orchestrator.core.reading import Reader
 from orchestrator.core.schema import Schema
@@ -212,6 +213,8 @@ class _Validator:
         for name, agent in agents.items():
             config = step_config(step, agent=agent, defaults=self.spec.defaults)
             found[name] = [*self._agent_in(step, config, reader=reader, at=at)]
+            # Only templates that can be read tell what they read.
+            found[name] = found[name] or [*_beyond(step, config, at=at + "/agent/capability")]
         if not all(found.values()):
             return
         first, *others = found.values()
@@ -414,6 +417,16 @@ class _Validator:
         yield from reader.templates(step.approval.question, at + "/question")
         yield from reader.templates(step.approval.show, at + "/show")
         yield from self._schema(step.approval.form, at + "/form")
+
+
+def _beyond(step: StepSpec, config: Mapping[str, Json], *, at: str) -> Iterator[Problem]:
+    """What an agent of an open step reads that only runs some steps before it."""
+    reads, previous_reads = reads_of_open(step)
+    beyond = reads_beyond(config, needs=step.needs, reads=reads, previous_reads=previous_reads)
+    if beyond:
+        told = ", ".join(f"`{each}`" for each in beyond)
+        message = f"Its agent reads {told}, which is not brought along; add it to `needs`"
+        yield Problem(at, "no_capable_agent", message)
 
 
 def _unprompted(config: Mapping[str, Json], place: _Places) -> Iterator[Problem]:

@@ -239,6 +239,25 @@ def test_agents_prompt_may_read_what_its_step_needs(acme: World) -> None:
     assert run_of(acme, run.id).cost_nano == 0
 
 
+def test_agent_that_reads_more_than_its_step_needs_is_not_able_to_take_it(acme: World) -> None:
+    translators(acme, "ada", **MODEL, model="sim", prompt="Say ${steps.first.output}.")
+    steps = {
+        "first": echo(value="one"),
+        "second": {**echo(value="two"), "needs": ["first"]},
+        "a": {"agent": {"capability": "translation"}, "needs": ["second"]},
+    }
+
+    ((loc, code, message),) = problems(acme, steps)
+    assert (loc, code) == ("/steps/a/agent/capability", "no_capable_agent")
+    assert "`steps.first.output`" in message
+
+    steps["a"]["needs"] = ["second", "first"]
+    assert problems(acme, steps) == []
+    # Who says itself what is read brings it along.
+    steps["a"] |= {"needs": ["second"], "prompt": "Say ${steps.first.output} again."}
+    assert problems(acme, steps) == []
+
+
 def test_loops_choose_in_each_round(acme: World) -> None:
     translators(acme, "ada", "bea")
     loop = {"steps": {"say": ASK}, "until": "loop.round == 2", "max_rounds": 2}

@@ -137,6 +137,13 @@ def test_what_tools_ask_models_is_bounded_by_the_cap_alone() -> None:
     assert worst(agent, {"max_cost_usd": "0.02"}) == USD // 50
 
 
+def test_step_that_nobody_is_known_to_take_has_no_price() -> None:
+    amounts = only({}, {"agent": {"capability": "law"}}).amounts
+
+    assert (amounts.worst, amounts.least) == (None, None)
+    assert [note.code for note in amounts.notes] == ["no_agent"]
+
+
 def test_cap_of_the_workflow_bounds_the_run() -> None:
     agent = {"type": "custom", "implementation": "mine"}
 
