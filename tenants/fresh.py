@@ -37,9 +37,13 @@ class Fresh(Generic[ValueT]):
             return self._fresh[tenant_id]
         return self._load(tenant_id)
 
-    def forget(self) -> None:
+    def forget(self, tenant_id: UUID | None = None) -> None:
+        """Look again at once: for this tenant, or for all of them."""
         with self._guard:
-            self._fresh.clear()
+            if tenant_id is None:
+                self._fresh.clear()
+            else:
+                self._fresh.pop(tenant_id, None)
 
     def _look(self, tenant_id: UUID) -> ValueT:
         try:

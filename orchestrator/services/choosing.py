@@ -1,13 +1,18 @@
 """Who takes a step that names a capability: settled by the first attempt, and kept to by all."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 
+from cachetools import LRUCache
 from psycopg.types.json import Json
 
 from orchestrator.core.choosing import candidates
 from orchestrator.core.errors import NoCapableAgentError
+from orchestrator.core.places import defined
 from orchestrator.core.plan import Choice, PlannedStep, step_from_json, step_to_json
 from orchestrator.core.validation import Catalog
 from orchestrator.execution import engine_db
@@ -19,14 +24,36 @@ from orchestrator.selectors.agent_loads import agents_named
 from orchestrator.services.workflows import settling, tenant_catalog
 from tenants.fresh import Fresh
 
+_STEPS_KNOWN: Final = 64
 _CHOSEN: Final = "SELECT muster_agent_chosen(%s, %s) AS step"
 _CHOOSE: Final = "SELECT * FROM muster_choose_agent(%s, %s, %s, %s, %s::text[], %s, %s::json[])"
 
 
+# A step by its version, its place there, and the agent run that has added it.
+_Key: TypeAlias = tuple[UUID, str, UUID | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
+    """What a tenant has, and who was found able to take its steps: each is looked at once."""
+
     catalog: Catalog
     settled: Callable[[PlannedStep], PlannedStep]
+    _able: LRUCache[_Key, Sequence[PlannedStep]] = field(
+        default_factory=lambda: LRUCache(maxsize=_STEPS_KNOWN)
+    )
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def able(self, step: PlannedStep, choice: Choice, claimed: Claim) -> Sequence[PlannedStep]:
+        """The step with each agent that can take it."""
+        key = (claimed.version_id, defined(claimed.step), claimed.added_by)
+        with self._guard, suppress(KeyError):
+            return self._able[key]
+        settled = map(self.settled, candidates(step, choice, self.catalog))
+        found = tuple(each for each in settled if _suits(step, each))
+        with self._guard:
+            self._able[key] = found
+        return found
 
 
 _known: Fresh[_Known] = Fresh(lambda: _Known(catalog=tenant_catalog(), settled=settling()))
@@ -77,18 +104,17 @@ def _chosen_now(
 
 
 def _able(step: PlannedStep, choice: Choice, claimed: Claim) -> Sequence[PlannedStep]:
-    """The step with each agent that can take it."""
-    found = _found(step, choice, _known.of(claimed.tenant_id))
+    """The step with each agent that can take it, of whom there is one at least."""
+    found = _known.of(claimed.tenant_id).able(step, choice, claimed)
     if not found:
         # What is remembered may be some seconds old, and the agent just made.
-        _known.forget()
-        found = _found(step, choice, _known.of(claimed.tenant_id))
+        _known.forget(claimed.tenant_id)
+        found = _known.of(claimed.tenant_id).able(step, choice, claimed)
     if not found:
         raise NoCapableAgentError(choice.capability)
     return found
 
 
-def _found(step: PlannedStep, choice: Choice, known: _Known) -> list[PlannedStep]:
-    settled = map(known.settled, candidates(step, choice, known.catalog))
-    # Whether it may add steps is what its run was prepared for.
-    return [each for each in settled if step.grows or not each.grows]
+def _suits(step: PlannedStep, able: PlannedStep) -> bool:
+    """Whether its run was prepared for what this one may do: add steps, or take a processor."""
+    return (step.grows or not able.grows) and (step.is_heavy or not able.is_heavy)

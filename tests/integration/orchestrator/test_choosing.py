@@ -13,6 +13,7 @@ from django.urls import reverse
 from agents_app.models import Agent
 from agents_app.services.agents import change_agent, create_agent
 from costs.models import CostEntry, TenantPrice
+from orchestrator.core.choosing import candidates
 from orchestrator.execution import engine_db
 from orchestrator.models import AgentChoice, Run, RunEvent
 from orchestrator.selectors import agent_loads
@@ -356,6 +357,58 @@ def test_many_at_once_are_dealt_out_evenly(acme: World) -> None:
 
     assert Counter(chosen(acme, run_id)) == {"ada": 4, "bea": 4, "cem": 4}
     assert drain(acme, run_id).status == "completed"
+
+
+def test_who_can_take_a_step_is_found_out_once_for_all_its_items(
+    acme: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translators(acme, "ada", "bea")
+    mapped = {**ASK, "map": {"over": "${input.items}"}}
+    loop = {"steps": {"a": ASK}, "until": "loop.round == 3", "max_rounds": 3}
+    steps = {"a": mapped, "b": {"loop": loop}, "c": ASK}
+    run_id = start(acme, steps, given={"items": [1, 2, 3, 4]})
+    looked: list[str] = []
+
+    def seen(step: Any, choice: Any, catalog: Any) -> Any:
+        looked.append(step.name)
+        return candidates(step, choice, catalog)
+
+    monkeypatch.setattr(choosing, "candidates", seen)
+
+    assert drain_all(acme, run_id).status == "completed"
+    assert (len(chosen(acme, run_id)), sorted(looked)) == (8, ["a", "a", "c"])
+
+
+def test_step_that_nobody_can_take_looks_again_for_its_tenant_alone(
+    acme: World, globex: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for world in (acme, globex):
+        translators(world, "ada")
+        drain(world, start(world, {"a": ASK}))
+    run_id = start(acme, {"a": ASK})
+    with acme.scope():
+        Agent.objects.get(slug="ada").delete()
+    choosing._known.forget(acme.tenant.id)
+
+    assert drain(acme, run_id).status == "failed"
+
+    monkeypatch.setattr(choosing._known, "_load", pytest.fail)
+    assert "ada" in choosing._known.of(globex.tenant.id).catalog.agents
+
+
+def test_agent_that_brings_a_heavy_tool_later_is_passed_over(acme: World) -> None:
+    translators(acme, "bea", settings={"tool": "echo", "arguments": {"value": 1}})
+    light = {"a": {"agent": ASK["agent"]}}
+    diff = {"tool": "text_diff", "arguments": {"before": "a", "after": "b"}}
+    before = start(acme, light)
+    translators(acme, "ada", settings=diff)
+
+    assert drain(acme, before).status == "completed"
+    assert chosen(acme, before) == ["bea"]
+
+    after = start(acme, light, name="heavy")
+    assert drain(acme, after).status == "completed"
+    assert chosen(acme, after) == ["ada"]
 
 
 def test_agents_that_have_a_capability_go_along_in_a_bundle(acme: World, globex: World) -> None:
