@@ -16,7 +16,7 @@ from tenants.kernel.sql import run_sql_file
 _OPEN_CALLS = (Path(__file__).parent.parent / "sql" / "limits_batches.sql").read_text()
 _NOT_IN_BATCHES = " AND l.batch_id IS NULL"
 _FUNCTIONS = """
-muster_batched_turn, muster_open_batched, muster_take_batches, muster_note_batch, muster_batch_left,
+muster_batched_turn, muster_open_batched, muster_take_batches, muster_note_batch, muster_batch_is_wanted,
 muster_batched_calls, muster_end_batched, muster_forget_batches
 """
 
