@@ -37,7 +37,7 @@ _OPEN: Final = "SELECT * FROM muster_open_batched(%s, %s, %s, %s, %s, %s, %s, %s
 _TAKE: Final = "SELECT * FROM muster_take_batches(%s, %s)"
 _NOTE: Final = "SELECT muster_note_batch(%s, %s, %s, %s) AS is_noted"
 _CALLS: Final = "SELECT * FROM muster_batched_calls(%s, %s)"
-_LEFT: Final = "SELECT * FROM muster_batch_left(%s, %s)"
+_IS_WANTED: Final = "SELECT muster_batch_is_wanted(%s, %s) AS is_wanted"
 _END: Final = "SELECT * FROM muster_end_batched(%s, %s)"
 _OTHERS: Final = """
 SELECT vendor_id FROM model_batch
@@ -133,8 +133,8 @@ def calls_of(batch: TakenBatch) -> list[BatchedCall]:
 
 def is_wanted(batch: TakenBatch) -> bool:
     """Whether anybody waits for any of its answers."""
-    row = engine_db.one(_LEFT, batch.tenant_id, batch.id)
-    return bool(row and row["wanted"])
+    row = engine_db.one(_IS_WANTED, batch.tenant_id, batch.id)
+    return bool(row and row["is_wanted"])
 
 
 def others_known(batch: TakenBatch) -> frozenset[str]:

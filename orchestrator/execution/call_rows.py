@@ -82,8 +82,11 @@ def open_call(claim: Claim, call: NewCall, *, give_up: Callable[[], bool]) -> Ro
 
     None if the database was away until `give_up` said so.
     """
-    facts = new_call_facts(claim, call)
-    return engine_db.persistently(lambda: _opens((claim.tenant_id, facts)), give_up=give_up)
+    told = (claim.tenant_id, new_call_facts(claim, call))
+    # Tools of one step may ask at once: each has to see what the others hold of the step's cap,
+    # which one statement for all of them would not show.
+    opened = _opens if call.tool_call is None else _open_alone
+    return engine_db.persistently(lambda: opened(told), give_up=give_up)
 
 
 def new_call_facts(claim: Claim, call: NewCall) -> dict[str, Any]:
@@ -152,6 +155,11 @@ def ended_call_facts(
 
 def _open_all(calls: Sequence[_OfTenant]) -> list[Row]:
     return engine_db.many(_OPEN, *_together(calls))
+
+
+def _open_alone(call: _OfTenant) -> Row:
+    (row,) = _open_all([call])
+    return row
 
 
 def _end_all(calls: Sequence[_OfTenant]) -> list[bool]:

@@ -1,6 +1,7 @@
 """Answers that tools ask of models: through the gateway, and paid once."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final
 from uuid import UUID
 
@@ -30,7 +31,8 @@ class Completions:
         *,
         models: Mapping[str, ModelChoice],
     ) -> None:
-        self._client_for = client_for
+        # One for each tool call, since it counts what that asks.
+        self._client_of = cache(client_for)
         self._lease = lease
         self._models = models
 
@@ -50,7 +52,7 @@ class Completions:
             deadline_seconds=max(0.1, min(self._lease.seconds_left, _MOST_SECONDS)),
         )
         try:
-            return self._client_for(call_id).complete(request)
+            return self._client_of(call_id).complete(request)
         except (RateLimitedError, StepCapError, UnknownPriceError) as error:
             # Of this call alone: its agent may go on without it.
             raise CompletionRefusedError(str(error)) from error

@@ -353,6 +353,7 @@ class Migration(migrations.Migration):
                 ('reasoning_tokens', models.BigIntegerField(db_default=0, default=0)),
                 ('estimated', models.BooleanField(db_default=False, default=False)),
                 ('is_cached', models.BooleanField(db_default=False, default=False)),
+                ('batch_id', models.UUIDField(null=True)),
                 ('unit_prices', models.JSONField()),
                 ('ended_at', models.DateTimeField(null=True)),
                 ('agent_run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='calls', to='orchestrator.agentrun')),

@@ -70,7 +70,7 @@ class Migration(migrations.Migration):
             __file__,
             "call_texts.sql",
             reverse="""
-            DROP FUNCTION muster_ended_runs, muster_hold_ended, muster_have_begin_anew,
+            DROP FUNCTION muster_ended_runs, muster_treat_again, muster_hold_ended, muster_have_begin_anew,
                 muster_remove_texts, muster_is_done_with, muster_reword_message, muster_reword_value,
                 muster_forget_effects
             """,

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import django.db.models.deletion
 import django.db.models.functions.datetime
 import django.utils.timezone
@@ -13,10 +11,8 @@ from django.db import migrations, models
 from tenants.isolation import IsolateTenant, TenantReference
 from tenants.kernel.sql import run_sql_file
 
-_OPEN_CALLS = (Path(__file__).parent.parent / "sql" / "limits_batches.sql").read_text()
-_NOT_IN_BATCHES = " AND l.batch_id IS NULL"
 _FUNCTIONS = """
-muster_batched_turn, muster_open_batched, muster_take_batches, muster_note_batch, muster_batch_left,
+muster_batched_turn, muster_open_batched, muster_take_batches, muster_note_batch, muster_batch_is_wanted,
 muster_batched_calls, muster_end_batched, muster_forget_batches
 """
 
@@ -29,11 +25,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='llmcall',
-            name='batch_id',
-            field=models.UUIDField(null=True),
-        ),
         migrations.AlterField(
             model_name='agentrun',
             name='waiting_for',
@@ -99,5 +90,4 @@ class Migration(migrations.Migration):
         TenantReference("BatchedCall", "batch"),
         TenantReference("BatchedCall", "run"),
         run_sql_file(__file__, "batches.sql", reverse=f"DROP FUNCTION {_FUNCTIONS}"),
-        migrations.RunSQL(_OPEN_CALLS, _OPEN_CALLS.replace(_NOT_IN_BATCHES, "")),
     ]

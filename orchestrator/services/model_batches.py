@@ -69,14 +69,30 @@ class Tending:
     batch: TakenBatch
 
     def go_on(self) -> None:
-        if self.batch.is_too_old:
-            self._end(batch_rows.calls_of(self.batch), _never_heard_of(self.batch))
-        elif self.batch.status == ModelBatchStatus.WORKING:
+        try:
+            self._go_on()
+        except ProviderError:
+            # Asked once more, however old: its answers may lie there since nobody looked.
+            if not self.batch.is_too_old:
+                raise
+            self._give_up()
+
+    def _go_on(self) -> None:
+        if self.batch.status == ModelBatchStatus.WORKING:
             self._look()
         elif self.batch.sent_at is not None:
             self._find(self.batch.sent_at)
         else:
             self._send()
+
+    def _wait(self) -> None:
+        if self.batch.is_too_old:
+            self._give_up()
+        else:
+            note(self.batch, tries=0, error="", due_in=settings.MUSTER_BATCH_POLL_SECONDS)
+
+    def _give_up(self) -> None:
+        self._end(batch_rows.calls_of(self.batch), _never_heard_of(self.batch))
 
     @property
     def _client(self) -> BatchClient:
@@ -153,14 +169,14 @@ class Tending:
             log.warning("batch_sent_again")
             note(self.batch, is_sent=False, due_in=0)
         else:
-            note(self.batch, due_in=settings.MUSTER_BATCH_POLL_SECONDS)
+            self._wait()
 
     def _look(self) -> None:
         client, vendor_id = self._client, self.batch.vendor_id
         state = client.state(vendor_id, deadline_seconds=_DEADLINE_SECONDS)
         if state.stage is not BatchStage.OVER:
             self._cancel_if_unwanted(client)
-            note(self.batch, tries=0, error="", due_in=settings.MUSTER_BATCH_POLL_SECONDS)
+            self._wait()
             return
         calls = {str(call.id): call for call in batch_rows.calls_of(self.batch)}
         if state.error is not None:

@@ -138,17 +138,16 @@ BEGIN
     SELECT b.id, b.request, c.unit_prices, c.hold_nano,
            NOT b.is_given_up AND a.finished_at IS NULL AND NOT EXISTS (
                SELECT FROM llm_call x WHERE x.agent_run_id = c.agent_run_id AND x.turn = c.turn
-                  AND x.status = 'closed' AND x.attempt > a.forgiven)
+                  AND x.tool_call_id IS NULL AND x.status = 'closed' AND x.attempt > a.forgiven)
       FROM batched_call b
      CROSS JOIN LATERAL (SELECT * FROM llm_call l WHERE l.id = b.id LIMIT 1) c
      CROSS JOIN LATERAL (SELECT * FROM agent_run x WHERE x.id = c.agent_run_id LIMIT 1) a
      WHERE b.batch_id = p_batch ORDER BY b.id;
 END $$;
 
--- How many of these there are, and are wanted.
-CREATE FUNCTION muster_batch_left(p_tenant uuid, p_batch uuid)
-RETURNS TABLE (calls bigint, wanted bigint) LANGUAGE sql AS $$
-    SELECT count(*), count(*) FILTER (WHERE c.is_wanted) FROM muster_batched_calls(p_tenant, p_batch) c
+-- Whether anybody waits for any of them.
+CREATE FUNCTION muster_batch_is_wanted(p_tenant uuid, p_batch uuid) RETURNS boolean LANGUAGE sql AS $$
+    SELECT COALESCE(bool_or(c.is_wanted), false) FROM muster_batched_calls(p_tenant, p_batch) c
 $$;
 
 -- Ends a call of a batch and charges it, whatever has become of its step and run meanwhile: what they
@@ -164,6 +163,7 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     SELECT l.run_id, l.agent_run_id INTO c FROM llm_call l WHERE l.id = v_call;
     IF NOT FOUND THEN RETURN; END IF;
+    PERFORM muster_treat_again(p_tenant, v_call);
     PERFORM 1 FROM run r WHERE r.id = c.run_id FOR NO KEY UPDATE;
     PERFORM 1 FROM agent_run a WHERE a.id = c.agent_run_id FOR NO KEY UPDATE;
     SELECT l.hold_nano INTO v_hold FROM llm_call l WHERE l.id = v_call AND l.status = 'open' FOR NO KEY UPDATE;

@@ -17,6 +17,21 @@ LANGUAGE sql STABLE AS $$
      ORDER BY r.finished_at
 $$;
 
+-- Has the texts of a run that has ended treated again, with those of all that ended after it, since an
+-- answer is about to come in for it: before anything of the run is locked, as whoever treats them does.
+-- What has been treated already stays as it is.
+CREATE FUNCTION muster_treat_again(p_tenant uuid, p_call uuid) RETURNS void LANGUAGE sql AS $$
+    UPDATE call_settings s
+       SET treated_until = CASE WHEN s.treated_until >= x.ended THEN x.ended - interval '1 microsecond'
+                                ELSE s.treated_until END,
+           removed_until = CASE WHEN s.removed_until >= x.ended THEN x.ended - interval '1 microsecond'
+                                ELSE s.removed_until END
+      FROM (SELECT r.finished_at AS ended FROM llm_call c
+             CROSS JOIN LATERAL (SELECT * FROM run y WHERE y.id = c.run_id LIMIT 1) r
+             WHERE c.id = p_call) x
+     WHERE s.tenant_id = p_tenant AND (s.treated_until >= x.ended OR s.removed_until >= x.ended)
+$$;
+
 -- Those of them that nobody has taken up again meanwhile, nor can until this transaction ends.
 CREATE FUNCTION muster_hold_ended(p_runs uuid[]) RETURNS SETOF uuid LANGUAGE sql AS $$
     SELECT r.id FROM run r
@@ -46,7 +61,7 @@ BEGIN
                'text', '', 'finish_reason', c.reply -> 'finish_reason', 'usage', c.reply -> 'usage',
                'provider', c.reply -> 'provider', 'model', c.reply -> 'model') END,
            updated_at = clock_timestamp()
-     WHERE c.run_id = ANY (p_runs) AND c.request <> '{}';
+     WHERE c.run_id = ANY (p_runs) AND (c.request <> '{}' OR c.reply ->> 'text' <> '' OR c.reply ? 'tool_calls');
     UPDATE tool_call t
        SET arguments = 'null', output = NULL, error = CASE WHEN t.error IS NULL THEN NULL ELSE '' END,
            updated_at = clock_timestamp()

@@ -271,6 +271,7 @@ DECLARE
     v_more bigint;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
+    PERFORM muster_treat_again(p_tenant, (p_answer ->> 'call')::uuid);
     SELECT * INTO was FROM llm_call WHERE id = (p_answer ->> 'call')::uuid FOR NO KEY UPDATE;
     IF NOT FOUND OR was.status <> 'in_doubt' OR p_answer ->> 'status' <> 'closed' THEN RETURN false; END IF;
     -- Against whoever opens the same turn again, or sums up what is corrected here.

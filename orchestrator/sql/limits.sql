@@ -2,7 +2,7 @@
 -- run as their owner, for whichever worker notices first, and tell ids and sums alone.
 
 -- Calls that are under way, to put their places back. An agent run that ended a moment ago may
--- have one still.
+-- have one still. Those in batches have none.
 CREATE FUNCTION muster_limits_open_calls()
 RETURNS TABLE (call_id uuid, tenant_id uuid, project_id uuid, workflow_id uuid, agent text,
                provider text, model text, credential_id uuid)
@@ -11,7 +11,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
       FROM run r
      CROSS JOIN LATERAL (
         SELECT l.id, a.agent::text, l.provider::text, l.model::text, l.credential_id
-          FROM agent_run a JOIN llm_call l ON l.agent_run_id = a.id AND l.status = 'open'
+          FROM agent_run a JOIN llm_call l ON l.agent_run_id = a.id AND l.status = 'open' AND l.batch_id IS NULL
          WHERE a.run_id = r.id OFFSET 0) c
      WHERE r.status IN ('pending', 'running', 'paused')
         OR r.finished_at > clock_timestamp() - interval '10 minutes'

@@ -16,6 +16,7 @@ from agents_app.core.model import ModelClient, ModelReply, ModelRequest, ToolCal
 from agents_app.core.structured import check_output
 from agents_app.core.tools import Toolbox
 from agents_app.core.types.prompt import model_problems
+from tenants.kernel.errors import PlatformError
 
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 ResultT = TypeVar("ResultT")
@@ -65,7 +66,7 @@ def _given(
         given = agent.run(config, inputs=inputs, ports=guarded)
     except (Exception, SystemExit) as error:
         watch.check()
-        if isinstance(error, AgentsError):
+        if isinstance(error, PlatformError):
             raise
         told = f"{type(error).__name__}: {error}"
         raise CustomAgentError(config.implementation, values.clean_text(told)) from error

@@ -103,7 +103,8 @@ class PatternPlannerAgent:
         if plain is None:
             raise OutputInvalidError(
                 "no pattern fits what is asked, and there is no model to plan it; "
-                "set up a provider, or ask for todos, arithmetic or the summary of a page"
+                "set up a provider and a model of it, or ask for todos, arithmetic or the "
+                "summary of a page"
             )
         return plain
 

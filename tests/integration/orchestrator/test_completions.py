@@ -1,7 +1,9 @@
 """Tools that ask a model for their agent: by the same door, and paid once."""
 
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -9,17 +11,23 @@ from uuid import UUID
 import pytest
 from pydantic import JsonValue
 
+from agents_app.core.completing import Completion
 from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
 from costs.core.usage import Usage
 from costs.models import CostEntry, TenantPrice
+from orchestrator.core.spec import ModelChoice
 from orchestrator.core.state import WaitingReason
 from orchestrator.execution import engine_db, gateway, tool_rows
+from orchestrator.execution.claims import claim
+from orchestrator.execution.completions import Completions
 from orchestrator.execution.errors import MustWaitError
+from orchestrator.execution.leases import Lease
 from orchestrator.execution.providers import TenantClient
 from orchestrator.models import LlmCall
 from orchestrator.services import agent_runs
 from orchestrator.services.advance import advance
 from orchestrator.services.sweep import sweep
+from tenants.kernel.models import uuid7
 from tests.e2e.stories import start
 from tests.engine_driver import drain, open_limiter, queued, step_of
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
@@ -43,12 +51,23 @@ class Scene:
     dies_at: int | None = None
     passed: list[str] = field(default_factory=list)
     is_dead: bool = False
+    text_seconds: float = 0.0
+    at_once: int = 0
+    most_at_once: int = 0
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     def complete(self, request: ModelRequest) -> ModelReply:
         self.heard.append(request)
         turn = sum(message.role == "assistant" for message in request.messages)
         if not request.tools:
-            self.asked["text"] += 1
+            with self.guard:
+                self.asked["text"] += 1
+                self.at_once += 1
+                self.most_at_once = max(self.most_at_once, self.at_once)
+            if self.text_seconds:
+                threading.Event().wait(self.text_seconds)
+            with self.guard:
+                self.at_once -= 1
             return self._reply(request, "The sea comes and goes.")
         self.asked[f"turn {turn}"] += 1
         if turn:
@@ -175,6 +194,39 @@ def test_cap_of_the_step_holds_for_its_tools(acme: World, scene: Scene) -> None:
 
     assert (run.status, scene.asked["text"]) == ("completed", 0)
     assert "max_cost_usd" in scene.told[0] or "may cost" in scene.told[0]
+
+
+def test_tools_that_ask_at_once_share_the_cap_of_their_step(acme: World, scene: Scene) -> None:
+    # A cent at most for each, of two and a half.
+    scene.calls = [{"prompt": letter, "max_tokens": 10_000} for letter in "abcdefgh"]
+    scene.text_seconds = 0.3
+    run = drain(acme, begin(acme, max_cost_usd="0.025", parameters={"max_output_tokens": 100}))
+
+    assert run.status == "completed"
+    assert 1 <= scene.most_at_once <= 2
+
+
+def test_each_question_of_a_tool_has_an_answer_of_its_own(acme: World, scene: Scene) -> None:
+    run_id = begin(acme)
+    (due,) = queued(acme, run_id)
+    where, lease_length = (acme.tenant.id, due.id), timedelta(minutes=1)
+    claim(*where, worker="w1", lease=lease_length)
+    engine_db.one(EXPIRE, due.id, alias="system")
+    sweep()
+    second = claim(*where, worker="w2", lease=lease_length)
+    assert second is not None
+    lease = Lease(due.id, second.attempt)
+    models = Completions(
+        lambda call_id: gateway.GuardedClient(second, lease, role="", tool_call=call_id),
+        lease,
+        models={"": ModelChoice(provider="simulated", model="sim")},
+    )
+    call_id = uuid7()
+
+    for prompt in ("a", "b"):
+        models.complete(Completion(prompt=prompt), call_id=call_id)
+
+    assert [each.messages[0].content for each in scene.heard] == ["a", "b"]
 
 
 def test_step_without_a_model_is_told_so(acme: World, scene: Scene) -> None:

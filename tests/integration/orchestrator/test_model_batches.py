@@ -1,6 +1,7 @@
 """Steps that say `batch`: their calls wait in batches, and are held, made and paid once."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from costs.models import Budget, BudgetPeriod, CostEntry, TenantPrice
 from orchestrator.execution import engine_db
 from orchestrator.execution.providers import provider_settings
 from orchestrator.models import BatchedCall, LlmCall, ModelBatch, Run, RunEvent
-from orchestrator.services import agent_runs, control, model_batches
+from orchestrator.services import agent_runs, control, model_batches, retention
 from orchestrator.services.advance import advance
 from orchestrator.services.deletion import WorkflowBusyError, delete_workflow
 from orchestrator.services.ledger_checks import check_ledger
@@ -23,6 +24,7 @@ from tests.e2e.stories import simulated, start
 from tests.engine_driver import drain, queued, run_of, step_of
 from tests.eventually import eventually
 from tests.model_servers import batches_over_in, llmock
+from tests.rest import call
 from tests.world import World
 
 DUE = """
@@ -333,6 +335,37 @@ def test_batch_that_is_never_answered_is_in_doubt_after_its_day(acme: World) -> 
     (call,) = calls_of(acme, run_id)
     assert (call.status, call.cost_nano) == ("in_doubt", call.hold_nano)
     assert books_agree(acme)
+
+
+def test_answers_that_nobody_fetched_for_a_day_are_taken_all_the_same(acme: World) -> None:
+    run_id = began(acme)
+    tend(acme)
+    engine_db.many(OLD, alias="system")
+
+    assert finished(acme, run_id).status == "completed"
+    assert [call.status for call in calls_of(acme, run_id)] == ["closed"]
+
+
+@pytest.mark.parametrize("keeps", ["redacted", "none"])
+def test_answer_that_comes_after_its_run_is_kept_as_the_tenant_wants(
+    acme: World, keeps: str
+) -> None:
+    call(acme.client(), "PATCH", "call-settings", {"keeps": keeps})
+    run_id = began(acme, a=asks(batch_seconds=0.5, text="Ask jane@example.org."))
+    tend(acme)
+    stop(acme, run_id)
+    with acme.scope():
+        Run.objects.filter(id=run_id).update(finished_at=now() - timedelta(hours=1))
+    retention.forget()
+
+    eventually(lambda: tend(acme) or batches_of(acme)[0].status == "ended")
+    (answered,) = calls_of(acme, run_id)
+    retention.forget()
+
+    (kept,) = calls_of(acme, run_id)
+    assert "jane@example.org" in str(answered.reply)
+    assert "jane@example.org" not in str(kept.reply)
+    assert kept.cost_nano == answered.cost_nano
 
 
 def test_workflow_with_calls_in_batches_is_not_deleted(acme: World) -> None:

@@ -1,11 +1,15 @@
 """Runs that begin with an objective: planned, shown, carried out, and kept as a workflow."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.management import call_command
+from llmock.scenarios import Reply
+from llmock.testing import LLMockServer
 
 from agents_app.models import PromptTemplate
 from agents_app.services.agents import create_agent
@@ -21,6 +25,7 @@ from tests.engine_driver import drain, run_of, step_of
 from tests.integration.orchestrator.test_approvals import answer as decide
 from tests.integration.orchestrator.test_engine_delegation import Crowd, crowd, statuses, work
 from tests.integration.orchestrator.test_engine_planner import answer, plan
+from tests.model_servers import llmock
 from tests.world import World
 
 __all__ = ["crowd"]
@@ -28,25 +33,39 @@ __all__ = ["crowd"]
 MILK = "Add a todo to buy milk, then show me all my tasks"
 
 
+@contextmanager
+def usually(settings: Any, provider: str, **facts: str) -> Iterator[None]:
+    """The provider for steps that name none, and what the operator says of it."""
+    given = settings.MUSTER_PROVIDERS
+    settings.MUSTER_PROVIDERS = {**given, provider: {**given[provider], **facts}}
+    settings.LLM_PROVIDER = provider
+    provider_settings.cache_clear()
+    yield
+    provider_settings.cache_clear()
+
+
 @pytest.fixture
-def _no_model(settings: Any) -> Any:
+def _no_model(settings: Any) -> Iterator[None]:
     """No provider that could be called."""
-    given = settings.MUSTER_PROVIDERS
-    settings.MUSTER_PROVIDERS = {**given, "local": {**given["local"], "base_url": ""}}
-    settings.LLM_PROVIDER = "local"
-    provider_settings.cache_clear()
-    yield
-    provider_settings.cache_clear()
+    with usually(settings, "local", base_url=""):
+        yield
 
 
 @pytest.fixture
-def _simulated(settings: Any) -> Any:
-    given = settings.MUSTER_PROVIDERS
-    settings.MUSTER_PROVIDERS = {**given, "simulated": {**given["simulated"], "model": "sim"}}
-    settings.LLM_PROVIDER = "simulated"
-    provider_settings.cache_clear()
-    yield
-    provider_settings.cache_clear()
+def _simulated(settings: Any) -> Iterator[None]:
+    with usually(settings, "simulated", model="sim"):
+        yield
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def elsewhere(request: pytest.FixtureRequest, settings: Any) -> Iterator[LLMockServer]:
+    """A vendor's protocol, spoken by a server that was written elsewhere."""
+    kind, model = request.param, {"openai": "gpt-4o", "anthropic": "claude-haiku-4-5"}
+    with (
+        llmock() as server,
+        usually(settings, kind, api_key="sk-x", base_url=server.base_url(kind), model=model[kind]),
+    ):
+        yield server
 
 
 def post(world: World, **body: Any) -> Any:
@@ -92,6 +111,25 @@ def test_what_nobody_understands_without_a_model_is_refused_clearly(acme: World)
 
     assert run.status == "failed"
     assert "set up a provider" in run.status_reason
+
+
+def test_model_elsewhere_plans_adapts_and_answers(acme: World, elsewhere: LLMockServer) -> None:
+    digs = plan(
+        {"id": "dig"}, {"id": "sum", "tool": "calculator", "arguments": {"expression": "1/"}}
+    )
+    again = plan({"id": "total", "tool": "calculator", "arguments": {"expression": "6*7"}})
+    said = [digs, "A vein of gold.", again, answer("Gold, 42 of it.")]
+    elsewhere.state.scenarios.add(*(Reply(text=text) for text in said))
+
+    run = drain(acme, begun(acme, objective="Find gold."))
+
+    assert run.status == "completed", run.status_reason
+    assert run.output["answer"] == "Gold, 42 of it."
+    found = [(task["id"], task["status"], task["result"]) for task in run.output["tasks"]]
+    assert found[0] == ("dig", "completed", "A vein of gold.")
+    assert found[1][:2] == ("sum", "failed")
+    assert found[2] == ("total", "completed", 42)
+    assert run.cost_nano > 0
 
 
 @pytest.mark.usefixtures("_simulated")

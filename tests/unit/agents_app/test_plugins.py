@@ -20,6 +20,7 @@ from agents_app.runtime import run_agent
 from agents_app.tools import installed
 from agents_app.tools.builtin import BUILTIN_TOOLS
 from costs.core.usage import Usage
+from tenants.kernel.errors import PlatformError
 
 HEAD = """
 from agents_app.core.custom import CustomAgent
@@ -240,6 +241,17 @@ def test_agent_has_only_the_tools_that_it_is_given() -> None:
 def test_what_an_agent_breaks_is_its_steps_error(work: Any, told: str) -> None:
     with pytest.raises(CustomAgentError, match=told):
         run(agent_that(work))
+
+
+def test_what_the_platform_ends_an_attempt_for_is_no_fault_of_the_agent() -> None:
+    class MustWaitError(PlatformError):
+        code = "must_wait"
+
+    def asks(*_: Any) -> None:
+        raise MustWaitError
+
+    with pytest.raises(MustWaitError):
+        run(agent_that(asks))
 
 
 def test_output_is_held_against_the_schema() -> None:
