@@ -88,6 +88,7 @@ class Tool:
     is_repeatable: bool = True
     is_instant: bool = False
     is_heavy: bool = False
+    takes_context: bool = True
     asks_models: bool = False
     needs_grant: bool = False
     settings: type[BaseModel] | None = None
@@ -130,7 +131,7 @@ class Tool:
         return self._bounded(self._result(checked, context))
 
     def _result(self, checked: Mapping[str, Any], context: ToolContext | None) -> Any:
-        if context is not None and not self.asks_models:
+        if context is not None and self.takes_context and not self.asks_models:
             context = replace(context, models=UNDECLARED)
         try:
             result = self.function(checked, context)
@@ -204,9 +205,8 @@ def tool(
     again, unless it is not `is_repeatable`: then the agent is told that nobody knows whether it
     has done its work. With `needs_grant` only tenants that were granted it have it. A person has
     to agree to each call of one that `is_sensitive`, unless an admin of its tenant waives that.
-    One that uses
-    the context's `models` says so by `asks_models`. Models are not shown the arguments in `bound`:
-    `Tool.bound` gives them, for one tenant each.
+    One that uses the context's `models` says so by `asks_models`. Models are not shown the
+    arguments in `bound`: `Tool.bound` gives them, for one tenant each.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -223,6 +223,7 @@ def tool(
             timeout_seconds=timeout_seconds,
             is_repeatable=is_repeatable,
             is_instant=is_instant,
+            takes_context=signature.context is not None,
             asks_models=asks_models,
             needs_grant=needs_grant,
             settings=settings,
@@ -269,6 +270,11 @@ class Toolbox:
         if found is None:
             return f"there is no tool {name!r}"
         return f"tool {name!r} {found.withheld}" if found.withheld else None
+
+    def takes_context(self, name: str) -> bool:
+        """Whether there is such a tool, and it is told in which run it is called."""
+        found = self._tools.get(name)
+        return found is not None and found.takes_context
 
     def only(self, names: Iterable[str]) -> "Toolbox":
         """A box with these tools alone; an unknown name is a ToolNotAllowedError."""

@@ -7,7 +7,7 @@ muster_event, muster_claim_all, muster_may_open, muster_open_calls, muster_charg
 muster_correct_run, muster_end_calls, muster_write_ends, muster_correct_call,
 muster_doubt_calls, muster_settle_calls, muster_want_advance, muster_count_in_flight, muster_room, muster_send,
 muster_is_waiting, muster_queue, muster_make_ready, muster_line_up, muster_leave_lane, muster_refill,
-muster_give_places, muster_hand_out, muster_lower_gates, muster_finish_all, muster_sum_calls, muster_begin_advance,
+muster_give_places, muster_hand_out, muster_lower_gates, muster_stand_below, muster_finish_all, muster_sum_calls, muster_begin_advance,
 muster_settle_steps, muster_start_wait, muster_stop_steps, muster_queue_level,
 muster_queue_steps, muster_top_up, muster_finish_run, muster_begin_map, muster_open_maps,
 muster_begin_loop, muster_add_round, muster_open_loops, muster_added_steps, muster_count_added,

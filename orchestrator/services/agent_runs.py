@@ -76,6 +76,8 @@ SHORT_PAUSE_SECONDS = 2.0
 
 _WAKE = "SELECT * FROM muster_wake(%s, %s, %s::uuid[])"
 _spread = Random()  # noqa: S311 - spreads retries, guards nothing
+# Of these only a tool may ask where it is.
+_AGENTLESS = frozenset({"tool", "aggregator"})
 _DATABASE_AWAY = (psycopg.OperationalError, PoolTimeout, DatabaseError)
 _UNFORESEEN = {
     "code": "internal_error",
@@ -181,6 +183,7 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
         lease.expect_end(within_seconds=step.timeout_seconds)
         prompt, role = config.prompt or None, str(config.role or "")
         _refuse_withheld(config, claimed)
+        tools = _tools(config, claimed.tenant_id)
         outcome = run_agent(
             config,
             inputs=_inputs(step, claimed),
@@ -196,8 +199,8 @@ def _attempt(claimed: Claim, lease: Lease) -> _Result:
                     cache=_cache(step, claimed, role=role),
                     batch_seconds=step.batch_seconds,
                 ),
-                tools=_tools(config, claimed.tenant_id),
-                context=_context(claimed, lease, step, config),
+                tools=tools,
+                context=_context(claimed, lease, step, config, tools),
                 journal=ToolRows(claimed, lease),
                 hands=ToolThreads(lambda: _check(claimed, lease)),
                 delegating=delegations,
@@ -261,7 +264,12 @@ def _refuse_withheld(config: AgentConfig, claimed: Claim) -> None:
         raise AgentNotAllowedError(name)
 
 
-def _context(claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfig) -> ToolContext:
+def _context(
+    claimed: Claim, lease: Lease, step: PlannedStep, config: AgentConfig, tools: Toolbox
+) -> ToolContext | None:
+    """None for steps that no agent looks at, which are over as soon as it is made."""
+    if config.type in _AGENTLESS and not tools.takes_context(config.tool):
+        return None
     # After a retry by hand its conversation begins anew, with calls of its own.
     call_id = uuid5(claimed.agent_run_id, str(claimed.forgiven))
     return ToolContext(

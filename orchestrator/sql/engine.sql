@@ -503,6 +503,29 @@ BEGIN
       INTO due, asks;
 END $$;
 
+-- Has an agent run stand for the steps that each of p_mine delegates, of which p_added are told. It is
+-- named by their number; taken up again, an agent delegates them once.
+CREATE FUNCTION muster_stand_below(p_tenant uuid, p_mine uuid[], p_agent_runs uuid[], p_added json[])
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WITH standing AS (
+        INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, position, level, kind, status,
+                               priority, reads, reads_input, agent, uses_model, attempt, started_at,
+                               attempt_started_at, tells, added, added_by)
+        SELECT uuidv7(), p_tenant, a.run_id, a.id, a.step || '.' || (f.added ->> 'number'), a.position,
+               a.level, 'steps', 'running', a.priority, '{}', false, a.agent, false, 1, clock_timestamp(),
+               clock_timestamp(), true, f.added, a.added_by
+          FROM unnest(p_agent_runs, p_added) AS f (id, added)
+          JOIN agent_run a ON a.id = f.id AND a.id = ANY (p_mine)
+         WHERE a.status = 'waiting' AND a.waiting_for = 'delegation' AND f.added IS NOT NULL
+        ON CONFLICT DO NOTHING
+        RETURNING id, run_id, step, attempt)
+    INSERT INTO run_event (tenant_id, run_id, agent_run_id, at, type, data)
+    SELECT p_tenant, s.run_id, s.id, clock_timestamp(), 'agent.running',
+           jsonb_build_object('step', s.step, 'attempt', s.attempt)
+      FROM standing s;
+END $$;
+
 -- Ends or interrupts attempts with their outcomes, for several threads of a worker at once, and
 -- ends what waited without a worker (p_from). `waiting` lets an agent run try again in
 -- p_again_in, after a failure (p_waits: `retry`) or once a limit or budget lets it through
@@ -567,11 +590,7 @@ BEGIN
                    AND (COALESCE(f.gate, '') <> '' OR COALESCE(f.error ->> 'code', '') = 'worker_left'
                         OR f.status IN ('budget_exceeded', 'cancelled', 'running')
                         OR f.status = 'waiting' AND f.waits IN ('delegation', 'approval')))::integer,
-               -- A batch may have been answered before its step came to wait.
-               due_at = clock_timestamp() + CASE WHEN f.status = 'waiting' AND f.waits = 'batch' AND NOT EXISTS (
-                       SELECT FROM llm_call l JOIN batched_call b ON b.id = l.id AND NOT b.is_given_up
-                        WHERE l.agent_run_id = a.id AND l.status = 'open')
-                   THEN interval '0' ELSE make_interval(secs => f.again_in) END,
+               due_at = clock_timestamp() + make_interval(secs => f.again_in),
                lost_count = a.lost_count + (COALESCE(f.error ->> 'code', '') = 'worker_lost')::integer,
                -- The chord has counted the task by now; what comes after it asks `advance`.
                tells = a.tells OR (a.in_chord AND f.status IN ('waiting', 'queued', 'running')),
@@ -592,19 +611,7 @@ BEGIN
                   a.error, old.attempt_started_at, a.due_at, a.waiting_for, a.waits_on, a.in_chord, a.tells, a.next_steps, a.gates,
                   a.parent_id, a.attempt_started_at AS stands_since,
                   old.lease_until IS NOT NULL AS had_place,
-                  old.tells AS told_before, f.system, a.waiting_for = 'delegation' AS delegates,
-                  f.added, a.level, a.position, a.agent, a.added_by),
-    -- What stands for them is named by their number; taken up again, an agent delegates them once.
-    delegated AS (
-        INSERT INTO agent_run (id, tenant_id, run_id, parent_id, step, position, level, kind, status,
-                               priority, reads, reads_input, agent, uses_model, attempt, started_at,
-                               attempt_started_at, tells, added, added_by)
-        SELECT uuidv7(), p_tenant, d.run_id, d.id, d.step || '.' || (d.added ->> 'number'), d.position,
-               d.level, 'steps', 'running', d.priority, '{}', false, d.agent, false, 1, clock_timestamp(),
-               clock_timestamp(), true, d.added, d.added_by
-          FROM done d WHERE d.delegates
-        ON CONFLICT DO NOTHING
-        RETURNING id, run_id, step, attempt),
+                  old.tells AS told_before, f.system, a.waiting_for = 'delegation' AS delegates),
     tried AS (
         INSERT INTO attempt (id, tenant_id, agent_run_id, number, worker, outcome, error, system,
                              started_at, finished_at)
@@ -627,11 +634,7 @@ BEGIN
                jsonb_strip_nulls(jsonb_build_object('step', d.step, 'attempt', d.attempt,
                    'cost_nano', d.cost_nano, 'error', d.error, 'until', d.due_at,
                    'reason', NULLIF(d.waiting_for, ''), 'gate', NULLIF(d.waits_on, '')))
-          FROM done d
-         UNION ALL
-        SELECT p_tenant, s.run_id, s.id, clock_timestamp(), 'agent.running',
-               jsonb_build_object('step', s.step, 'attempt', s.attempt)
-          FROM delegated s)
+          FROM done d)
     SELECT d.run_id AS run, array_agg(d.id) AS ids, array_agg(d.attempt) AS attempts,
            array_agg(d.id) FILTER (WHERE d.status = 'queued') AS again,
            array_agg(d.priority::integer) FILTER (WHERE d.status = 'queued') AS priorities,
@@ -682,6 +685,17 @@ BEGIN
             RETURN QUERY SELECT 'advance', g.run, NULL::uuid, NULL::integer;
         END IF;
     END LOOP;
+    -- What few of them do, and all would pay for in the statement above.
+    IF 'delegation' = ANY (p_waits) THEN
+        PERFORM muster_stand_below(p_tenant, v_mine, p_agent_runs, p_added);
+    END IF;
+    IF 'batch' = ANY (p_waits) THEN
+        -- It may have been answered before its step came to wait.
+        UPDATE agent_run a SET due_at = clock_timestamp()
+         WHERE a.id = ANY (v_mine) AND a.status = 'waiting' AND a.waiting_for = 'batch' AND NOT EXISTS (
+               SELECT FROM llm_call l JOIN batched_call b ON b.id = l.id AND NOT b.is_given_up
+                WHERE l.agent_run_id = a.id AND l.status = 'open');
+    END IF;
     PERFORM muster_count_in_flight(p_tenant, -v_places);
     IF v_sent IS NOT NULL THEN
         RETURN QUERY SELECT * FROM muster_queue(v_sent);
