@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
-from costs.core.usage import Usage
+from agents_app.core.model import ModelReply, ModelRequest, ToolCall
+from tests.scripted import reply
 
 Part = Any  # a text, JSON for an answer with a form, or a list of (tool, arguments)
 
@@ -32,14 +32,7 @@ class Cast:
             for number, (name, arguments) in enumerate(part if isinstance(part, list) else [])
         )
         said = part if isinstance(part, str) else json.dumps(part)
-        return ModelReply(
-            text="" if calls else said,
-            tool_calls=calls,
-            finish_reason=FinishReason.TOOL_CALLS if calls else FinishReason.STOP,
-            usage=Usage(input_tokens=10, output_tokens=5),
-            provider=request.provider,
-            model=request.model,
-        )
+        return reply(request, "" if calls else said, *calls)
 
     def prompts(self, words: str) -> list[str]:
         """What was said to whoever is asked with these words."""

@@ -12,8 +12,7 @@ import pytest
 from pydantic import JsonValue
 
 from agents_app.core.completing import Completion
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
-from costs.core.usage import Usage
+from agents_app.core.model import ModelReply, ModelRequest, ToolCall
 from costs.models import CostEntry, TenantPrice
 from orchestrator.core.spec import ModelChoice
 from orchestrator.core.state import WaitingReason
@@ -31,13 +30,10 @@ from tenants.kernel.models import uuid7
 from tests.e2e.stories import start
 from tests.engine_driver import drain, open_limiter, queued, step_of
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
+from tests.scripted import Killed, reply
 from tests.world import World
 
 ASKED: dict[str, JsonValue] = {"prompt": "Write of tides.", "system": "Be brief."}
-
-
-class Killed(BaseException):
-    """The worker is gone: nothing catches this."""
 
 
 @dataclass
@@ -68,28 +64,16 @@ class Scene:
                 threading.Event().wait(self.text_seconds)
             with self.guard:
                 self.at_once -= 1
-            return self._reply(request, "The sea comes and goes.")
+            return reply(request, "The sea comes and goes.")
         self.asked[f"turn {turn}"] += 1
         if turn:
             self.told = [each.content for each in request.messages[-1].tool_results]
-            return self._reply(request, "All is written.")
+            return reply(request, "All is written.")
         calls = tuple(
             ToolCall(id=f"c{number}", name="text_completion", arguments=arguments)
             for number, arguments in enumerate(self.calls)
         )
-        return self._reply(request, "", calls)
-
-    def _reply(
-        self, request: ModelRequest, text: str, calls: tuple[ToolCall, ...] = ()
-    ) -> ModelReply:
-        return ModelReply(
-            text=text,
-            finish_reason=FinishReason.TOOL_CALLS if calls else FinishReason.STOP,
-            usage=Usage(input_tokens=10, output_tokens=5),
-            provider=request.provider,
-            model=request.model,
-            tool_calls=calls,
-        )
+        return reply(request, "", *calls)
 
     def crash_here(self, point: str) -> None:
         self.passed.append(point)

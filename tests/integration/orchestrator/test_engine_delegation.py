@@ -12,9 +12,8 @@ import pytest
 from django.urls import reverse
 from pydantic import JsonValue
 
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
+from agents_app.core.model import ModelReply, ModelRequest
 from agents_app.services.agents import create_agent
-from costs.core.usage import Usage
 from costs.models import TenantPrice
 from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
@@ -29,6 +28,7 @@ from tests.e2e.stories import echo, start
 from tests.engine_driver import drain, drain_all, open_limiter, queued, run_of, step_of
 from tests.integration.orchestrator.test_engine_calls import published
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
+from tests.scripted import Killed, reply_of
 from tests.world import World
 
 Turn = str | list[tuple[str, JsonValue]]
@@ -40,10 +40,6 @@ ASKS: list[Turn] = [
     ],
     "All is dug.",
 ]
-
-
-class Killed(BaseException):
-    """The worker is gone: nothing catches this."""
 
 
 @dataclass
@@ -63,18 +59,7 @@ class Crowd:
         self.heard.setdefault(who, []).append(request)
         script = self.scripts.get(who, [f"Did: {who}"])
         says = script[turn]
-        calls = tuple(
-            ToolCall(id=f"t{turn}c{number}", name=name, arguments=arguments)
-            for number, (name, arguments) in enumerate(says if isinstance(says, list) else [])
-        )
-        return ModelReply(
-            text=says if isinstance(says, str) else "",
-            finish_reason=FinishReason.TOOL_CALLS if calls else FinishReason.STOP,
-            usage=Usage(input_tokens=10, output_tokens=5),
-            provider=request.provider,
-            model=request.model,
-            tool_calls=calls,
-        )
+        return reply_of(request, says, turn=turn)
 
     def results(self, who: str = LEAD) -> list[tuple[str, bool]]:
         """What this one was told last, and whether it was told as an error."""

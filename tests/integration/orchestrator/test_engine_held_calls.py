@@ -12,9 +12,8 @@ from django.urls import reverse
 from pydantic import JsonValue
 
 from agents_app.core.approving import CallApproval
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
+from agents_app.core.model import ModelReply, ModelRequest
 from agents_app.core.tools import Toolbox, tool
-from costs.core.usage import Usage
 from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
 from orchestrator.models import Approval, Attempt, Run, RunEvent
@@ -27,6 +26,7 @@ from tests.e2e.stories import start
 from tests.engine_driver import drain, queued, run_of, step_of
 from tests.integration.orchestrator.test_approvals import person
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
+from tests.scripted import Killed, reply_of
 from tests.world import World
 
 Turn = str | list[tuple[str, JsonValue]]
@@ -34,10 +34,6 @@ PAYS: list[Turn] = [
     [("pay", {"amount": 7, "to": "ada@example.com"}), ("note", {"text": "a"})],
     "All is done.",
 ]
-
-
-class Killed(BaseException):
-    """The worker is gone: nothing catches this."""
 
 
 @dataclass
@@ -58,18 +54,7 @@ class Scene:
         self.asked += 1
         self.told += [each.content for each in request.messages[-1].tool_results]
         says = self.script[turn]
-        calls = tuple(
-            ToolCall(id=f"t{turn}c{number}", name=name, arguments=arguments)
-            for number, (name, arguments) in enumerate(says if isinstance(says, list) else [])
-        )
-        return ModelReply(
-            text=says if isinstance(says, str) else "",
-            finish_reason=FinishReason.TOOL_CALLS if calls else FinishReason.STOP,
-            usage=Usage(input_tokens=10, output_tokens=5),
-            provider=request.provider,
-            model=request.model,
-            tool_calls=calls,
-        )
+        return reply_of(request, says, turn=turn)
 
     def crash_here(self, point: str) -> None:
         self.passed.append(point)

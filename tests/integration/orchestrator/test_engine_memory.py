@@ -9,16 +9,16 @@ import pytest
 
 from agents_app.core import observations
 from agents_app.core.errors import ProviderError, ProviderErrorKind
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
+from agents_app.core.model import ModelReply, ModelRequest, ToolCall
 from agents_app.core.tools import Toolbox, tool
 from agents_app.core.values import text_size
-from costs.core.usage import Usage
 from orchestrator.execution import gateway, tool_rows
 from orchestrator.execution.providers import TenantClient
 from orchestrator.services import agent_runs, workflows
 from tests.engine_driver import drain, step_of
-from tests.integration.orchestrator.test_engine_react import Killed, begin, die
+from tests.integration.orchestrator.test_engine_react import begin, die
 from tests.requests_kept import whole_requests
+from tests.scripted import Killed, reply
 from tests.world import World
 
 PAGES = 6
@@ -45,26 +45,14 @@ class Reader:
             self.refused += 1
             raise ProviderError(ProviderErrorKind.CONTEXT_TOO_LONG, "too much", "simulated", 400)
         if request.system == observations.SUMMARY_RULES:
-            return self._says(request, "Read so far: " + request.messages[0].content[-40:])
+            return reply(request, "Read so far: " + request.messages[0].content[-40:])
         told = "".join(each.content for each in request.messages[-1].tool_results)
         found = re.search(r"page (\d)", told)
         page = int(found[1]) + 1 if found else 1
-        return self._says(request, "All read.") if page > PAGES else self._asks(request, page)
-
-    def _says(self, request: ModelRequest, text: str, *calls: ToolCall) -> ModelReply:
-        return ModelReply(
-            text=text,
-            finish_reason=FinishReason.TOOL_CALLS if calls else FinishReason.STOP,
-            usage=Usage(input_tokens=10, output_tokens=5),
-            provider=request.provider,
-            model=request.model,
-            tool_calls=calls,
-        )
+        return reply(request, "All read.") if page > PAGES else self._asks(request, page)
 
     def _asks(self, request: ModelRequest, page: int) -> ModelReply:
-        return self._says(
-            request, "", ToolCall(id=f"p{page}", name="read", arguments={"page": page})
-        )
+        return reply(request, "", ToolCall(id=f"p{page}", name="read", arguments={"page": page}))
 
     def crash_here(self, point: str) -> None:
         self.passed.append(point)

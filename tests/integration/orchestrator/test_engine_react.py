@@ -13,10 +13,9 @@ from django.urls import reverse
 from pydantic import JsonValue
 
 from agents_app.core.journal import ToolEnd
-from agents_app.core.model import FinishReason, ModelReply, ModelRequest, ToolCall
+from agents_app.core.model import ModelReply, ModelRequest, ToolCall
 from agents_app.core.tools import Toolbox, ToolContext, tool
 from agents_app.tools.calculator import calculator
-from costs.core.usage import Usage
 from orchestrator.execution import engine_db, gateway, tool_rows
 from orchestrator.execution.claims import Claim
 from orchestrator.execution.errors import LeaseLostError, RunStoppingError
@@ -31,6 +30,7 @@ from orchestrator.services.sweep import sweep
 from tests.e2e.stories import start
 from tests.engine_driver import drain, queued, run_of, step_of
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE, take
+from tests.scripted import Killed, reply_of
 from tests.world import World
 
 Turn = str | list[tuple[str, JsonValue]]
@@ -42,10 +42,6 @@ FIVE_TURNS: list[Turn] = [
     "All is noted.",
 ]
 TURNS = range(1, len(FIVE_TURNS) + 1)
-
-
-class Killed(BaseException):
-    """The worker is gone: nothing catches this."""
 
 
 @dataclass
@@ -64,18 +60,7 @@ class Scene:
         turn = 1 + sum(message.role == "assistant" for message in request.messages)
         self.asked[turn] += 1
         says = self.script[turn - 1]
-        calls = tuple(
-            ToolCall(id=f"t{turn}c{number}", name=name, arguments=arguments)
-            for number, (name, arguments) in enumerate(says if isinstance(says, list) else [])
-        )
-        return ModelReply(
-            text=says if isinstance(says, str) else "",
-            finish_reason=FinishReason.TOOL_CALLS if calls else FinishReason.STOP,
-            usage=Usage(input_tokens=10, output_tokens=5),
-            provider=request.provider,
-            model=request.model,
-            tool_calls=calls,
-        )
+        return reply_of(request, says, turn=turn)
 
     def begin_again(self, *, dies_at: int) -> None:
         self.dies_at, self.paid = dies_at, 0

@@ -13,7 +13,8 @@ from orchestrator.services import agent_runs, control, workflows
 from orchestrator.services.advance import advance
 from tests.e2e.stories import start
 from tests.engine_driver import drain, run_of, step_of
-from tests.integration.orchestrator.test_engine_react import Killed, die, kept
+from tests.integration.orchestrator.test_engine_react import die, kept
+from tests.scripted import Killed
 from tests.world import World
 
 
