@@ -13,7 +13,7 @@ from agents_app.core import values
 from agents_app.core.errors import ProviderError
 from agents_app.core.model import ModelReply, ModelRequest
 from agents_app.providers.answers import name_of, unreadable
-from agents_app.providers.base import ProviderSettings
+from agents_app.providers.batch_wire import WireBatches
 from agents_app.providers.batches import (
     CLOCK_SKEW_SECONDS,
     BatchedAnswer,
@@ -26,7 +26,7 @@ from agents_app.providers.batches import (
     lines_of,
     refused,
 )
-from agents_app.providers.calls import Answer, Raw, call, call_for_text
+from agents_app.providers.calls import Raw
 
 # By the names of Anthropic's errors: an entry of a batch has no status of its own.
 _STATUS: Final[Mapping[str, int]] = {
@@ -46,20 +46,8 @@ _PAGE: Final = 100
 _ID: Final = re.compile(r"[\w-]{1,200}")
 
 
-class AnthropicBatches:
-    def __init__(
-        self,
-        client: anthropic.Anthropic,
-        settings: ProviderSettings,
-        *,
-        arguments: Callable[[ModelRequest], dict[str, Any]],
-        reply: Callable[..., ModelReply],
-    ) -> None:
-        self._client = client
-        self._settings = settings
-        self._name = settings.name
-        self._arguments = arguments
-        self._reply = reply
+class AnthropicBatches(WireBatches):
+    _sdk = anthropic
 
     def size_of(self, request: ModelRequest) -> int:
         return len(values.dump(self._entry("", request)).encode("utf-8", errors="replace"))
@@ -70,16 +58,13 @@ class AnthropicBatches:
         """Anthropic has no place for the key: its batches are known by the requests in them."""
         entries: Any = [self._entry(id, request) for id, request in requests.items()]
         make = partial(self._client.messages.batches.with_raw_response.create, requests=entries)
-        batch_id = name_of(self._call(make, deadline_seconds).get("id"))
-        if not batch_id:
-            raise unreadable("the answer has no id", self._name)
-        return batch_id
+        return self._id_of(self._call(make, deadline_seconds))
 
     def find(self, sent: Sent, *, deadline_seconds: float) -> Found:
         """By its answers, which name its requests. As long as there are none, nobody can tell."""
         earliest = sent.began_at - timedelta(seconds=CLOCK_SKEW_SECONDS)
         is_certain = True
-        for batch in self._newest_first(deadline_seconds):
+        for batch in self._newest_first(self._page, deadline_seconds):
             batch_id = name_of(batch.get("id"))
             if _made_at(batch) < earliest:
                 break
@@ -116,7 +101,8 @@ class AnthropicBatches:
     ) -> ModelReply | ProviderError:
         match result.get("type"):
             case "succeeded":
-                return self._read(result.get("message"), request)
+                message = result.get("message")
+                return self._read(message if isinstance(message, dict) else {}, {}, request)
             case "expired":
                 return expired(self._name)
             case "canceled":
@@ -126,13 +112,6 @@ class AnthropicBatches:
         error = answer.get("error", answer) if isinstance(answer, dict) else {}
         kind = str(error.get("type")) if isinstance(error, dict) else ""
         return refused(_STATUS.get(kind, 500), error, provider=self._name)
-
-    def _read(self, message: object, request: ModelRequest) -> ModelReply | ProviderError:
-        body = message if isinstance(message, dict) else {}
-        try:
-            return self._reply(Answer(body=body, headers={}, latency_ms=0), request=request)
-        except ProviderError as problem:
-            return problem
 
     def _is_ours(self, batch_id: str, ids: frozenset[str], deadline_seconds: float) -> bool:
         first = next(self._lines(batch_id, deadline_seconds), {})
@@ -148,34 +127,14 @@ class AnthropicBatches:
             path = f"/v1/messages/batches/{batch_id}/results"
             return Raw(self._client.get(path, cast_to=httpx2.Response, options=options))
 
-        text = call_for_text(
-            send, sdk=anthropic, settings=self._settings, deadline_seconds=deadline_seconds
-        )
-        return lines_of(text, provider=self._name)
+        return lines_of(self._text(send, deadline_seconds), provider=self._name)
 
-    def _newest_first(self, deadline_seconds: float) -> Iterator[dict[str, Any]]:
-        after: str | anthropic.Omit = anthropic.omit
-        while True:
-            listing = self._client.messages.batches.with_raw_response.list
-            body = self._call(partial(listing, limit=_PAGE, after_id=after), deadline_seconds)
-            listed = body.get("data")
-            if not isinstance(listed, list):
-                raise unreadable("the list of batches has no data", self._name)
-            batches = [each for each in listed if isinstance(each, dict)]
-            yield from batches
-            if not body.get("has_more") or not batches:
-                return
-            after = name_of(batches[-1].get("id"))
+    def _page(self, after: str | None) -> Callable[..., Any]:
+        listing = self._client.messages.batches.with_raw_response.list
+        return partial(listing, limit=_PAGE, after_id=after or anthropic.omit)
 
     def _entry(self, id: str, request: ModelRequest) -> dict[str, Any]:
-        arguments = self._arguments(request)
-        extra = arguments.pop("extra_body", {})
-        return {"custom_id": id, "params": arguments | extra}
-
-    def _call(self, send: Callable[..., Any], deadline_seconds: float) -> dict[str, Any]:
-        return call(
-            send, sdk=anthropic, settings=self._settings, deadline_seconds=deadline_seconds
-        ).body
+        return {"custom_id": id, "params": self._body(request)}
 
 
 def _size(batch: Mapping[str, Any]) -> int:

@@ -1,6 +1,6 @@
 """Batches as OpenAI has them: a file of requests, a batch of the file, files of answers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -10,8 +10,8 @@ import openai
 from agents_app.core import values
 from agents_app.core.errors import ProviderError
 from agents_app.core.model import ModelReply, ModelRequest
-from agents_app.providers.answers import name_of, unreadable
-from agents_app.providers.base import ProviderSettings
+from agents_app.providers.answers import name_of
+from agents_app.providers.batch_wire import WireBatches
 from agents_app.providers.batches import (
     CLOCK_SKEW_SECONDS,
     BatchedAnswer,
@@ -24,7 +24,6 @@ from agents_app.providers.batches import (
     lines_of,
     refused,
 )
-from agents_app.providers.calls import Answer, call, call_for_text
 
 _ENDPOINT: Final = "/v1/chat/completions"
 _KEY = "muster_batch"
@@ -32,20 +31,8 @@ _OVER = frozenset({"completed", "failed", "expired", "cancelled"})
 _PAGE = 100
 
 
-class OpenAIBatches:
-    def __init__(
-        self,
-        client: openai.OpenAI,
-        settings: ProviderSettings,
-        *,
-        arguments: Callable[[ModelRequest], dict[str, Any]],
-        reply: Callable[..., ModelReply],
-    ) -> None:
-        self._client = client
-        self._settings = settings
-        self._name = settings.name
-        self._arguments = arguments
-        self._reply = reply
+class OpenAIBatches(WireBatches):
+    _sdk = openai
 
     def size_of(self, request: ModelRequest) -> int:
         return len(self._line("", request))
@@ -71,7 +58,7 @@ class OpenAIBatches:
 
     def find(self, sent: Sent, *, deadline_seconds: float) -> Found:
         earliest = (sent.began_at - timedelta(seconds=CLOCK_SKEW_SECONDS)).timestamp()
-        for batch in self._newest_first(deadline_seconds):
+        for batch in self._newest_first(self._page, deadline_seconds):
             metadata = batch.get("metadata")
             if isinstance(metadata, dict) and metadata.get(_KEY) == sent.key:
                 return Found(batch_id=name_of(batch.get("id")))
@@ -123,7 +110,8 @@ class OpenAIBatches:
         if isinstance(response, dict) and isinstance(response.get("body"), dict):
             body, status = response["body"], response.get("status_code")
             if status == 200:
-                return self._read(body, response.get("request_id"), request)
+                headers = {"x-request-id": name_of(response.get("request_id"))}
+                return self._read(body, headers, request)
             told = body.get("error", error)
             return refused(status if isinstance(status, int) else 500, told, provider=self._name)
         code = str(error.get("code")) if isinstance(error, dict) else ""
@@ -133,15 +121,6 @@ class OpenAIBatches:
             return cancelled(self._name)
         return refused(500, error, provider=self._name)
 
-    def _read(
-        self, body: dict[str, Any], request_id: object, request: ModelRequest
-    ) -> ModelReply | ProviderError:
-        headers = {"x-request-id": name_of(request_id)}
-        try:
-            return self._reply(Answer(body=body, headers=headers, latency_ms=0), request=request)
-        except ProviderError as problem:
-            return problem
-
     def _failure(self, batch: Mapping[str, Any]) -> ProviderError:
         """Why the whole batch was refused; nothing of it was served."""
         errors = batch.get("errors")
@@ -149,43 +128,15 @@ class OpenAIBatches:
         first = listed[0] if isinstance(listed, list) and listed else {}
         return refused(400, first or {"message": "the batch was refused"}, provider=self._name)
 
-    def _newest_first(self, deadline_seconds: float) -> Iterator[dict[str, Any]]:
-        after: str | openai.Omit = openai.omit
-        while True:
-            page = partial(self._client.batches.with_raw_response.list, limit=_PAGE, after=after)
-            body = self._call(page, deadline_seconds)
-            listed = body.get("data")
-            if not isinstance(listed, list):
-                raise unreadable("the list of batches has no data", self._name)
-            batches = [each for each in listed if isinstance(each, dict)]
-            yield from batches
-            if not body.get("has_more") or not batches:
-                return
-            after = name_of(batches[-1].get("id"))
+    def _page(self, after: str | None) -> Callable[..., Any]:
+        listing = self._client.batches.with_raw_response.list
+        return partial(listing, limit=_PAGE, after=after or openai.omit)
 
     def _batch(self, batch_id: str, deadline_seconds: float) -> dict[str, Any]:
         read = partial(self._client.batches.with_raw_response.retrieve, batch_id)
         return self._call(read, deadline_seconds)
 
     def _line(self, id: str, request: ModelRequest) -> bytes:
-        arguments = self._arguments(request)
-        extra = arguments.pop("extra_body", {})
-        body = arguments | extra
-        line = {"custom_id": id, "method": "POST", "url": _ENDPOINT, "body": body}
+        line: dict[str, Any] = {"custom_id": id, "method": "POST", "url": _ENDPOINT}
+        line["body"] = self._body(request)
         return values.dump(line).encode("utf-8", errors="replace") + b"\n"
-
-    def _id_of(self, body: Mapping[str, Any]) -> str:
-        id = name_of(body.get("id"))
-        if not id:
-            raise unreadable("the answer has no id", self._name)
-        return id
-
-    def _call(self, send: Callable[..., Any], deadline_seconds: float) -> dict[str, Any]:
-        return call(
-            send, sdk=openai, settings=self._settings, deadline_seconds=deadline_seconds
-        ).body
-
-    def _text(self, send: Callable[..., Any], deadline_seconds: float) -> str:
-        return call_for_text(
-            send, sdk=openai, settings=self._settings, deadline_seconds=deadline_seconds
-        )

@@ -26,6 +26,7 @@ from tests.e2e.stories import start
 from tests.engine_driver import drain, queued, run_of, step_of
 from tests.integration.orchestrator.test_approvals import person
 from tests.integration.orchestrator.test_engine_late_answers import EXPIRE
+from tests.integration.orchestrator.test_engine_react import die
 from tests.scripted import Killed, reply_of
 from tests.world import World
 
@@ -130,15 +131,6 @@ def kept(world: World, run_id: UUID) -> list[tuple[str, str]]:
     with world.scope():
         calls = KeptCall.objects.filter(run_id=run_id).order_by("turn", "call", "attempt")
         return list(calls.values_list("tool", "status"))
-
-
-def die(world: World, run_id: UUID) -> None:
-    (due,) = queued(world, run_id)
-    with pytest.raises(Killed):
-        agent_runs.execute(world.tenant.id, due.id, worker="w1")
-    engine_db.one(EXPIRE, due.id, alias="system")
-    sweep()
-    advance(world.tenant.id, run_id)
 
 
 def test_call_waits_for_a_person_while_others_of_its_turn_are_made(
