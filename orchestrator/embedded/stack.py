@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from celery import Celery
+from kombu.exceptions import KombuError
+from redis import RedisError
 
 from orchestrator.embedded import commands
 from orchestrator.embedded.env import Secrets, check_inherited
@@ -168,5 +170,6 @@ def worker_answers(name: str, *, broker: str) -> bool:
         destination = [f"{name}@{socket.gethostname()}"]
         try:
             return bool(probe.control.ping(destination=destination, timeout=0.5))
-        except OSError:
+        except (OSError, KombuError, RedisError):
+            # The broker is away, or went away while the reply was awaited.
             return False

@@ -14,6 +14,7 @@ from orchestrator.models import AgentRun
 from tests import workers
 from tests.e2e.stories import echo, ended, simulated, start, statuses
 from tests.eventually import eventually
+from tests.redis_clients import cut_clients
 from tests.world import World
 
 CUTS = 20
@@ -61,7 +62,6 @@ def test_worker_with_more_messages_than_threads_never_dozes(acme: World, log_dir
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("live_db")
 def test_busy_worker_goes_on_however_often_it_is_cut_off(acme: World, log_dir: Path) -> None:
-    redis = Redis.from_url(settings.CELERY_BROKER_URL)
     steps = {f"s{number}": simulated("x", latency=0.5) for number in range(CUTS * 2)}
     with (
         workers.control("control-c", log_dir),
@@ -71,8 +71,7 @@ def test_busy_worker_goes_on_however_often_it_is_cut_off(acme: World, log_dir: P
         for done in range(CUTS):
             eventually(lambda done=done: count(acme, run_id, "completed") >= done * 2)
             eventually(lambda: count(acme, run_id, "running") == 2)
-            for kind in ("normal", "pubsub"):
-                redis.client_kill_filter(_type=kind, skipme=True)
+            cut_clients(settings.CELERY_BROKER_URL, "normal", "pubsub")
         assert ended(acme, run_id).status == "completed"
         after = start(acme, {"a": echo(value=1)}, strategy="adaptive")
         assert ended(acme, after).status == "completed"

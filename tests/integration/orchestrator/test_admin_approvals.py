@@ -69,7 +69,19 @@ def test_form_is_filled_in_field_by_field(acme: World) -> None:
 
     press(acme, approval, "approve", **{"in-0": "fine"})
 
-    assert the_approval(acme, approval.run_id).form == {"note": "fine"}
+    found = the_approval(acme, approval.run_id)
+    assert found.form == {"note": "fine"}
+    assert "<h3>Form</h3>" in page(acme, found)
+
+
+def test_form_that_was_left_empty_is_not_shown(acme: World) -> None:
+    approval = asked(acme, form={**NOTE, "required": []})
+
+    press(acme, approval, "approve")
+
+    found = the_approval(acme, approval.run_id)
+    assert (found.status, found.form) == ("approved", {})
+    assert "<h3>Form</h3>" not in page(acme, found)
 
 
 def test_what_is_wrong_stands_at_its_field(acme: World) -> None:

@@ -27,6 +27,7 @@ from orchestrator.models import Run, RunEvent
 from orchestrator.web import WsgiSite
 from tenants.kernel.clock import now
 from tenants.models import ApiKey
+from tests.redis_clients import cut_clients
 from tests.rest import call, get
 from tests.run_rows import make_run, published
 from tests.world import World
@@ -157,14 +158,6 @@ async def say(run: Run, what: bytes = NEWS) -> None:
         await client.publish(channel_of(run.pk), what)
 
 
-def cut_subscribers() -> int:
-    """As a restart of the server would, for this test session alone."""
-    with redis.Redis.from_url(REDIS_URL) as client:
-        here = str(client.connection_pool.connection_kwargs["db"])
-        ids = [c["id"] for c in client.client_list(_type="pubsub") if c["db"] == here]
-        return sum(client.client_kill_filter(_id=each) for each in ids)
-
-
 def test_answer_opens_with_the_stored_events(acme: World, run: Run) -> None:
     write(acme, run, "agent.completed", step="outline", attempt=1, cost_nano=400_000)
 
@@ -260,7 +253,7 @@ def test_lost_subscription_comes_back_by_itself(
     async def scene() -> None:
         async with streams() as program, heard(program, Listener(acme, run, key)) as listener:
             await listener.until(lambda: program.feed._subscriber)
-            assert await db(cut_subscribers)
+            assert await db(cut_clients, REDIS_URL, "pubsub")
             await db(write, acme, run, "test.live")
             while "test.live" not in listener.types:
                 await say(run)
