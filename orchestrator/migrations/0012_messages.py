@@ -1,19 +1,15 @@
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import django.utils.timezone
 import tenants.kernel.fields
 import tenants.kernel.models
-import tenants.scope
-import uuid_utils.compat
 from django.db import migrations, models
 
 from tenants.isolation import IsolateTenant, TenantReference
 from tenants.kernel.sql import run_sql_file
 
 _FUNCTIONS = """
-muster_fence, muster_tally, muster_inbox, muster_send_messages, muster_take, muster_take_messages,
-muster_subscribe
+muster_fence, muster_tally, muster_send_messages, muster_take, muster_take_messages, muster_subscribe
 """
 
 
@@ -87,9 +83,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='AgentMessage',
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True, db_default=django.db.models.functions.datetime.Now())),
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
                 ('number', models.BigIntegerField()),
                 ('call', models.UUIDField()),
                 ('inbox_number', models.BigIntegerField(null=True)),
@@ -99,10 +93,11 @@ class Migration(migrations.Migration):
                 ('priority', models.PositiveSmallIntegerField()),
                 ('correlation_id', models.UUIDField()),
                 ('content', tenants.kernel.fields.OrderedJSONField()),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('receiver', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='received_messages', to='orchestrator.agentrun')),
                 ('run', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='orchestrator.run')),
                 ('sender', tenants.kernel.models.TenantForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='sent_messages', to='orchestrator.agentrun')),
-                ('tenant', models.ForeignKey(db_index=False, default=tenants.scope.current_tenant_id, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
+                ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'db_table': 'agent_message',

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from agents_app.core.todos import TodoStatus
 from orchestrator.models.run import AgentRun, PartOfRun, Run
@@ -54,13 +55,14 @@ class CallEffect(PartOfRun):
         return str(self.call)
 
 
-class AgentMessage(TenantOwned):
+class AgentMessage(PartOfRun):
     """A message between agents of a run, in the order of its number.
 
     It goes to one of them (`receiver`), to whoever subscribed to its topic or has a capability, or
     to all.
     """
 
+    id = models.UUIDField(primary_key=True)
     run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="messages", db_index=False)
     number = models.BigIntegerField()
     sender = TenantForeignKey(
@@ -84,6 +86,7 @@ class AgentMessage(TenantOwned):
     # The id of the message that a conversation began with.
     correlation_id = models.UUIDField()
     content = OrderedJSONField()
+    created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "agent_message"

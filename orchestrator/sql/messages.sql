@@ -35,107 +35,109 @@ BEGIN
     PERFORM FROM run_tally t WHERE t.run_id = ANY (p_runs) ORDER BY t.run_id FOR NO KEY UPDATE;
 END $$;
 
--- How many messages were sent to an agent run alone, and how many of them it has read.
-CREATE FUNCTION muster_inbox(p_agent_run uuid, OUT sent bigint, OUT taken bigint)
-LANGUAGE sql STABLE AS $$
-    SELECT COALESCE((SELECT m.inbox_number FROM agent_message m WHERE m.receiver_id = p_agent_run
-                      ORDER BY m.number DESC LIMIT 1), 0),
-           COALESCE((SELECT s.direct_taken FROM message_place s WHERE s.agent_run_id = p_agent_run), 0)
-$$;
-
 -- Sends messages of several threads of a worker together: `sent`, with the number and the receiver. One
 -- is not taken if its attempt holds its agent run no more (`lost`), its run is to end (`stopping`),
 -- there is no such receiver (`no_receiver`, `no_message`), the receiver has ended (`receiver_ended`) or
 -- has p_inbox unread ones (`receiver_full`), or the run has p_most (`run_full`). A call that has sent
--- before gets what it got then.
+-- before gets what it got then. They go one after the other: one statement for all of them takes twice
+-- as long, be they many or one. Without statistics of a young table the planner would sort all that a
+-- receiver ever got, hence no bitmaps.
 CREATE FUNCTION muster_send_messages(p_tenant uuid, p_messages json, p_most integer, p_inbox integer)
 RETURNS TABLE (number bigint, verdict text, id uuid, place bigint, correlation uuid, run uuid,
                receiver uuid)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_bitmapscan = off AS $$
 DECLARE
-    v_senders uuid[] := ARRAY(SELECT DISTINCT (m ->> 'sender')::uuid FROM json_array_elements(p_messages) m);
+    k record;
+    v_senders uuid[] := ARRAY(SELECT DISTINCT (x ->> 'sender')::uuid FROM json_array_elements(p_messages) x);
     v_runs uuid[];
+    v_run uuid;
+    v_last bigint;
+    v_is_live boolean;
+    v_received bigint; -- by its receiver alone, before this one
+    v_taken bigint; -- of these
+    v_has_sent boolean := false;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     SELECT array_agg(DISTINCT x.run_id) INTO v_runs
       FROM (SELECT a.run_id FROM agent_run a WHERE a.id = ANY (v_senders)
              ORDER BY a.run_id, a.id FOR NO KEY UPDATE) x;
     IF v_runs IS NOT NULL THEN PERFORM muster_tally(p_tenant, v_runs); END IF;
-    RETURN QUERY
-    WITH asked AS MATERIALIZED (
-        SELECT f.*, s.run_id, k.id AS known, k.number AS known_place, k.correlation_id AS known_correlation,
-               k.receiver_id AS known_receiver, q.correlation_id AS answered,
-               CASE WHEN f.reply_to IS NULL THEN t.id ELSE q.sender_id END AS receiver,
-               CASE WHEN s.id IS NULL THEN 'lost'
-                    WHEN s.is_stopping THEN 'stopping'
-                    WHEN k.id IS NOT NULL THEN 'known'
-                    WHEN f.reply_to IS NOT NULL AND q.sender_id IS NULL THEN 'no_message'
-                    WHEN f.places IS NOT NULL AND t.id IS NULL THEN 'no_receiver' END AS refused
+    FOR k IN
+        SELECT f.*, s.run_id, s.is_stopping
           FROM ROWS FROM (json_to_recordset(p_messages) AS (
                    sender uuid, attempt integer, call uuid, id uuid, places text[], reply_to uuid,
                    topic text, capability text, type text, priority smallint, content json
                )) WITH ORDINALITY AS f
           LEFT JOIN LATERAL (
-               SELECT a.id, a.run_id,
-                      (SELECT r.stop_wanted <> '' FROM run r WHERE r.id = a.run_id) AS is_stopping
+               SELECT a.run_id, (SELECT r.stop_wanted <> '' FROM run r WHERE r.id = a.run_id) AS is_stopping
                  FROM agent_run a
                 WHERE a.id = f.sender AND a.attempt = f.attempt AND a.status = 'running'
                   AND a.lease_until > clock_timestamp() LIMIT 1) s ON true
-          LEFT JOIN LATERAL (
-               SELECT m.id, m.number, m.correlation_id, m.receiver_id FROM agent_message m
-                WHERE m.sender_id = f.sender AND m.call = f.call LIMIT 1) k ON true
-          LEFT JOIN LATERAL (
-               SELECT m.sender_id, m.correlation_id FROM agent_message m
-                WHERE m.id = f.reply_to AND m.run_id = s.run_id LIMIT 1) q ON f.reply_to IS NOT NULL
-          -- The first of the places that there is: names are local.
-          LEFT JOIN LATERAL (
-               SELECT x.id FROM unnest(f.places) WITH ORDINALITY AS p (place, rank)
-                CROSS JOIN LATERAL (SELECT a.id FROM agent_run a
-                                     WHERE a.run_id = s.run_id AND a.step = p.place LIMIT 1) x
-                ORDER BY p.rank LIMIT 1) t ON f.places IS NOT NULL),
-    room AS MATERIALIZED (
-        SELECT r.id, x.is_live, i.sent, p_inbox - i.sent + i.taken AS free
-          FROM (SELECT DISTINCT k.receiver AS id FROM asked k
-                 WHERE k.refused IS NULL AND k.receiver IS NOT NULL) r
-         CROSS JOIN LATERAL (SELECT a.finished_at IS NULL AS is_live FROM agent_run a
-                              WHERE a.id = r.id LIMIT 1) x
-         CROSS JOIN LATERAL muster_inbox(r.id) i),
-    ranked AS MATERIALIZED (
-        SELECT k.*, m.is_live, m.free, m.sent,
-               row_number() OVER (PARTITION BY k.receiver, k.refused ORDER BY k.ordinality) AS rank
-          FROM asked k LEFT JOIN room m ON m.id = k.receiver),
-    fitting AS MATERIALIZED (
-        SELECT k.*,
-               CASE WHEN k.refused IS NOT NULL THEN k.refused
-                    WHEN NOT k.is_live THEN 'receiver_ended'
-                    WHEN k.rank > k.free THEN 'receiver_full' END AS not_fitting
-          FROM ranked k),
-    numbered AS MATERIALIZED (
-        SELECT k.*, t.messages + row_number() OVER (PARTITION BY k.run_id, k.not_fitting
-                                                    ORDER BY k.ordinality) AS at
-          FROM fitting k
-          LEFT JOIN LATERAL (SELECT y.messages FROM run_tally y WHERE y.run_id = k.run_id LIMIT 1) t
-            ON k.not_fitting IS NULL),
-    sent AS (
-        INSERT INTO agent_message (id, tenant_id, run_id, number, sender_id, call, receiver_id,
-                                   inbox_number, topic, capability, type, priority, correlation_id, content,
-                                   created_at, updated_at)
-        SELECT n.id, p_tenant, n.run_id, n.at, n.sender, n.call, n.receiver,
-               CASE WHEN n.receiver IS NOT NULL THEN n.sent + n.rank END, n.topic, n.capability,
-               n.type, n.priority, COALESCE(n.answered, n.id), n.content,
-               clock_timestamp(), clock_timestamp()
-          FROM numbered n WHERE n.at <= p_most),
-    counted AS (
-        UPDATE run_tally t SET messages = GREATEST(t.messages, x.at)
-          FROM (SELECT n.run_id, max(n.at) AS at FROM numbered n WHERE n.at <= p_most GROUP BY 1) x
-         WHERE t.run_id = x.run_id AND t.run_id = ANY (v_runs))
-    SELECT n.ordinality,
-           CASE WHEN n.at <= p_most THEN 'sent' WHEN n.at IS NOT NULL THEN 'run_full'
-                ELSE n.not_fitting END,
-           COALESCE(n.known, n.id), COALESCE(n.known_place, n.at),
-           COALESCE(n.known_correlation, n.answered, n.id), n.run_id,
-           COALESCE(n.known_receiver, n.receiver)
-      FROM numbered n ORDER BY n.ordinality;
+         ORDER BY f.ordinality
+    LOOP
+        number := k.ordinality; run := k.run_id;
+        IF run IS NULL OR k.is_stopping THEN
+            verdict := CASE WHEN run IS NULL THEN 'lost' ELSE 'stopping' END;
+            id := NULL; place := NULL; correlation := NULL; receiver := NULL;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        SELECT x.id, x.number, x.correlation_id, x.receiver_id, 'known'
+          INTO id, place, correlation, receiver, verdict
+          FROM agent_message x WHERE x.sender_id = k.sender AND x.call = k.call;
+        IF FOUND THEN
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        id := k.id; correlation := k.id;
+        IF k.reply_to IS NOT NULL THEN
+            SELECT x.sender_id, x.correlation_id INTO receiver, correlation
+              FROM agent_message x WHERE x.id = k.reply_to AND x.run_id = k.run_id;
+            IF NOT FOUND THEN verdict := 'no_message'; END IF;
+        ELSIF k.places IS NOT NULL THEN
+            -- The first of the places that there is: names are local.
+            FOR n IN 1 .. cardinality(k.places) LOOP
+                SELECT a.id INTO receiver FROM agent_run a
+                 WHERE a.run_id = k.run_id AND a.step = k.places[n];
+                EXIT WHEN FOUND;
+            END LOOP;
+            IF receiver IS NULL THEN verdict := 'no_receiver'; END IF;
+        END IF;
+        v_received := NULL;
+        IF receiver IS NOT NULL THEN
+            SELECT a.finished_at IS NULL, COALESCE(i.inbox_number, 0),
+                   COALESCE((SELECT s.direct_taken FROM message_place s WHERE s.agent_run_id = a.id), 0)
+              INTO v_is_live, v_received, v_taken
+              FROM agent_run a
+              LEFT JOIN LATERAL (SELECT x.inbox_number FROM agent_message x WHERE x.receiver_id = a.id
+                                  ORDER BY x.number DESC LIMIT 1) i ON true
+             WHERE a.id = receiver;
+            verdict := CASE WHEN NOT v_is_live THEN 'receiver_ended'
+                            WHEN v_received - v_taken >= p_inbox THEN 'receiver_full' END;
+        END IF;
+        IF v_run IS DISTINCT FROM run THEN
+            v_run := run;
+            SELECT COALESCE(max(x.number), 0) INTO v_last FROM agent_message x WHERE x.run_id = v_run;
+        END IF;
+        verdict := COALESCE(verdict, CASE WHEN v_last < p_most THEN 'sent' ELSE 'run_full' END);
+        IF verdict = 'sent' THEN
+            v_last := v_last + 1; place := v_last; v_has_sent := true;
+            INSERT INTO agent_message (id, tenant_id, run_id, number, sender_id, call, receiver_id,
+                                       inbox_number, topic, capability, type, priority, correlation_id,
+                                       content, created_at)
+            VALUES (k.id, p_tenant, k.run_id, v_last, k.sender, k.call, receiver,
+                    v_received + 1, k.topic, k.capability, k.type, k.priority, correlation,
+                    k.content, clock_timestamp());
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    IF v_has_sent THEN
+        UPDATE run_tally t
+           SET messages = (SELECT COALESCE(max(x.number), 0) FROM agent_message x
+                            WHERE x.run_id = t.run_id)
+         WHERE t.run_id = ANY (v_runs);
+    END IF;
 END $$;
 
 -- Which unread messages an agent gets now, the most urgent first; notes how far it has read. The same
@@ -151,8 +153,8 @@ DECLARE
     v_last bigint;
     v_direct bigint[];
     v_common bigint[];
-    v_left_direct bigint[];
-    v_left_common bigint[];
+    v_left_direct bigint[] := '{}';
+    v_left_common bigint[] := '{}';
     v_seen bigint;
 BEGIN
     is_all := false;
@@ -196,9 +198,11 @@ BEGIN
                    ELSE GREATEST(p.common_seen, v_common[p_window]) END;
     -- Whoever waits looks often: what it has passed by, it passes by once.
     IF given = '{}' AND v_seen - p.common_seen < p_window THEN RETURN; END IF;
-    v_left_direct := ARRAY(SELECT unnest(v_direct) EXCEPT SELECT unnest(given) ORDER BY 1);
-    v_left_common := ARRAY(SELECT unnest(v_common) EXCEPT SELECT unnest(given) ORDER BY 1);
-    is_all := v_left_direct = '{}' AND v_left_common = '{}';
+    is_all := cardinality(given) = cardinality(v_direct) + cardinality(v_common);
+    IF NOT is_all THEN
+        v_left_direct := ARRAY(SELECT unnest(v_direct) EXCEPT SELECT unnest(given) ORDER BY 1);
+        v_left_common := ARRAY(SELECT unnest(v_common) EXCEPT SELECT unnest(given) ORDER BY 1);
+    END IF;
     INSERT INTO message_place AS s (tenant_id, run_id, agent_run_id, forgiven, direct_seen, direct_left,
                                     direct_taken, common_seen, common_left, taken)
     VALUES (p_tenant, p_run, p_agent_run, p_forgiven,
@@ -223,7 +227,8 @@ CREATE FUNCTION muster_take_messages(p_tenant uuid, p_readers json, p_window int
 RETURNS TABLE (reader bigint, verdict text, is_all boolean, number bigint, id uuid, sender text, type text, topic text,
                priority smallint, correlation uuid, content json, sent_at timestamptz,
                conditions text[])
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_bitmapscan = off AS $$
 DECLARE
     k record;
     f record;
@@ -265,7 +270,8 @@ CREATE FUNCTION muster_subscribe(
     p_tenant uuid, p_agent_run uuid, p_attempt integer, p_topic text, p_condition text, p_most integer,
     p_window integer)
 RETURNS text
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_bitmapscan = off AS $$
 DECLARE
     f record;
     v_had text[];

@@ -6,16 +6,18 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
+from django.db import connections
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from redis import Redis
 from uuid_utils.compat import uuid7
 
-from agents_app.core.bus import Handlers, Wanted
+from agents_app.core.bus import Handlers, Incoming, Wanted
 from agents_app.core.errors import MessageRefusedError
 from orchestrator.embedded.testing import start_somewhere
 from orchestrator.embedded.valkey import Valkey
@@ -272,6 +274,38 @@ def test_full_receiver_is_told_to_the_sender_until_it_reads(acme: World, setting
     assert (b.read(), c.read()) == ([1, 2, 3], ["others have room"])
 
 
+def pages_of_sends() -> int:
+    """Pages that sends have looked at. The owner reads the statistics of all roles."""
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(
+            "SELECT sum(shared_blks_hit + shared_blks_read) FROM pg_stat_statements"
+            " WHERE query LIKE '%muster_send_messages%' AND toplevel"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def test_send_costs_the_same_however_much_its_receiver_has(acme: World, settings: Any) -> None:
+    settings.MUSTER_MAX_UNREAD = 10_000
+    a, _ = talkers(acme, "a", "b")
+
+    def pages_of_ten() -> int:
+        before = pages_of_sends()
+        for number in range(10):
+            a.send(number, to="b")
+        return pages_of_sends() - before
+
+    def least() -> int:
+        # A new connection reads the catalog first.
+        return min(pages_of_ten() for _ in range(4))
+
+    early = least()
+    for number in range(3_000):
+        a.send(number, to="b")
+    engine_db.close_pools()  # new connections plan anew, for a table of that size
+
+    assert least() < 1.5 * early
+
+
 def test_run_holds_so_many_messages(acme: World, settings: Any) -> None:
     settings.MUSTER_MAX_MESSAGES = 2
     a, b = talkers(acme, "a", "b")
@@ -349,24 +383,31 @@ def test_messages_are_never_changed(acme: World) -> None:
 
 def test_sending_from_many_threads_keeps_each_senders_order(acme: World) -> None:
     names = [f"s{number}" for number in range(8)]
-    *senders, reader = talkers(acme, *names, "reader")
+    # Threads of two runs share their statements.
+    runs = [talkers(acme, *names, "reader") for _ in range(2)]
+    sent: dict[UUID, list[UUID]] = {}
 
     def send(sender: Talker) -> None:
-        for number in range(25):
-            sender.send(number, to="reader")
+        told = [sender.send(number, to="reader").id for number in range(25)]
+        sent[sender.claim.agent_run_id] = told
 
-    threads = [threading.Thread(target=send, args=(sender,)) for sender in senders]
+    everybody = [sender for *senders, _ in runs for sender in senders]
+    threads = [threading.Thread(target=send, args=(sender,)) for sender in everybody]
     for thread in threads:
         thread.start()
-    found = []
-    while len(found) < 200:
-        found += reader.messages(most=100, wait_seconds=10)
+    found: list[list[Incoming]] = [[], []]
+    for (*_, reader), of_run in zip(runs, found, strict=True):
+        while len(of_run) < 200:
+            of_run += reader.messages(most=100, wait_seconds=10)
     for thread in threads:
         thread.join()
 
-    assert [message.number for message in found] == list(range(1, 201))
-    for name in names:
-        assert [m.content for m in found if m.sender == name] == list(range(25))
+    for (*senders, _), of_run in zip(runs, found, strict=True):
+        assert [message.number for message in of_run] == list(range(1, 201))
+        for name, sender in zip(names, senders, strict=True):
+            of_sender = [message for message in of_run if message.sender == name]
+            assert [message.content for message in of_sender] == list(range(25))
+            assert [message.id for message in of_sender] == sent[sender.claim.agent_run_id]
 
 
 def test_reader_wakes_up_as_a_message_comes(acme: World) -> None:
