@@ -212,8 +212,8 @@ BEGIN
             v_seen, v_left_common, p.taken + cardinality(given))
     ON CONFLICT (agent_run_id, tenant_id) DO UPDATE
        SET forgiven = excluded.forgiven, direct_seen = excluded.direct_seen,
-           direct_left = excluded.direct_left, direct_taken = excluded.direct_taken, common_seen = excluded.common_seen,
-           common_left = excluded.common_left, taken = excluded.taken;
+           direct_left = excluded.direct_left, direct_taken = excluded.direct_taken,
+           common_seen = excluded.common_seen, common_left = excluded.common_left, taken = excluded.taken;
     -- A call that got nothing looks again.
     IF given = '{}' THEN RETURN; END IF;
     INSERT INTO call_effect (tenant_id, run_id, agent_run_id, call, effect)
@@ -221,11 +221,11 @@ BEGIN
 END $$;
 
 -- Gives unread messages to several threads of a worker: one row for each message, with the number of
--- its reader, and whether it has nothing left unread then. A row without a message has the verdict on an attempt that holds its agent run no more
--- (`lost`), or whose run is to end (`stopping`).
+-- its reader, and whether it has nothing left unread then. A row without a message has the verdict on an
+-- attempt that holds its agent run no more (`lost`), or whose run is to end (`stopping`).
 CREATE FUNCTION muster_take_messages(p_tenant uuid, p_readers json, p_window integer)
-RETURNS TABLE (reader bigint, verdict text, is_all boolean, number bigint, id uuid, sender text, type text, topic text,
-               priority smallint, correlation uuid, content json, sent_at timestamptz,
+RETURNS TABLE (reader bigint, verdict text, is_all boolean, number bigint, id uuid, sender text,
+               type text, topic text, priority smallint, correlation uuid, content json, sent_at timestamptz,
                conditions text[])
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_bitmapscan = off AS $$
@@ -237,8 +237,8 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant::text, true);
     FOR k IN
         SELECT w.* FROM ROWS FROM (json_to_recordset(p_readers) AS (
-                   run uuid, agent_run uuid, attempt integer, call uuid, most integer, bytes integer, types text[],
-                   correlation uuid, capabilities text[])) WITH ORDINALITY AS w
+                   run uuid, agent_run uuid, attempt integer, call uuid, most integer, bytes integer,
+                   types text[], correlation uuid, capabilities text[])) WITH ORDINALITY AS w
          ORDER BY w.run, w.agent_run, w.ordinality
     LOOP
         SELECT * INTO f FROM muster_fence(k.agent_run, k.attempt);
@@ -251,8 +251,8 @@ BEGIN
                                          k.types, k.correlation, k.capabilities, p_window);
         IF t.given = '{}' THEN CONTINUE; END IF;
         RETURN QUERY
-        SELECT k.ordinality, 'read', t.is_all, m.number, m.id, a.step::text, m.type::text, m.topic::text, m.priority,
-               m.correlation_id, m.content, m.created_at,
+        SELECT k.ordinality, 'read', t.is_all, m.number, m.id, a.step::text, m.type::text, m.topic::text,
+               m.priority, m.correlation_id, m.content, m.created_at,
                CASE WHEN m.topic <> '' THEN
                    ARRAY(SELECT s.condition FROM message_subscription s
                           WHERE s.agent_run_id = k.agent_run AND s.topic IN ('', m.topic)) END

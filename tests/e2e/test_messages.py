@@ -44,7 +44,7 @@ def test_agents_on_two_workers_ask_and_answer(acme: World, log_dir: Path) -> Non
         ("read_messages", {"wait_seconds": 40}),
         ("send_message", {"content": 42, "to": "asks"}),
     )
-    waits = tool("read_messages", wait_seconds=40)
+    waits = tool("read_messages", wait_seconds=10)
     steps = {"asks": asks, "answers": answers, "waits": waits}
     # A worker has place for one: so they are apart, or they would wait for ever.
     with (
