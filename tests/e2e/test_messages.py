@@ -32,36 +32,32 @@ def talker(*turns: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def workers_of(world: World, run_id: UUID) -> set[str]:
-    with world.scope():
-        return set(AgentRun.objects.filter(run_id=run_id).values_list("worker", flat=True))
-
-
 @pytest.mark.usefixtures("live_db")
 def test_agents_on_two_workers_ask_and_answer(acme: World, log_dir: Path) -> None:
-    asks = tool("send_message", content={"how": "much"}, to="answers", wait_for_reply_seconds=40)
-    answers = talker(
-        ("read_messages", {"wait_seconds": 40}),
-        ("send_message", {"content": 42, "to": "asks"}),
-    )
-    waits = tool("read_messages", wait_seconds=10)
-    steps = {"asks": asks, "answers": answers, "waits": waits}
+    steps = {
+        "asks": tool("send_message", content="How much?", to="hears", wait_for_reply_seconds=40),
+        "hears": tool("read_messages", wait_seconds=40),
+        "answers": tool(
+            "send_message", ["hears"], content=42, reply_to="${steps.hears.output.0.id}"
+        ),
+        # No reply, so nothing that is waited for.
+        "says": talker(("send_message", {"content": "Hello.", "to": "asks"})),
+    }
     # A worker has place for one: so they are apart, or they would wait for ever.
     with (
         workers.control("control-m", log_dir, **QUICK),
         workers.agents("one", log_dir, concurrency=1, **QUICK),
         workers.agents("two", log_dir, concurrency=1, **QUICK),
-        workers.agents("three", log_dir, concurrency=1, **QUICK),
     ):
-        run_id = start(acme, steps, strategy="adaptive", output="${steps.waits.output}")
-        eventually(lambda: _sent(acme, run_id) == 2, within=40)
-        with acme.scope():
-            first = AgentMessage.objects.filter(run_id=run_id).earliest("number")
-        assert first.content == {"how": "much"}
-        run = ended(acme, run_id, within=90)
+        output = "${steps.asks.output.replies.0.content}"
+        run = ended(acme, start(acme, steps, strategy="adaptive", output=output), within=90)
 
-    assert run.status == "completed"
-    assert len(workers_of(acme, run_id)) == 3
+    assert (run.status, run.output) == ("completed", 42)
+    with acme.scope():
+        sent = dict(AgentMessage.objects.values_list("sender__step", "content").filter(run=run))
+        on = dict(AgentRun.objects.values_list("step", "worker").filter(run=run))
+    assert sent == {"asks": "How much?", "answers": 42, "says": "Hello."}
+    assert on["asks"] != on["hears"]
 
 
 @pytest.mark.usefixtures("live_db")
