@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
+from django.db import IntegrityError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -155,6 +156,25 @@ class TenantModelAdmin(ModelAdmin):  # type: ignore[misc]
         # One by one, so that what forbids to delete a row on its page forbids it here too.
         for row in queryset.order_by("pk"):
             self.delete_model(request, row)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        answer = super().changeform_view
+        given = (request, object_id, form_url, extra_context)
+        try:
+            return cast(HttpResponse, answer(*given))
+        except (IntegrityError, PlatformError):
+            # Somebody was faster, and nothing was written. What they wrote the form sees now.
+            try:
+                return cast(HttpResponse, answer(*given))
+            except PlatformError as error:
+                self.message_user(request, str(error), messages.ERROR)
+                return HttpResponseRedirect(self._list_url())
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

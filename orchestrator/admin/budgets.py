@@ -31,7 +31,6 @@ from orchestrator.services.budgets import CHANGEABLE, change_budget, create_budg
 from orchestrator.templatetags.muster import usd
 from tenants.admin_base import TenantModelAdmin, is_operator, may, principal_of
 from tenants.badges import state_badge
-from tenants.kernel.errors import PlatformError
 from tenants.models import Project
 from tenants.roles import Scope
 
@@ -172,23 +171,6 @@ class BudgetAdmin(TenantModelAdmin):
         if budget is not None:
             (context["row"],) = shown([budget])
         page: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
-        return page
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        try:
-            page: HttpResponse = super().changeform_view(
-                request, object_id, form_url, extra_context
-            )
-        except PlatformError as error:
-            # Somebody was faster: the form's own look saw nothing yet.
-            self.message_user(request, str(error), messages.ERROR)
-            return self.changelist_view(request)
         return page
 
     def changelist_view(
