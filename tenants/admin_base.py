@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from functools import wraps
+from contextlib import suppress
+from functools import partial, wraps
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
@@ -164,17 +165,15 @@ class TenantModelAdmin(ModelAdmin):  # type: ignore[misc]
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        answer = super().changeform_view
-        given = (request, object_id, form_url, extra_context)
+        answer = partial(super().changeform_view, request, object_id, form_url, extra_context)
+        with suppress(IntegrityError, PlatformError):
+            return cast(HttpResponse, answer())
+        # Somebody was faster, and nothing was written. What they wrote the form sees now.
         try:
-            return cast(HttpResponse, answer(*given))
-        except (IntegrityError, PlatformError):
-            # Somebody was faster, and nothing was written. What they wrote the form sees now.
-            try:
-                return cast(HttpResponse, answer(*given))
-            except PlatformError as error:
-                self.message_user(request, str(error), messages.ERROR)
-                return HttpResponseRedirect(self._list_url())
+            return cast(HttpResponse, answer())
+        except PlatformError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(self._list_url())
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

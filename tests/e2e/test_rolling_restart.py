@@ -1,6 +1,5 @@
 """All workers are replaced, one after the other, while runs go through."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connections
 
 from orchestrator.models import AgentRun, WorkflowVersion
 from orchestrator.services.runs import start_run
 from orchestrator.services.workflows import publish_spec
 from tests import workers
+from tests.background import repeatedly
 from tests.e2e.stories import ended, simulated
 from tests.workers import Worker
 from tests.world import World
@@ -77,20 +76,12 @@ def load(world: World) -> Iterator[list[UUID]]:
             for strategy in ("levels", "adaptive")
         ]
     runs: list[UUID] = []
-    over = threading.Event()
 
-    def keep_starting() -> None:
-        while not over.wait(PAUSE_SECONDS):
-            runs.append(started(world, versions[len(runs) % 2]))
-        connections.close_all()
+    def start_one() -> None:
+        runs.append(started(world, versions[len(runs) % 2]))
 
-    person = threading.Thread(target=keep_starting)
-    person.start()
-    try:
+    with repeatedly(start_one, every=PAUSE_SECONDS):
         yield runs
-    finally:
-        over.set()
-        person.join()
 
 
 def started(world: World, version: WorkflowVersion) -> UUID:

@@ -5,7 +5,7 @@ The agents are the real ones; only what their models say and their tools bring i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,14 +91,7 @@ class Model:
 class Reports:
     """Has all that a planner hands out done already, with more to tell of it than is shown."""
 
-    def begin(
-        self,
-        turn: int,
-        calls: Sequence[ToolCall],
-        *,
-        repeatable: Collection[str],
-        held: Collection[str] = (),
-    ) -> Mapping[str, ToolEnd]:
+    def begin(self, turn: int, calls: Sequence[ToolCall], **_: Any) -> Mapping[str, ToolEnd]:
         done = {"status": "completed", "output": "😀" * 5_000}
         return {each.id: ToolEnd(output={"a": done}) for each in calls if each.name == "plan"}
 

@@ -8,15 +8,14 @@ import pytest
 from django.db import connection, connections
 from django.http import HttpResponse
 
-from orchestrator.execution import engine_db
 from orchestrator.models import RateLimit
 from orchestrator.services.budgets import create_budget
 from tenants.services.credentials import create_credential
 from tests.eventually import eventually
 from tests.integration.orchestrator.test_admin_budgets import FORM
+from tests.integration.orchestrator.test_engine_resume import blocked_by
 from tests.world import World
 
-_BLOCKED = "SELECT FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
 LIMIT = {"scope": "tenant", "unit": "requests", "period": "minute", "limit": "60"}
 KEY = {"name": "main", "provider": "openai"}
 SECRET = "sk-acme-0123456789-aaaa"
@@ -60,8 +59,7 @@ def test_slower_one_is_told_at_the_field(
         with acme.scope():
             row = make()
             answer = other.submit(save)
-            pid = connection.connection.info.backend_pid
-            eventually(lambda: answer.done() or engine_db.many(_BLOCKED, pid, alias="system"))
+            eventually(lambda: answer.done() or blocked_by(connection.connection))
         shown = answer.result(20)
 
     assert shown.status_code == 200

@@ -1,5 +1,4 @@
-import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from orchestrator.embedded.ports import Claims, free_port
 from orchestrator.embedded.stack import worker_answers
 from orchestrator.embedded.testing import start_somewhere
 from orchestrator.embedded.valkey import Valkey
+from tests.background import repeatedly
 from tests.redis_clients import cut_clients
 
 
@@ -23,29 +23,12 @@ def broker(tmp_path: Path):
         yield server.url
 
 
-@contextmanager
-def cutting_off(url: str):
-    """Nobody stays connected to the broker for long; gives how many were cut off."""
-    over, cut = threading.Event(), [0]
-
-    def cut_off() -> None:
-        while not over.wait(0.02):
-            cut[0] += cut_clients(url, "normal")
-
-    thread = threading.Thread(target=cut_off)
-    thread.start()
-    try:
-        yield cut
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_broker_that_ends_the_connection_is_a_worker_that_does_not_answer(broker: str) -> None:
-    with cutting_off(broker) as cut:
+    cut: list[int] = []
+    with repeatedly(lambda: cut.append(cut_clients(broker, "normal")), every=0.02):
         assert not worker_answers("nobody", broker=broker)
 
-    assert cut[0] > 0
+    assert sum(cut) > 0
 
 
 def test_broker_that_is_away_is_a_worker_that_does_not_answer() -> None:
